@@ -1,0 +1,1 @@
+//! Embedded DNS: sockets in sandboxes, forwarding; implements NameServer.

@@ -1,0 +1,1 @@
+//! The bridge driver: a compiler from networks to kernel objects.

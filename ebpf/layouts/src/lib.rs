@@ -1,0 +1,2 @@
+//! Structs that BPF programs and user space share.
+#![no_std]

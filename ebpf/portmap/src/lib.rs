@@ -1,0 +1,1 @@
+//! Published ports in eBPF: loads, attaches, pins; implements PortMapper.

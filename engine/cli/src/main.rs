@@ -1,0 +1,2 @@
+//! causeway, the operator's command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Container lifecycle: create, start, stop, exec, logs, events.

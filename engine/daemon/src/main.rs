@@ -1,0 +1,2 @@
+//! causeway-engine, the Docker Engine API daemon.
+fn main() {}

@@ -1,0 +1,1 @@
+//! What the engine and a container's shim say to each other.

@@ -1,0 +1,1 @@
+//! OCI bundles and specs, and the client of the shim.

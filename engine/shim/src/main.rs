@@ -1,0 +1,2 @@
+//! causeway-shim: one small process per container.
+fn main() {}

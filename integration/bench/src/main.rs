@@ -1,0 +1,2 @@
+//! The figures the README quotes.
+fn main() {}

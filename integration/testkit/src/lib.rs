@@ -1,0 +1,1 @@
+//! A private host per test.

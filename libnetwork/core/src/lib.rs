@@ -1,0 +1,1 @@
+//! The command actor and the reconciler, with the traits they drive.

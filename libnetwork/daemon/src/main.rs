@@ -1,0 +1,2 @@
+//! causewayd, the network daemon.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Address and port allocation, pure, over the leases of an intent.

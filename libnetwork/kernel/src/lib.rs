@@ -1,0 +1,1 @@
+//! The one adapter to netlink, nftables and namespaces.

@@ -1,0 +1,1 @@
+//! Networks, endpoints, sandboxes and published ports as plain data.

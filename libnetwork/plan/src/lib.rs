@@ -1,0 +1,1 @@
+//! Kernel objects as data, the Driver trait, and the planner.

@@ -1,0 +1,1 @@
+//! The gRPC contract of causewayd: messages, server, client, one error mapping.
