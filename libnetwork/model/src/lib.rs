@@ -1,1 +1,26 @@
-//! Networks, endpoints, sandboxes and published ports as plain data.
+//! What the network should be, as plain data: networks, endpoints, sandboxes, published ports, and the [`Intent`]
+//! that holds them.
+//!
+//! *Invariant*: this crate knows no kernel, no clock, no file and no async. Every other crate of libnetwork speaks in
+//! these types; the engine meets them only through `libnetwork-rpc`.
+#![forbid(unsafe_code)]
+
+mod endpoint;
+mod error;
+mod host;
+mod id;
+mod intent;
+mod mac;
+mod network;
+mod port;
+mod sandbox;
+
+pub use endpoint::Endpoint;
+pub use error::{ErrorKind, HasKind};
+pub use host::{HostFacts, Uplink};
+pub use id::{EndpointId, IdError, NetworkId, SandboxId};
+pub use intent::{Change, Intent, Mutation, Revision};
+pub use mac::{MacAddress, MacError};
+pub use network::{Network, Subnet};
+pub use port::{PortRange, Protocol, ProtocolError, PublishedPort};
+pub use sandbox::{NamespaceKind, Resolver, Sandbox};

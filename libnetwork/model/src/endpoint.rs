@@ -1,0 +1,35 @@
+use std::{collections::BTreeMap, net::IpAddr};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
+
+use crate::{EndpointId, MacAddress, NetworkId, SandboxId};
+
+/// One attachment of a sandbox to a network. Its addresses *are* the leases: there is no other record of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    pub id: EndpointId,
+    pub network: NetworkId,
+    pub sandbox: SandboxId,
+    /// The interface's name inside the sandbox, `eth0` and on.
+    pub ifname: String,
+    pub mac: Option<MacAddress>,
+    /// The lease with the subnet's prefix length.
+    pub ipv4: Option<Ipv4Net>,
+    pub ipv6: Option<Ipv6Net>,
+    /// Names that the network's other sandboxes reach it by (`--network-alias`, the short container id, and the like).
+    pub aliases: Vec<String>,
+    /// Which endpoint's network gives a sandbox its default route: the highest wins, then the network's name in order.
+    pub gateway_priority: i32,
+    /// `com.docker.network.endpoint.*` and what else was given, as given.
+    pub options: BTreeMap<String, String>,
+}
+
+impl Endpoint {
+    /// The leased addresses, IPv4 first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let v4 = self.ipv4.map(|net| IpAddr::V4(net.addr()));
+        let v6 = self.ipv6.map(|net| IpAddr::V6(net.addr()));
+        v4.into_iter().chain(v6)
+    }
+}

@@ -1,0 +1,24 @@
+use std::{collections::BTreeMap, net::IpAddr};
+
+use ipnet::IpNet;
+
+/// What drivers and allocation may know of the host. Gathered once by the kernel adapter, handed in as a value.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// The links that outside traffic arrives on, by name: those with an address that are not ours and not loopback.
+    pub uplinks: BTreeMap<String, Uplink>,
+    /// Prefixes that addresses and routes of the host cover (without the default routes): never handed out as pools.
+    pub taken: Vec<IpNet>,
+    /// The MTU in bytes of the link that the default route leaves by; 1500 where there is none.
+    pub mtu: u32,
+    /// The host's own resolvers, from its resolv.conf.
+    pub resolvers: Vec<IpAddr>,
+    pub search: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uplink {
+    pub index: u32,
+    pub mtu: u32,
+    pub addresses: Vec<IpNet>,
+}

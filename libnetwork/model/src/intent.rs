@@ -1,0 +1,192 @@
+use std::{net::IpAddr, sync::Arc};
+
+use imbl::{OrdMap, OrdSet};
+use serde::{Deserialize, Serialize};
+
+use crate::{Endpoint, EndpointId, Network, NetworkId, PublishedPort, Sandbox, SandboxId};
+
+/// Counts commits. The reconciler's report names the revision it has reached.
+pub type Revision = u64;
+
+/// Everything that should be, as one value. Cheap to clone (persistent maps that share their nodes), never changed in
+/// place: [`Intent::apply`] makes the next one.
+///
+/// The indexes are derived by `apply` alone, so they cannot disagree with what they index.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Intent {
+    networks: OrdMap<NetworkId, Arc<Network>>,
+    endpoints: OrdMap<EndpointId, Arc<Endpoint>>,
+    sandboxes: OrdMap<SandboxId, Arc<Sandbox>>,
+    names: OrdMap<Arc<str>, NetworkId>,
+    leases: OrdMap<(NetworkId, IpAddr), EndpointId>,
+    by_network: OrdSet<(NetworkId, EndpointId)>,
+    by_sandbox: OrdSet<(SandboxId, EndpointId)>,
+}
+
+/// One step of a [`Change`]: a whole object, or the removal of one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Mutation {
+    PutNetwork(Arc<Network>),
+    RemoveNetwork(NetworkId),
+    PutSandbox(Arc<Sandbox>),
+    RemoveSandbox(SandboxId),
+    PutEndpoint(Arc<Endpoint>),
+    RemoveEndpoint(EndpointId),
+}
+
+/// What one commit does, all or nothing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Change(pub Vec<Mutation>);
+
+impl Change {
+    /// Whether it must survive a power cut: networks do, what dies with the kernel anyway does not.
+    pub fn is_durable(&self) -> bool {
+        self.0.iter().any(|m| matches!(m, Mutation::PutNetwork(_) | Mutation::RemoveNetwork(_)))
+    }
+}
+
+impl Intent {
+    pub fn network(&self, id: &NetworkId) -> Option<&Arc<Network>> {
+        self.networks.get(id)
+    }
+
+    pub fn network_by_name(&self, name: &str) -> Option<&Arc<Network>> {
+        self.networks.get(self.names.get(name)?)
+    }
+
+    pub fn networks(&self) -> impl Iterator<Item = &Arc<Network>> {
+        self.networks.values()
+    }
+
+    pub fn endpoint(&self, id: &EndpointId) -> Option<&Arc<Endpoint>> {
+        self.endpoints.get(id)
+    }
+
+    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.endpoints.values()
+    }
+
+    pub fn sandbox(&self, id: &SandboxId) -> Option<&Arc<Sandbox>> {
+        self.sandboxes.get(id)
+    }
+
+    pub fn sandboxes(&self) -> impl Iterator<Item = &Arc<Sandbox>> {
+        self.sandboxes.values()
+    }
+
+    /// The endpoints of a network, by id.
+    pub fn endpoints_on<'a>(&'a self, network: &NetworkId) -> impl Iterator<Item = &'a Arc<Endpoint>> {
+        members(&self.by_network, network, lowest_endpoint()).filter_map(|id| self.endpoints.get(id))
+    }
+
+    /// The endpoints of a sandbox, by id.
+    pub fn endpoints_in<'a>(&'a self, sandbox: &SandboxId) -> impl Iterator<Item = &'a Arc<Endpoint>> {
+        members(&self.by_sandbox, sandbox, lowest_endpoint()).filter_map(|id| self.endpoints.get(id))
+    }
+
+    /// Who holds an address on a network.
+    pub fn lease(&self, network: &NetworkId, address: IpAddr) -> Option<&EndpointId> {
+        self.leases.get(&(network.clone(), address))
+    }
+
+    /// The addresses leased on a network at or above `from`, in order, with their holders.
+    pub fn leases_from<'a>(
+        &'a self,
+        network: &NetworkId,
+        from: IpAddr,
+    ) -> impl Iterator<Item = (IpAddr, &'a EndpointId)> {
+        let owner = network.clone();
+        self.leases
+            .range((network.clone(), from)..)
+            .take_while(move |((n, _), _)| *n == owner)
+            .map(|((_, address), holder)| (*address, holder))
+    }
+
+    /// Every published port with the sandbox that it leads to.
+    pub fn ports(&self) -> impl Iterator<Item = (&Arc<Sandbox>, &PublishedPort)> {
+        self.sandboxes.values().flat_map(|s| s.ports.iter().map(move |p| (s, p)))
+    }
+
+    /// The endpoint that gives a sandbox its default route for a family, which is also where its published ports lead:
+    /// of those with such an address on a network that is not internal and has a gateway, the one with the highest
+    /// priority, then the first by network name (Docker's rule).
+    pub fn gateway_endpoint(&self, sandbox: &SandboxId, ipv6: bool) -> Option<&Arc<Endpoint>> {
+        self.endpoints_in(sandbox)
+            .filter_map(|e| {
+                let network = self.networks.get(&e.network)?;
+                let leased = if ipv6 { e.ipv6.is_some() } else { e.ipv4.is_some() };
+                let gateway = network.subnet(ipv6).is_some_and(|s| s.gateway.is_some());
+                (leased && gateway && !network.internal).then_some((e, network))
+            })
+            .min_by(|(a, an), (b, bn)| {
+                b.gateway_priority.cmp(&a.gateway_priority).then_with(|| an.name.cmp(&bn.name))
+            })
+            .map(|(e, _)| e)
+    }
+
+    /// The intent after a change. The change is trusted: whoever makes it has checked names, leases and references.
+    pub fn apply(&self, change: &Change) -> Intent {
+        let mut next = self.clone();
+        for mutation in &change.0 {
+            match mutation {
+                Mutation::PutNetwork(network) => next.put_network(network),
+                Mutation::RemoveNetwork(id) => next.remove_network(id),
+                Mutation::PutSandbox(sandbox) => {
+                    next.sandboxes.insert(sandbox.id.clone(), sandbox.clone());
+                }
+                Mutation::RemoveSandbox(id) => {
+                    next.sandboxes.remove(id);
+                }
+                Mutation::PutEndpoint(endpoint) => next.put_endpoint(endpoint),
+                Mutation::RemoveEndpoint(id) => next.remove_endpoint(id),
+            }
+        }
+        next
+    }
+
+    fn put_network(&mut self, network: &Arc<Network>) {
+        self.remove_network(&network.id);
+        self.names.insert(network.name.as_str().into(), network.id.clone());
+        self.networks.insert(network.id.clone(), network.clone());
+    }
+
+    fn remove_network(&mut self, id: &NetworkId) {
+        if let Some(old) = self.networks.remove(id) {
+            self.names.remove(old.name.as_str());
+        }
+    }
+
+    fn put_endpoint(&mut self, endpoint: &Arc<Endpoint>) {
+        self.remove_endpoint(&endpoint.id);
+        let id = &endpoint.id;
+        for address in endpoint.addresses() {
+            self.leases.insert((endpoint.network.clone(), address), id.clone());
+        }
+        self.by_network.insert((endpoint.network.clone(), id.clone()));
+        self.by_sandbox.insert((endpoint.sandbox.clone(), id.clone()));
+        self.endpoints.insert(id.clone(), endpoint.clone());
+    }
+
+    fn remove_endpoint(&mut self, id: &EndpointId) {
+        let Some(old) = self.endpoints.remove(id) else { return };
+        for address in old.addresses() {
+            self.leases.remove(&(old.network.clone(), address));
+        }
+        self.by_network.remove(&(old.network.clone(), id.clone()));
+        self.by_sandbox.remove(&(old.sandbox.clone(), id.clone()));
+    }
+}
+
+fn lowest_endpoint() -> EndpointId {
+    EndpointId::from_bytes([0; 32])
+}
+
+/// The second halves of the pairs that start with `first`.
+fn members<'a, A: Ord + Clone + 'a, B: Ord + Clone + 'a>(
+    set: &'a OrdSet<(A, B)>,
+    first: &A,
+    lowest: B,
+) -> impl Iterator<Item = &'a B> {
+    let owner = first.clone();
+    set.range((first.clone(), lowest)..).take_while(move |(a, _)| *a == owner).map(|(_, b)| b)
+}

@@ -1,0 +1,55 @@
+use std::{collections::BTreeMap, net::IpAddr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::NetworkId;
+
+/// A network as a person made it. What its driver does with it is compiled from this and from nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    pub id: NetworkId,
+    /// Unique on this host.
+    pub name: String,
+    /// The driver's name: `bridge`, `host`, `none`, …
+    pub driver: String,
+    /// When it was made, in nanoseconds since the Unix epoch.
+    pub created_ns: u64,
+    pub ipv4: bool,
+    pub ipv6: bool,
+    /// No way out: neither a default route in its sandboxes nor masquerade.
+    pub internal: bool,
+    pub attachable: bool,
+    /// Made at start by the daemon itself (`bridge`, `host`, `none`); it cannot be removed.
+    pub predefined: bool,
+    /// Settled at creation: when none was asked for, the ones chosen from the pools.
+    pub subnets: Vec<Subnet>,
+    pub labels: BTreeMap<String, String>,
+    /// Driver options as they were given; the driver validates the ones under its own prefixes.
+    pub options: BTreeMap<String, String>,
+    pub ipam_options: BTreeMap<String, String>,
+}
+
+/// A range of addresses of a network (one entry of Docker's `IPAM.Config`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subnet {
+    /// Network address and prefix length; host bits are zero.
+    pub subnet: IpNet,
+    /// The host's own address on the network; none for a network that has no gateway.
+    pub gateway: Option<IpAddr>,
+    /// Where addresses are leased from, when not from the whole subnet.
+    pub ip_range: Option<IpNet>,
+    /// Addresses that are never leased, by the name they were reserved under.
+    #[serde(default)]
+    pub auxiliary: BTreeMap<String, IpAddr>,
+    /// Whether a person gave the subnet, rather than the pools.
+    #[serde(default)]
+    pub requested: bool,
+}
+
+impl Network {
+    /// The first subnet of a family: the one that addresses are leased from when none is asked for.
+    pub fn subnet(&self, ipv6: bool) -> Option<&Subnet> {
+        self.subnets.iter().find(|s| matches!(s.subnet, IpNet::V6(_)) == ipv6)
+    }
+}
