@@ -1,0 +1,105 @@
+//! What the core needs of the world, owned here by the one who consumes it. Adapters implement these; tests implement
+//! them by stateful fakes that refuse what the kernel refuses.
+
+use std::{collections::BTreeSet, future::Future, net::IpAddr, path::PathBuf};
+
+use libnetwork_model::{
+    Change, ErrorKind, HostFacts, Intent, MacAddress, PublishedPort, Revision, Sandbox, SandboxId,
+};
+
+/// Keeps the intent. One writer: the command actor.
+pub trait Store: Send + 'static {
+    /// The intent as last committed, and its revision.
+    fn load(&mut self) -> Result<(Revision, Intent), StoreError>;
+
+    /// Commits a change on top of `base` and returns the new revision. With [`Change::is_durable`] it has reached the
+    /// disk when this returns; otherwise it survives a killed process, but not a power cut.
+    ///
+    /// Blocking: the core calls it from a thread that may block.
+    fn commit(&mut self, base: Revision, changes: &[Change]) -> Result<Revision, StoreError>;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the store is at revision {found}, not {base}: another writer has it open")]
+    Stale { base: Revision, found: Revision },
+    #[error("cannot {operation} the store {path}")]
+    Io {
+        operation: &'static str,
+        path: PathBuf,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("the store {path} holds a record that this version cannot read: {record}")]
+    Corrupt { path: PathBuf, record: String },
+}
+
+/// One published range of a sandbox with where it leads, by family. None: the sandbox has no way for that family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortMapping {
+    pub port: PublishedPort,
+    pub ipv4: Option<PortTarget>,
+    pub ipv6: Option<PortTarget>,
+}
+
+/// The interface in a sandbox that published ports lead to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortTarget {
+    pub address: IpAddr,
+    /// The host's end of the veth pair.
+    pub link: String,
+    /// The interface's Ethernet address inside the sandbox.
+    pub mac: MacAddress,
+    pub bridge: String,
+    /// The host's own address on the network: what clients on the host itself appear as.
+    pub gateway: IpAddr,
+}
+
+/// Publishes ports. Called from one thread that may block; each call is idempotent.
+pub trait PortMapper: Send + 'static {
+    /// The sandboxes that have mappings in the kernel, those an earlier process made included.
+    fn sandboxes(&mut self) -> Result<BTreeSet<SandboxId>, PortError>;
+
+    /// Makes the mappings of a sandbox exactly these. Empty: removes them together with their flows.
+    fn set(&mut self, sandbox: &SandboxId, mappings: &[PortMapping]) -> Result<(), PortError>;
+
+    /// The uplinks as they are: attaches to the ones that came, forgets the ones that went.
+    fn uplinks(&mut self, host: &HostFacts) -> Result<(), PortError>;
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} {object}")]
+pub struct PortError {
+    /// What was tried, as an infinitive: `attach`, `publish`.
+    pub operation: &'static str,
+    /// On what: a link's name, a published port, a map.
+    pub object: String,
+    pub kind: ErrorKind,
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Answers names inside sandboxes, at 127.0.0.11.
+pub trait NameServer: Send + Sync + 'static {
+    /// Opens the sandbox's sockets in its namespace (a path that `setns` takes) and answers from there on. Done before
+    /// the sandbox's first process starts. Idempotent.
+    fn open(&self, sandbox: &Sandbox, namespace: PathBuf) -> impl Future<Output = Result<(), NameError>> + Send;
+
+    /// Closes them.
+    fn close(&self, sandbox: &SandboxId) -> impl Future<Output = ()> + Send;
+
+    /// From here on answers follow this intent. `change` is what made it from the one before; none at start.
+    fn publish(&self, intent: &Intent, change: Option<&Change>);
+
+    /// The host's resolvers changed.
+    fn upstreams(&self, host: &HostFacts);
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} the resolver of sandbox {sandbox}")]
+pub struct NameError {
+    pub operation: &'static str,
+    pub sandbox: SandboxId,
+    #[source]
+    pub source: std::io::Error,
+}
