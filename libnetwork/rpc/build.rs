@@ -1,1 +1,3 @@
-fn main() {}
+fn main() -> std::io::Result<()> {
+    tonic_prost_build::configure().compile_protos(&["proto/causeway.proto"], &["proto"])
+}
