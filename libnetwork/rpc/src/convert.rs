@@ -1,0 +1,164 @@
+//! Between the messages and the model: texts parsed once, at the edge, with the field's name in the error.
+
+use std::{collections::BTreeMap, net::IpAddr, str::FromStr};
+
+use ipnet::IpNet;
+use libnetwork_model::{ErrorKind, HasKind, MacAddress, Network, PublishedPort, Resolver, Subnet};
+use tonic::Status;
+
+use crate::{status, v1};
+
+/// A field of a message whose text does not parse.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid {field} {text:?}: {problem}")]
+pub struct FieldError {
+    pub field: &'static str,
+    pub text: String,
+    pub problem: String,
+}
+
+impl HasKind for FieldError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+}
+
+impl From<FieldError> for Status {
+    fn from(error: FieldError) -> Status {
+        status(ErrorKind::Invalid, error.to_string())
+    }
+}
+
+/// An address, or none where the field is empty.
+pub fn address(field: &'static str, text: &str) -> Result<Option<IpAddr>, FieldError> {
+    optional(field, text, "not an IP address")
+}
+
+/// A prefix such as `10.1.0.0/16`, or none where the field is empty. Host bits are kept.
+pub fn cidr(field: &'static str, text: &str) -> Result<Option<IpNet>, FieldError> {
+    optional(field, text, "not an address with a prefix length, like 10.1.0.0/16")
+}
+
+/// An Ethernet address, or none where the field is empty.
+pub fn mac(field: &'static str, text: &str) -> Result<Option<MacAddress>, FieldError> {
+    optional(field, text, "not a unicast MAC address like 02:42:ac:11:00:02")
+}
+
+/// A subnet as it was asked for. Host bits are cut off, as Docker cuts them off.
+pub fn subnet(message: &v1::Subnet) -> Result<Subnet, FieldError> {
+    let Some(net) = cidr("subnet", &message.subnet)? else {
+        return Err(refuse("subnet", "", "it is missing"));
+    };
+    let auxiliary = message
+        .auxiliary
+        .iter()
+        .map(|(name, text)| match address("auxiliary address", text)? {
+            Some(address) => Ok((name.clone(), address)),
+            None => Err(refuse("auxiliary address", name, "it is missing")),
+        })
+        .collect::<Result<BTreeMap<_, _>, _>>()?;
+    Ok(Subnet {
+        subnet: net.trunc(),
+        gateway: address("gateway", &message.gateway)?,
+        ip_range: cidr("ip range", &message.ip_range)?.map(|n| n.trunc()),
+        auxiliary,
+        requested: true,
+    })
+}
+
+pub fn subnet_to_v1(subnet: &Subnet) -> v1::Subnet {
+    v1::Subnet {
+        subnet: subnet.subnet.to_string(),
+        gateway: text(subnet.gateway),
+        ip_range: text(subnet.ip_range),
+        auxiliary: subnet
+            .auxiliary
+            .iter()
+            .map(|(name, address)| (name.clone(), address.to_string()))
+            .collect(),
+    }
+}
+
+pub fn resolver(message: &v1::Resolver) -> Result<Resolver, FieldError> {
+    let mut servers = Vec::with_capacity(message.servers.len());
+    for text in &message.servers {
+        servers.extend(address("dns server", text)?);
+    }
+    Ok(Resolver { servers, search: message.search.clone(), options: message.options.clone() })
+}
+
+pub fn resolver_to_v1(resolver: &Resolver) -> v1::Resolver {
+    v1::Resolver {
+        servers: resolver.servers.iter().map(IpAddr::to_string).collect(),
+        search: resolver.search.clone(),
+        options: resolver.options.clone(),
+    }
+}
+
+pub fn port_to_v1(port: &PublishedPort) -> v1::PublishedPort {
+    v1::PublishedPort {
+        protocol: port.protocol.to_string(),
+        host_ip: text(port.host_ip),
+        host_port: port.host_ports.first().into(),
+        container_port: port.container_port.into(),
+        count: port.host_ports.count().into(),
+    }
+}
+
+/// The message of a network without its endpoints.
+pub fn network_fields(network: &Network) -> v1::Network {
+    v1::Network {
+        id: network.id.to_string(),
+        name: network.name.clone(),
+        driver: network.driver.clone(),
+        created_ns: network.created_ns,
+        ipv4: network.ipv4,
+        ipv6: network.ipv6,
+        internal: network.internal,
+        attachable: network.attachable,
+        predefined: network.predefined,
+        subnets: network.subnets.iter().map(subnet_to_v1).collect(),
+        labels: network.labels.clone().into_iter().collect(),
+        options: network.options.clone().into_iter().collect(),
+        ipam_options: network.ipam_options.clone().into_iter().collect(),
+        endpoints: Vec::new(),
+    }
+}
+
+fn text<T: ToString>(value: Option<T>) -> String {
+    value.map(|v| v.to_string()).unwrap_or_default()
+}
+
+fn optional<T: FromStr>(field: &'static str, text: &str, problem: &str) -> Result<Option<T>, FieldError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| refuse(field, text, problem))
+}
+
+fn refuse(field: &'static str, text: &str, problem: &str) -> FieldError {
+    FieldError { field, text: text.chars().take(80).collect(), problem: problem.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subnet_survives_the_round_trip() {
+        let message = v1::Subnet {
+            subnet: "10.1.2.0/24".into(),
+            gateway: "10.1.2.1".into(),
+            ip_range: "10.1.2.128/25".into(),
+            auxiliary: [("router".to_owned(), "10.1.2.5".to_owned())].into(),
+        };
+        assert_eq!(subnet_to_v1(&subnet(&message).unwrap()), message);
+    }
+
+    #[test]
+    fn an_unreadable_subnet_is_named() {
+        let error = subnet(&v1::Subnet { subnet: "10.1.2.0/40".into(), ..Default::default() }).unwrap_err();
+        assert_eq!(error.field, "subnet");
+        assert!(error.to_string().contains("10.1.2.0/40"), "{error}");
+    }
+}
