@@ -1,1 +1,25 @@
-//! Content store, layers, import, load, save.
+//! Images: content by digest, layers unpacked once and shared, and the root filesystems that containers get from them.
+//!
+//! [`ImageStore`] is the way in. Its answers ([`wire`]) have the shape of Docker's API 1.51.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+mod archive;
+mod config;
+mod digest;
+mod error;
+mod options;
+mod progress;
+mod store;
+pub mod wire;
+
+pub use archive::ArchiveStream;
+pub use config::{ConfigFile, Empty, Healthcheck, History, ImageConfig, RootFsSpec};
+pub use digest::{Digest, InvalidDigest};
+pub use error::{Error, Result};
+pub use options::{
+    CommitOptions, Filters, ImageUse, ImportOptions, ListOptions, Loaded, RemoveOptions, ResolvedImage,
+    Rootfs, RootfsSize,
+};
+pub use progress::{ErrorDetail, Progress, ProgressDetail, ProgressItem};
+pub use store::ImageStore;

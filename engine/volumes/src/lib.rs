@@ -1,1 +1,16 @@
-//! Named and anonymous volumes.
+//! Named and anonymous local volumes, below one directory: `<name>/_data` and `<name>/meta.json`.
+//!
+//! [`VolumeStore`] is the way in; [`wire`] has the shape of Docker's API 1.51.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+mod error;
+mod store;
+pub mod wire;
+
+/// Docker's `filters` argument: values by key.
+pub type Filters = std::collections::BTreeMap<String, Vec<String>>;
+
+pub use error::{Error, Result};
+pub use store::VolumeStore;
+pub use wire::{CreateVolume, PruneReport, UsageData, Volume, VolumeList};
