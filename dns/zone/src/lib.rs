@@ -1,1 +1,2 @@
 //! Names to answers, pure.
+#![forbid(unsafe_code)]
