@@ -1,0 +1,82 @@
+use std::path::PathBuf;
+
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+
+/// A container engine built network first.
+#[derive(Parser)]
+#[command(name = "causeway", version, propagate_version = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run the engine and the network daemon in the foreground
+    ///
+    /// Adopts the containers and networks that an earlier run left running. A daemon that dies is started again at
+    /// once. SIGTERM or Ctrl-C ends both daemons and leaves containers and their network running.
+    Up(Up),
+    /// Stop the daemons; with --purge, remove all that is ours
+    Down(Down),
+    /// Show the host, its networks, endpoints, addresses and published ports as a tree
+    Topology(Topology),
+    /// Print a completion script for a shell
+    Completion {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a directory
+    Man { directory: PathBuf },
+}
+
+/// Where everything is. Several engines run side by side on one machine when these differ and each runs in a network
+/// namespace of its own.
+#[derive(Group)]
+pub(crate) struct Directories {
+    /// Networks, images, volumes, containers: what outlives a reboot
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/causeway")]
+    pub(crate) state_dir: PathBuf,
+    /// Sockets, namespaces, BPF pins: what dies with the kernel
+    #[arg(long, value_name = "DIR", default_value = "/run/causeway")]
+    pub(crate) run_dir: PathBuf,
+}
+
+#[derive(Group)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) directories: Directories,
+    /// Where the Docker API listens [default: unix://RUN_DIR/docker.sock]; may be given more than once
+    #[arg(short = 'H', long = "host", value_name = "unix://PATH")]
+    pub(crate) hosts: Vec<String>,
+    /// How much the daemons log, as a tracing filter
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(crate) log_level: String,
+}
+
+#[derive(Group)]
+pub(crate) struct Down {
+    #[command(flatten)]
+    pub(crate) directories: Directories,
+    /// Also remove every container, image, volume and network, and what they hold in the kernel
+    #[arg(long)]
+    pub(crate) purge: bool,
+}
+
+#[derive(Group)]
+pub(crate) struct Topology {
+    /// Sockets, namespaces, BPF pins: the run directory that `causeway up` was given
+    #[arg(long, value_name = "DIR", default_value = "/run/causeway")]
+    pub(crate) run_dir: PathBuf,
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A tree for people
+    #[default]
+    Tree,
+    /// One JSON document
+    Json,
+}

@@ -1,0 +1,291 @@
+//! Starts daemons, starts the ones that die again, ends them all on a signal.
+//!
+//! One thread and one `poll`: the process forks, which only a process without threads may do, and it stays small.
+
+use std::{
+    ffi::CString,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        prctl,
+        signal::{SigSet, Signal, kill},
+        signalfd::{SfdFlags, SignalFd},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::{ForkResult, Pid, execve, fork, getpid, setpgid},
+};
+
+use super::notify::Notifications;
+use crate::paths::PathError;
+
+/// systemd's first passed descriptor (sd_listen_fds(3)).
+const FIRST_PASSED_FD: i32 = 3;
+/// A daemon that lived at least this long is started again without delay.
+const HEALTHY: Duration = Duration::from_secs(1);
+/// The longest pause before starting one that keeps dying.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a daemon may take over SIGTERM before it is killed; containers and their network live on either way.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// A program with the listening sockets it is handed.
+pub(crate) struct Daemon {
+    name: &'static str,
+    command: Vec<String>,
+    sockets: Vec<OwnedFd>,
+    notifications: Notifications,
+    state: State,
+    ready: bool,
+    pause: Duration,
+}
+
+enum State {
+    Running {
+        pid: Pid,
+        since: Instant,
+    },
+    /// To be started at this time.
+    Waiting {
+        until: Instant,
+    },
+    Ended,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation}")]
+pub(crate) struct SuperviseError {
+    operation: &'static str,
+    #[source]
+    source: Errno,
+}
+
+impl Daemon {
+    pub(crate) fn new(
+        name: &'static str,
+        command: Vec<String>,
+        sockets: Vec<OwnedFd>,
+        run_dir: &Path,
+    ) -> Result<Self, PathError> {
+        let notifications = Notifications::open(run_dir.join(format!("{name}.notify")))?;
+        let state = State::Waiting { until: Instant::now() };
+        Ok(Self { name, command, sockets, notifications, state, ready: false, pause: Duration::ZERO })
+    }
+
+    fn start(&mut self) -> Result<(), SuperviseError> {
+        let command = strings(self.command.iter().cloned())?;
+        let inherited = std::env::vars().filter(|(k, _)| !k.starts_with("LISTEN_") && k != "NOTIFY_SOCKET");
+        let own = [
+            ("NOTIFY_SOCKET".to_owned(), self.notifications.path().display().to_string()),
+            ("LISTEN_FDS".to_owned(), self.sockets.len().to_string()),
+        ];
+        let mut environment = strings(inherited.chain(own).map(|(k, v)| format!("{k}={v}")))?;
+        let sockets: Vec<i32> = self.sockets.iter().map(AsRawFd::as_raw_fd).collect();
+        let parent = getpid();
+        // SAFETY: this process has one thread, so the child may allocate and call anything.
+        match unsafe { fork() }.map_err(|source| SuperviseError { operation: "fork", source })? {
+            ForkResult::Parent { child } => {
+                self.state = State::Running { pid: child, since: Instant::now() };
+                Ok(())
+            }
+            ForkResult::Child => {
+                let error = become_daemon(parent, &sockets, &command, &mut environment);
+                eprintln!("causeway: cannot start {}: {error}", self.name);
+                // SAFETY: ends the child without running the parent's destructors.
+                unsafe { nix::libc::_exit(127) }
+            }
+        }
+    }
+
+    /// Takes note that the process ended, and when to start it again.
+    fn ended(&mut self, how: &str, stopping: bool) {
+        let State::Running { since, .. } = self.state else { return };
+        if stopping {
+            self.state = State::Ended;
+            return;
+        }
+        self.pause = match self.pause {
+            _ if since.elapsed() >= HEALTHY => Duration::ZERO,
+            Duration::ZERO => Duration::from_millis(100),
+            pause => (pause * 2).min(LONGEST_PAUSE),
+        };
+        eprintln!("causeway: {} {how}; starting it again in {} ms", self.name, self.pause.as_millis());
+        self.state = State::Waiting { until: Instant::now() + self.pause };
+    }
+}
+
+/// Runs the daemons until SIGTERM or SIGINT. `ready` is called once, when all have said that they are ready.
+pub(crate) fn run(mut daemons: Vec<Daemon>, ready: impl FnOnce()) -> Result<(), SuperviseError> {
+    let mut watched = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD, Signal::SIGHUP] {
+        watched.add(signal);
+    }
+    watched.thread_block().map_err(|source| SuperviseError { operation: "block signals", source })?;
+    let signals = SignalFd::with_flags(&watched, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        .map_err(|source| SuperviseError { operation: "watch signals", source })?;
+
+    let mut ready = Some(ready);
+    let mut stop: Option<Instant> = None;
+    let mut killed = false;
+    loop {
+        if stop.is_none() {
+            for daemon in &mut daemons {
+                if matches!(daemon.state, State::Waiting { until } if until <= Instant::now()) {
+                    daemon.start()?;
+                }
+            }
+        }
+        wait(&signals, &daemons, stop)?;
+
+        for daemon in &mut daemons {
+            daemon.ready |= daemon.notifications.ready();
+        }
+        if daemons.iter().all(|d| d.ready)
+            && let Some(ready) = ready.take()
+        {
+            ready();
+        }
+        while let Ok(Some(signal)) = signals.read_signal() {
+            let asked = signal.ssi_signo as i32;
+            if (asked == Signal::SIGTERM as i32 || asked == Signal::SIGINT as i32) && stop.is_none() {
+                stop = Some(Instant::now());
+                // The engine first: it asks causewayd for the last time.
+                for daemon in daemons.iter_mut().rev() {
+                    end(daemon, Signal::SIGTERM);
+                }
+            }
+        }
+        reap(&mut daemons, stop.is_some());
+        if let Some(since) = stop {
+            if daemons.iter().all(|d| matches!(d.state, State::Ended)) {
+                return Ok(());
+            }
+            if since.elapsed() >= GRACE && !killed {
+                killed = true;
+                for daemon in &mut daemons {
+                    eprintln!(
+                        "causeway: {} did not end within {} s: killing it",
+                        daemon.name,
+                        GRACE.as_secs()
+                    );
+                    end(daemon, Signal::SIGKILL);
+                }
+            }
+        }
+    }
+}
+
+fn end(daemon: &mut Daemon, signal: Signal) {
+    match daemon.state {
+        // A process that is gone already is reaped on its SIGCHLD.
+        State::Running { pid, .. } => drop(kill(pid, signal)),
+        State::Waiting { .. } => daemon.state = State::Ended,
+        State::Ended => {}
+    }
+}
+
+/// Sleeps until a signal, a notification, a start that is due, or the end of the grace period.
+fn wait(signals: &SignalFd, daemons: &[Daemon], stop: Option<Instant>) -> Result<(), SuperviseError> {
+    let due = daemons.iter().filter_map(|d| match d.state {
+        State::Waiting { until } => Some(until),
+        _ => None,
+    });
+    let patience = stop.map(|since| since + GRACE).filter(|at| *at > Instant::now());
+    let deadline = due.chain(patience).min();
+    let timeout = match deadline {
+        None => PollTimeout::NONE,
+        // One millisecond more, since poll rounds down.
+        Some(at) => {
+            let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        }
+    };
+    let mut fds: Vec<PollFd> = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    fds.extend(daemons.iter().map(|d| PollFd::new(d.notifications.as_fd(), PollFlags::POLLIN)));
+    match poll(&mut fds, timeout) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(source) => Err(SuperviseError { operation: "wait for the daemons", source }),
+    }
+}
+
+fn reap(daemons: &mut [Daemon], stopping: bool) {
+    loop {
+        let status = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) | Err(_) => return,
+            Ok(status) => status,
+        };
+        let how = match status {
+            WaitStatus::Exited(_, code) => format!("exited with status {code}"),
+            WaitStatus::Signaled(_, signal, _) => format!("was killed by {signal}"),
+            _ => continue,
+        };
+        let gone = status.pid();
+        if let Some(daemon) =
+            daemons.iter_mut().find(|d| matches!(d.state, State::Running { pid, .. } if Some(pid) == gone))
+        {
+            daemon.ended(&how, stopping);
+        }
+    }
+}
+
+/// In the child: only returns when the program cannot be started.
+fn become_daemon(
+    parent: Pid,
+    sockets: &[i32],
+    command: &[CString],
+    environment: &mut Vec<CString>,
+) -> io::Error {
+    let mut prepare = || -> Result<(), io::Error> {
+        // A group of its own, so that Ctrl-C in the terminal reaches the supervisor alone and the order of the end holds.
+        setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+        // Without the supervisor nobody would restart it: `causeway up` again must find the sockets free.
+        prctl::set_pdeathsig(Signal::SIGTERM)?;
+        if nix::unistd::getppid() != parent {
+            return Err(io::Error::other("the supervisor is gone"));
+        }
+        SigSet::empty().thread_set_mask()?;
+        pass(sockets)?;
+        environment.push(CString::new(format!("LISTEN_PID={}", getpid()))?);
+        Ok(())
+    };
+    if let Err(error) = prepare() {
+        return error;
+    }
+    match execve(&command[0], command, environment) {
+        Err(error) => error.into(),
+        Ok(never) => match never {},
+    }
+}
+
+/// Puts the sockets at 3, 4, … and lets them through exec.
+fn pass(sockets: &[i32]) -> Result<(), io::Error> {
+    let above = FIRST_PASSED_FD + sockets.len() as i32;
+    // First out of the way: a source may sit where another one has to go.
+    let moved = sockets
+        .iter()
+        .map(|&fd| {
+            // SAFETY: the supervisor keeps these open for its whole life.
+            let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+            nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(above))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    for (index, fd) in moved.into_iter().enumerate() {
+        // SAFETY: dup2 on numbers this child owns; the copy has no close-on-exec flag.
+        if unsafe { nix::libc::dup2(fd, FIRST_PASSED_FD + index as i32) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+fn strings(values: impl Iterator<Item = String>) -> Result<Vec<CString>, SuperviseError> {
+    values
+        .map(CString::new)
+        .collect::<Result<_, _>>()
+        .map_err(|_| SuperviseError { operation: "pass an argument with a NUL byte", source: Errno::EINVAL })
+}
