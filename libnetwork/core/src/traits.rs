@@ -65,6 +65,14 @@ pub trait PortMapper: Send + 'static {
 
     /// The uplinks as they are: attaches to the ones that came, forgets the ones that went.
     fn uplinks(&mut self, host: &HostFacts) -> Result<(), PortError>;
+
+    /// The bridges, by name, whose containers may reach published ports by the host's addresses: those of every
+    /// network that is not internal, whether or not anything on it publishes a port. [`PortMapper::set`] needs no word
+    /// of the bridges that its own targets are on.
+    fn bridges(&mut self, bridges: &BTreeSet<String>) -> Result<(), PortError> {
+        let _ = bridges;
+        Ok(())
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
