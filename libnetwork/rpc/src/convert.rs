@@ -44,7 +44,7 @@ pub fn mac(field: &'static str, text: &str) -> Result<Option<MacAddress>, FieldE
     optional(field, text, "not a unicast MAC address like 02:42:ac:11:00:02")
 }
 
-/// A subnet as it was asked for. Host bits are cut off, as Docker cuts them off.
+/// A subnet as it was asked for, host bits kept: `libnetwork-ipam` refuses them in Docker's words.
 pub fn subnet(message: &v1::Subnet) -> Result<Subnet, FieldError> {
     let Some(net) = cidr("subnet", &message.subnet)? else {
         return Err(refuse("subnet", "", "it is missing"));
@@ -58,9 +58,9 @@ pub fn subnet(message: &v1::Subnet) -> Result<Subnet, FieldError> {
         })
         .collect::<Result<BTreeMap<_, _>, _>>()?;
     Ok(Subnet {
-        subnet: net.trunc(),
+        subnet: net,
         gateway: address("gateway", &message.gateway)?,
-        ip_range: cidr("ip range", &message.ip_range)?.map(|n| n.trunc()),
+        ip_range: cidr("ip-range", &message.ip_range)?,
         auxiliary,
         requested: true,
     })

@@ -1,0 +1,164 @@
+//! What a subnet that somebody asked for must satisfy, and what is filled in where they left it open.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use libnetwork_model::{ErrorKind, HasKind, Subnet};
+
+use crate::range::{address, bounds, family, overlaps, same_family};
+
+/// Docker's texts (`api/types/network`, `ValidateIPAM`), one per rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubnetError {
+    #[error("invalid subnet {given}: it should be {should}")]
+    HostBits { given: IpNet, should: IpNet },
+    #[error("invalid ip-range {range}: parent subnet is an {family} block")]
+    RangeFamily { range: IpNet, family: &'static str },
+    #[error("invalid ip-range {range}: CIDR block is bigger than its parent subnet {subnet}")]
+    RangeBigger { range: IpNet, subnet: IpNet },
+    #[error("invalid ip-range {range}: it should be {should}")]
+    RangeHostBits { range: IpNet, should: IpNet },
+    #[error("invalid ip-range {range}: parent subnet {subnet} doesn't contain ip-range")]
+    RangeOutside { range: IpNet, subnet: IpNet },
+    #[error("invalid {role} {address}: parent subnet is an {family} block")]
+    AddressFamily { role: String, address: IpAddr, family: &'static str },
+    #[error("invalid {role} {address}: parent subnet {subnet} doesn't contain this address")]
+    AddressOutside { role: String, address: IpAddr, subnet: IpNet },
+    #[error("invalid gateway {address}: it is the network or broadcast address of {subnet}")]
+    GatewayReserved { address: IpAddr, subnet: IpNet },
+    #[error("subnet {subnet} has no address left for a gateway")]
+    NoGateway { subnet: IpNet },
+    #[error(
+        "invalid pool request: Pool overlaps with other one on this address space: {subnet} and {other}{whose}"
+    )]
+    Overlap {
+        subnet: IpNet,
+        other: IpNet,
+        /// Which network has the other, as `" of network web"`; empty within one request.
+        whose: String,
+    },
+}
+
+impl HasKind for SubnetError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            // Docker answers 403 here.
+            SubnetError::Overlap { .. } => ErrorKind::InUse,
+            _ => ErrorKind::Invalid,
+        }
+    }
+}
+
+/// Whether a subnet as it was asked for makes sense in itself.
+pub fn validate(subnet: &Subnet) -> Result<(), SubnetError> {
+    let net = subnet.subnet;
+    if net != net.trunc() {
+        return Err(SubnetError::HostBits { given: net, should: net.trunc() });
+    }
+    if let Some(range) = subnet.ip_range {
+        if !same_family(range, net) {
+            return Err(SubnetError::RangeFamily { range, family: family(net) });
+        }
+        if range.prefix_len() < net.prefix_len() {
+            return Err(SubnetError::RangeBigger { range, subnet: net });
+        }
+        if range != range.trunc() {
+            return Err(SubnetError::RangeHostBits { range, should: range.trunc() });
+        }
+        if !overlaps(net, range) {
+            return Err(SubnetError::RangeOutside { range, subnet: net });
+        }
+    }
+    if let Some(gateway) = subnet.gateway {
+        inside(net, gateway, || "gateway".to_owned())?;
+        if is_edge(net, gateway) {
+            return Err(SubnetError::GatewayReserved { address: gateway, subnet: net });
+        }
+    }
+    for (name, address) in &subnet.auxiliary {
+        inside(net, *address, || format!("auxiliary address {name}"))?;
+    }
+    Ok(())
+}
+
+/// Fills in the gateway where none was asked for: the first address of the subnet that is not reserved.
+pub fn complete(mut subnet: Subnet) -> Result<Subnet, SubnetError> {
+    if subnet.gateway.is_none() {
+        let (first, last) = bounds(subnet.subnet);
+        // No more than the auxiliary addresses and the network's own can be in the way.
+        let tries = subnet.auxiliary.len() as u128 + 2;
+        let gateway = (first..=last.min(first + tries))
+            .map(|number| address(subnet.subnet, number))
+            .find(|a| !is_edge(subnet.subnet, *a) && !subnet.auxiliary.values().any(|x| x == a))
+            .ok_or(SubnetError::NoGateway { subnet: subnet.subnet })?;
+        subnet.gateway = Some(gateway);
+    }
+    Ok(subnet)
+}
+
+/// The network's own address and an IPv4 broadcast address, which no host may have; a /31 or /32 (RFC 3021), /127 or
+/// /128 has none.
+pub(crate) fn is_edge(net: IpNet, address: IpAddr) -> bool {
+    if net.max_prefix_len() - net.prefix_len() <= 1 {
+        return false;
+    }
+    address == net.network() || (address.is_ipv4() && address == net.broadcast())
+}
+
+fn inside(net: IpNet, address: IpAddr, role: impl Fn() -> String) -> Result<(), SubnetError> {
+    if address.is_ipv4() != net.addr().is_ipv4() {
+        return Err(SubnetError::AddressFamily { role: role(), address, family: family(net) });
+    }
+    if !net.contains(&address) {
+        return Err(SubnetError::AddressOutside { role: role(), address, subnet: net });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subnet(net: &str, gateway: &str, range: &str) -> Subnet {
+        Subnet {
+            subnet: net.parse().unwrap(),
+            gateway: gateway.parse().ok(),
+            ip_range: range.parse().ok(),
+            auxiliary: Default::default(),
+            requested: true,
+        }
+    }
+
+    #[test]
+    fn the_gateway_is_the_first_address_that_is_not_reserved() {
+        assert_eq!(complete(subnet("10.1.0.0/24", "", "")).unwrap().gateway, "10.1.0.1".parse().ok());
+        assert_eq!(complete(subnet("fd00:1::/64", "", "")).unwrap().gateway, "fd00:1::1".parse().ok());
+        let mut reserved = subnet("10.1.0.0/24", "", "");
+        reserved.auxiliary.insert("router".into(), "10.1.0.1".parse().unwrap());
+        assert_eq!(complete(reserved).unwrap().gateway, "10.1.0.2".parse().ok());
+        assert_eq!(complete(subnet("10.1.0.4/31", "", "")).unwrap().gateway, "10.1.0.4".parse().ok());
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused_with_dockers_words() {
+        let text = |s: Subnet| validate(&s).unwrap_err().to_string();
+        assert_eq!(
+            text(subnet("10.1.0.5/24", "", "")),
+            "invalid subnet 10.1.0.5/24: it should be 10.1.0.0/24"
+        );
+        assert_eq!(
+            text(subnet("10.1.0.0/24", "10.2.0.1", "")),
+            "invalid gateway 10.2.0.1: parent subnet 10.1.0.0/24 doesn't contain this address"
+        );
+        assert_eq!(
+            text(subnet("10.1.0.0/24", "fd00::1", "")),
+            "invalid gateway fd00::1: parent subnet is an IPv4 block"
+        );
+        assert_eq!(
+            text(subnet("10.1.0.0/24", "", "10.2.0.0/25")),
+            "invalid ip-range 10.2.0.0/25: parent subnet 10.1.0.0/24 doesn't contain ip-range"
+        );
+        assert!(validate(&subnet("10.1.0.0/24", "10.1.0.255", "")).is_err());
+        assert!(validate(&subnet("10.1.0.0/24", "10.1.0.254", "10.1.0.128/25")).is_ok());
+    }
+}
