@@ -1,0 +1,80 @@
+use std::net::IpAddr;
+
+use libnetwork_model::{Endpoint, ErrorKind, HasKind, HostFacts, Network};
+
+use crate::{Desired, Name};
+
+/// Compiles networks of one kind to kernel objects. It holds no socket, no store, no lock: the same input gives the same
+/// output. Every object lies under a key that no other network or endpoint uses, except for [`Driver::host_objects`] and
+/// for sysctls, which are never removed.
+pub trait Driver: Send + Sync {
+    /// Refuses options that are unknown under the driver's own prefixes, wrong, or in contradiction with the network.
+    ///
+    /// The network's subnets need not be settled: those of a request without any are still empty.
+    fn validate(&self, network: &Network, host: &HostFacts) -> Result<(), DriverError>;
+
+    /// What all networks of the driver share on this host. Desired as soon as one network of the driver exists.
+    fn host_objects(&self, host: &HostFacts, out: &mut Desired) {
+        let _ = (host, out);
+    }
+
+    /// What the network needs by itself, without any endpoint.
+    fn network_objects(&self, network: &Network, host: &HostFacts, out: &mut Desired);
+
+    /// What one endpoint adds to it, in the host and in its sandbox. The sandbox's own objects (namespace, default
+    /// routes, DNS rules) are [`crate::sandbox_objects`].
+    fn endpoint_objects(&self, network: &Network, endpoint: &Endpoint, host: &HostFacts, out: &mut Desired);
+
+    /// Where published ports of an endpoint lead, for drivers whose networks can publish.
+    fn attachment(&self, network: &Network, endpoint: &Endpoint) -> Option<Attachment> {
+        let _ = (network, endpoint);
+        None
+    }
+
+    /// The start of interface names in sandboxes; a number follows.
+    fn interface_prefix<'a>(&self, network: &'a Network) -> &'a str {
+        let _ = network;
+        "eth"
+    }
+
+    /// The host address that ports are published on when the client named none. None: all of them.
+    fn host_binding(&self, network: &Network, ipv6: bool) -> Option<IpAddr> {
+        let _ = (network, ipv6);
+        None
+    }
+
+    /// Whether addresses are to be leased on networks of this driver (`host` and `none` have none).
+    fn leases_addresses(&self) -> bool {
+        true
+    }
+}
+
+/// The host's side of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// The host's end of the veth pair.
+    pub link: Name,
+    pub bridge: Name,
+}
+
+/// Why a driver refuses a network. Each names the option or the thing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DriverError {
+    #[error("unknown option {option:?} of driver {driver}; known are: {}", known.join(", "))]
+    UnknownOption { driver: &'static str, option: String, known: Vec<&'static str> },
+    #[error("option {option} is {value:?}, must be {expected}")]
+    Value { option: String, value: String, expected: &'static str },
+    #[error("option {option} with value {value:?} is not implemented")]
+    Unimplemented { option: String, value: String },
+    #[error("{what}")]
+    Contradiction { what: String },
+}
+
+impl HasKind for DriverError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            DriverError::Unimplemented { .. } => ErrorKind::Unimplemented,
+            _ => ErrorKind::Invalid,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! A kernel that lives in memory and refuses what the kernel refuses.

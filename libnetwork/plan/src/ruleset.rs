@@ -1,0 +1,151 @@
+//! nftables tables as data: rendered for people, compiled to netlink by the kernel adapter.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::{Name, Table};
+
+/// A table with everything in it but the elements of its sets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ruleset {
+    pub table: Table,
+    pub sets: Vec<Set>,
+    pub chains: Vec<Chain>,
+}
+
+/// A set, or with `verdicts` a verdict map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set {
+    pub name: Name,
+    /// The types of a key, concatenated when there are several.
+    pub key: Vec<SetType>,
+    pub verdicts: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetType {
+    Ifname,
+    V4,
+    V6,
+    Mac,
+    Port,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chain {
+    pub name: Name,
+    /// Where packets enter it; none for a chain that is only jumped to.
+    pub base: Option<Base>,
+    pub rules: Vec<Rule>,
+}
+
+/// Base chains always accept by policy: what is not ours is for others to judge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Base {
+    pub kind: ChainKind,
+    pub hook: Hook,
+    pub priority: i32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChainKind {
+    Filter,
+    Nat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    Prerouting,
+    Input,
+    Forward,
+    Output,
+    Postrouting,
+}
+
+/// Priorities by the names that nft gives them (linux/netfilter_ipv4.h).
+pub mod priority {
+    pub const RAW: i32 = -300;
+    pub const DSTNAT: i32 = -100;
+    pub const FILTER: i32 = 0;
+    pub const SRCNAT: i32 = 100;
+}
+
+/// One rule. Rules are compared by their tag, which is kept as the rule's comment in the kernel: the reason for people,
+/// and a hash of the expressions so that a changed rule is a different one.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    tag: String,
+    expressions: Vec<Expr>,
+}
+
+/// What a rule does, in order; each goes on only when the one before matched.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expr {
+    /// The concatenated fields are in the set, or with `not` are not.
+    Lookup {
+        fields: Vec<Field>,
+        set: Name,
+        not: bool,
+    },
+    /// The verdict that the map has for the fields; goes on where it has none.
+    VerdictMap {
+        fields: Vec<Field>,
+        map: Name,
+    },
+    /// The connection is established or related.
+    Established,
+    /// All bits of the mask are set in the packet's mark.
+    Mark(u32),
+    /// The layer 3 protocol (in an `inet` table).
+    Nfproto {
+        ipv6: bool,
+    },
+    /// The packet's source or destination is this address.
+    Source(IpAddr),
+    Destination(IpAddr),
+    /// The transport protocol, by IANA number.
+    Transport(u8),
+    SourcePort(u16),
+    DestinationPort(u16),
+    Verdict(Verdict),
+    /// Rewrites the source to the leaving interface's address.
+    Masquerade,
+    /// Rewrites the destination.
+    DestinationNat {
+        address: Ipv4Addr,
+        port: u16,
+    },
+    /// Rewrites the source to this.
+    SourceNat {
+        address: Ipv4Addr,
+        port: u16,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    InputName,
+    OutputName,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Accept,
+    Drop,
+    Return,
+}
+
+impl PartialEq for Rule {
+    fn eq(&self, other: &Self) -> bool {
+        self.tag == other.tag
+    }
+}
+
+impl Rule {
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    pub fn expressions(&self) -> &[Expr] {
+        &self.expressions
+    }
+}
