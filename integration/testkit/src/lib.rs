@@ -1,1 +1,22 @@
-//! A private host per test.
+//! A private host per test: network namespaces, directories, daemons and a docker CLI of its own, all of it gone when
+//! the value is dropped, also when the test fails.
+//!
+//! This crate panics where other code returns errors: its callers are tests, and a panic with the command and what it
+//! said is the report they want. Its tools (`ip`, `nsenter`, `busybox`) are Debian's, installed by `make deps`.
+#![allow(clippy::panic, clippy::unwrap_used, clippy::missing_panics_doc)]
+
+mod api;
+mod engine;
+mod image;
+mod netns;
+mod poll;
+mod process;
+mod tools;
+
+pub use api::{Api, Response};
+pub use engine::{Daemon, Host};
+pub use image::{rootfs_tar, rootfs_tar_with};
+pub use netns::Namespace;
+pub use poll::{eventually, until};
+pub use process::{Finished, Running, run};
+pub use tools::{binary, docker_cli};

@@ -1,0 +1,120 @@
+use std::{fs, sync::OnceLock};
+
+/// The programs that the test image has, all of them busybox.
+const APPLETS: &[&str] = &[
+    "sh",
+    "sleep",
+    "true",
+    "false",
+    "cat",
+    "echo",
+    "ls",
+    "id",
+    "env",
+    "pwd",
+    "hostname",
+    "ip",
+    "ping",
+    "ping6",
+    "nc",
+    "nslookup",
+    "wget",
+    "httpd",
+    "stty",
+    "test",
+    "ps",
+    "mount",
+    "touch",
+    "mkdir",
+    "rm",
+    "dd",
+    "seq",
+    "kill",
+    "date",
+    "grep",
+    "head",
+    "tail",
+    "wc",
+    "sort",
+    "tr",
+    "cut",
+    "awk",
+    "sed",
+    "stat",
+    "chmod",
+    "chown",
+    "md5sum",
+    "printf",
+    "trap",
+    "xargs",
+    "yes",
+    "nproc",
+    "readlink",
+    "ln",
+    "mv",
+    "cp",
+    "find",
+    "sync",
+    "ulimit",
+    "umask",
+    "telnet",
+    "traceroute",
+    "arping",
+    "netstat",
+    "tty",
+    "who",
+    "df",
+    "uname",
+];
+
+/// A tar of a root directory with a static busybox, as `docker import` takes it.
+pub fn rootfs_tar() -> &'static [u8] {
+    static TAR: OnceLock<Vec<u8>> = OnceLock::new();
+    TAR.get_or_init(|| rootfs_tar_with(&[]))
+}
+
+/// [`rootfs_tar`] with more files: path, mode, content.
+pub fn rootfs_tar_with(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
+    let busybox =
+        fs::read("/bin/busybox").expect("no /bin/busybox: `make deps` installs Debian's busybox-static");
+    let mut tar = tar::Builder::new(Vec::new());
+    for (dir, mode) in [
+        ("bin", 0o755),
+        ("etc", 0o755),
+        ("tmp", 0o1777),
+        ("root", 0o700),
+        ("proc", 0o755),
+        ("sys", 0o755),
+        ("dev", 0o755),
+        ("var", 0o755),
+        ("home", 0o755),
+        ("www", 0o755),
+    ] {
+        entry(&mut tar, &format!("{dir}/"), tar::EntryType::Directory, mode, b"");
+    }
+    entry(&mut tar, "bin/busybox", tar::EntryType::Regular, 0o755, &busybox);
+    for applet in APPLETS {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_mode(0o777);
+        header.set_size(0);
+        tar.append_link(&mut header, format!("bin/{applet}"), "busybox").unwrap();
+    }
+    let passwd = b"root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000:Alice:/home:/bin/sh\n";
+    entry(&mut tar, "etc/passwd", tar::EntryType::Regular, 0o644, passwd);
+    let group = b"root:x:0:\nalice:x:1000:\nstaff:x:50:alice\n";
+    entry(&mut tar, "etc/group", tar::EntryType::Regular, 0o644, group);
+    entry(&mut tar, "www/index.html", tar::EntryType::Regular, 0o644, b"hello from the container\n");
+    for (path, mode, content) in files {
+        entry(&mut tar, path, tar::EntryType::Regular, *mode, content);
+    }
+    tar.into_inner().unwrap()
+}
+
+fn entry(tar: &mut tar::Builder<Vec<u8>>, path: &str, kind: tar::EntryType, mode: u32, content: &[u8]) {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(content.len() as u64);
+    tar.append_data(&mut header, path, content).unwrap();
+}
