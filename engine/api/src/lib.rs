@@ -1,1 +1,24 @@
 //! The Docker Engine API over HTTP: routes, wire types, streams, one error mapping.
+//!
+//! [`router`] makes an axum router of an [`Engine`]; [`serve`] runs it on listeners. Requests may carry a version prefix
+//! (`/v1.24` to `/v1.51`). What the CLI, Compose and the SDKs see (paths, JSON, texts, stream framing) is Docker 28.5's.
+//!
+//! *Invariant*: nothing below this crate knows HTTP, and nothing here decides what a container, image or network does.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+mod engine;
+mod error;
+mod gojson;
+mod json;
+mod query;
+mod server;
+
+pub use engine::Engine;
+pub use error::ApiError;
+pub use server::{Listener, router, serve};
+
+/// The newest API version spoken, and the one that answers without a prefix get.
+pub const API_VERSION: &str = "1.51";
+/// The oldest API version accepted.
+pub const MIN_API_VERSION: &str = "1.24";
