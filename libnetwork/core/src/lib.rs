@@ -3,6 +3,4 @@
 
 mod traits;
 
-pub use traits::{
-    NameError, NameServer, PortError, PortMapper, PortMapping, PortTarget, Store, StoreError,
-};
+pub use traits::{NameError, NameServer, PortError, PortMapper, PortMapping, PortTarget, Store, StoreError};

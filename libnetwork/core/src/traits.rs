@@ -23,6 +23,10 @@ pub trait Store: Send + 'static {
 pub enum StoreError {
     #[error("the store is at revision {found}, not {base}: another writer has it open")]
     Stale { base: Revision, found: Revision },
+    #[error("the store {path} is in use by another causewayd")]
+    Locked { path: PathBuf },
+    #[error("the store {path} was written by a newer version (format {found}; this one knows up to {known})")]
+    Newer { path: PathBuf, found: u64, known: u64 },
     #[error("cannot {operation} the store {path}")]
     Io {
         operation: &'static str,
@@ -91,7 +95,11 @@ pub struct PortError {
 pub trait NameServer: Send + Sync + 'static {
     /// Opens the sandbox's sockets in its namespace (a path that `setns` takes) and answers from there on. Done before
     /// the sandbox's first process starts. Idempotent.
-    fn open(&self, sandbox: &Sandbox, namespace: PathBuf) -> impl Future<Output = Result<(), NameError>> + Send;
+    fn open(
+        &self,
+        sandbox: &Sandbox,
+        namespace: PathBuf,
+    ) -> impl Future<Output = Result<(), NameError>> + Send;
 
     /// Closes them.
     fn close(&self, sandbox: &SandboxId) -> impl Future<Output = ()> + Send;
