@@ -1,0 +1,288 @@
+//! A zone against a plain reading of the intent, through random histories.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
+
+use dns_zone::{Answer, Forwarding, Kind, Zone};
+use ipnet::{Ipv4Net, Ipv6Net};
+use libnetwork_model::*;
+use proptest::{collection::vec, prelude::*};
+
+const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
+
+fn nid(n: u8) -> NetworkId {
+    NetworkId::from_bytes([n; 32])
+}
+
+fn sid(n: u8) -> SandboxId {
+    SandboxId::from_bytes([n; 32])
+}
+
+fn eid(network: u8, sandbox: u8) -> EndpointId {
+    let mut bytes = [network; 32];
+    bytes[1] = sandbox;
+    EndpointId::from_bytes(bytes)
+}
+
+fn network(n: u8, name: &str) -> Network {
+    Network {
+        id: nid(n),
+        name: name.into(),
+        driver: "bridge".into(),
+        created_ns: 0,
+        ipv4: true,
+        ipv6: true,
+        internal: false,
+        attachable: false,
+        predefined: false,
+        subnets: vec![],
+        labels: BTreeMap::new(),
+        options: BTreeMap::new(),
+        ipam_options: BTreeMap::new(),
+    }
+}
+
+fn sandbox(n: u8, name: &str) -> Sandbox {
+    Sandbox {
+        id: sid(n),
+        name: name.into(),
+        owner: format!("{n:02x}").repeat(32),
+        namespace: NamespaceKind::Own,
+        resolver: Resolver::default(),
+        ports: vec![],
+    }
+}
+
+fn v4(network: u8, host: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, network, 0, host)
+}
+
+fn v6(network: u8, host: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, network.into(), 0, 0, 0, 0, 0, host.into())
+}
+
+fn endpoint(network: u8, sandbox: u8, aliases: &[&str]) -> Endpoint {
+    Endpoint {
+        id: eid(network, sandbox),
+        network: nid(network),
+        sandbox: sid(sandbox),
+        ifname: "eth0".into(),
+        mac: None,
+        ipv4: Some(Ipv4Net::new(v4(network, sandbox), 24).unwrap()),
+        ipv6: None,
+        aliases: aliases.iter().map(|a| (*a).into()).collect(),
+        gateway_priority: 0,
+        options: BTreeMap::new(),
+    }
+}
+
+fn put_network(n: Network) -> Mutation {
+    Mutation::PutNetwork(Arc::new(n))
+}
+
+fn put_sandbox(s: Sandbox) -> Mutation {
+    Mutation::PutSandbox(Arc::new(s))
+}
+
+fn put_endpoint(e: Endpoint) -> Mutation {
+    Mutation::PutEndpoint(Arc::new(e))
+}
+
+fn zone(mutations: Vec<Mutation>) -> Zone {
+    Zone::new(&Intent::default().apply(&Change(mutations)))
+}
+
+/// Two networks, `front` (1) and `back.end` (2): `Web` on both, `db` on the second, `asker` on the first.
+fn town() -> Vec<Mutation> {
+    vec![
+        put_network(network(1, "Front")),
+        put_network(network(2, "back.end")),
+        put_sandbox(sandbox(1, "Web")),
+        put_sandbox(sandbox(2, "db")),
+        put_sandbox(sandbox(3, "asker")),
+        put_endpoint(endpoint(1, 1, &["WWW", "pool"])),
+        put_endpoint(endpoint(2, 1, &[])),
+        put_endpoint(endpoint(2, 2, &["pool"])),
+        put_endpoint(endpoint(1, 3, &["pool"])),
+    ]
+}
+
+fn addresses(list: &[Ipv4Addr]) -> Answer {
+    Answer::Addresses(list.iter().map(|a| IpAddr::V4(*a)).collect())
+}
+
+#[test]
+fn a_name_an_alias_and_a_short_id_answer_whatever_the_network_calls_them() {
+    let zone = zone(town());
+    let short = sandbox(1, "").owner[..12].to_owned();
+    for name in ["web", "www", short.as_str(), "web.front", "www.front"] {
+        assert_eq!(zone.answer(&sid(3), name, Kind::A), addresses(&[v4(1, 1)]), "{name}");
+    }
+    assert_eq!(zone.answer(&sid(2), "web.back.end", Kind::A), addresses(&[v4(2, 1)]));
+    // An alias belongs to one endpoint; a prefix of the id is no name.
+    assert_eq!(zone.answer(&sid(2), "www", Kind::A), Answer::NotOurs);
+    assert_eq!(zone.answer(&sid(3), &short[..11], Kind::A), Answer::NotOurs);
+    assert_eq!(zone.answer(&sid(3), ".front", Kind::A), Answer::NotOurs);
+    assert_eq!(zone.answer(&sid(3), "front", Kind::A), Answer::NotOurs);
+}
+
+#[test]
+fn a_sandbox_hears_only_of_the_networks_that_it_shares() {
+    let zone = zone(town());
+    assert_eq!(zone.answer(&sid(3), "db", Kind::A), Answer::NotOurs);
+    assert_eq!(zone.answer(&sid(3), "web.back.end", Kind::A), Answer::NotOurs);
+    assert_eq!(zone.answer(&sid(3), "2.0.2.10.in-addr.arpa", Kind::Ptr), Answer::NotOurs);
+    assert_eq!(zone.answer(&sid(9), "web", Kind::A), Answer::NotOurs);
+}
+
+#[test]
+fn every_holder_of_an_alias_is_named() {
+    let zone = zone(town());
+    assert_eq!(zone.answer(&sid(3), "pool", Kind::A), addresses(&[v4(1, 1), v4(1, 3)]));
+}
+
+#[test]
+fn of_several_shared_networks_the_one_with_the_highest_priority_answers() {
+    let mut mutations = town();
+    mutations.push(put_endpoint(endpoint(2, 3, &[])));
+    assert_eq!(zone(mutations.clone()).answer(&sid(3), "web", Kind::A), addresses(&[v4(1, 1)]));
+    mutations.push(put_endpoint(Endpoint { gateway_priority: 1, ..endpoint(2, 3, &[]) }));
+    assert_eq!(zone(mutations).answer(&sid(3), "web", Kind::A), addresses(&[v4(2, 1)]));
+}
+
+#[test]
+fn a_known_name_has_no_data_for_a_type_that_it_lacks() {
+    let zone = zone(town());
+    for kind in [Kind::Aaaa, Kind::Ptr, Kind::Other] {
+        assert_eq!(zone.answer(&sid(3), "web", kind), Answer::NoData);
+        assert_eq!(zone.answer(&sid(3), "web.front", kind), Answer::NoData);
+    }
+    assert_eq!(zone.answer(&sid(3), "1.0.1.10.in-addr.arpa", Kind::A), Answer::NoData);
+}
+
+#[test]
+fn an_address_is_called_by_its_container_and_network() {
+    let name = zone(town()).answer(&sid(3), "1.0.1.10.in-addr.arpa", Kind::Ptr);
+    assert_eq!(name, Answer::Name("Web.Front".into()));
+}
+
+#[test]
+fn the_default_bridge_serves_no_names_and_forwards() {
+    let mut mutations = town();
+    let options = [(DEFAULT_BRIDGE.to_owned(), "true".to_owned())].into();
+    mutations.push(put_network(Network { options, ..network(1, "Front") }));
+    let zone = zone(mutations);
+    for name in ["web", "www", "asker", "web.front", "1.0.1.10.in-addr.arpa"] {
+        assert_eq!(zone.answer(&sid(3), name, Kind::Any), Answer::NotOurs);
+    }
+    assert_eq!(zone.forwarding(&sid(3)), Forwarding::Host);
+    assert_eq!(zone.answer(&sid(2), "web", Kind::A), addresses(&[v4(2, 1)]));
+}
+
+#[test]
+fn only_a_sandbox_with_a_way_out_forwards() {
+    let mut mutations = town();
+    mutations.push(put_network(Network { internal: true, ..network(2, "back.end") }));
+    let servers = vec![IpAddr::from([9, 9, 9, 9])];
+    let resolver = Resolver { servers: servers.clone(), ..Resolver::default() };
+    mutations.push(put_sandbox(Sandbox { resolver: resolver.clone(), ..sandbox(1, "web") }));
+    mutations.push(put_sandbox(Sandbox { resolver, ..sandbox(2, "db") }));
+    let zone = zone(mutations);
+    assert_eq!(zone.forwarding(&sid(1)), Forwarding::Servers(&servers));
+    assert_eq!(zone.forwarding(&sid(2)), Forwarding::Refused, "on an internal network alone");
+    assert_eq!(zone.forwarding(&sid(3)), Forwarding::Host);
+    assert_eq!(zone.forwarding(&sid(9)), Forwarding::Refused, "unknown");
+}
+
+const NAMES: [&str; 5] = ["web", "DB", "pool", "a.b", "b"];
+
+fn mutation() -> impl Strategy<Value = Mutation> {
+    let name = || prop::sample::select(&NAMES[..]);
+    prop_oneof![
+        1 => (1..4u8, any::<bool>()).prop_map(|(n, internal)| {
+            put_network(Network { internal, ..network(n, ["", "one", "b", "Two.b"][n as usize]) })
+        }),
+        1 => (1..4u8).prop_map(|n| Mutation::RemoveNetwork(nid(n))),
+        3 => (1..5u8, name()).prop_map(|(s, name)| put_sandbox(sandbox(s, name))),
+        1 => (1..5u8).prop_map(|s| Mutation::RemoveSandbox(sid(s))),
+        8 => (1..4u8, 1..5u8, vec(name(), 0..3), any::<[bool; 2]>(), 0..2i32).prop_map(|(n, s, names, has, prio)| {
+            let mut e = endpoint(n, s, &names);
+            e.gateway_priority = prio;
+            e.ipv4 = e.ipv4.filter(|_| has[0]);
+            e.ipv6 = has[1].then(|| Ipv6Net::new(v6(n, s), 64).unwrap());
+            put_endpoint(e)
+        }),
+        3 => (1..4u8, 1..5u8).prop_map(|(n, s)| Mutation::RemoveEndpoint(eid(n, s))),
+    ]
+}
+
+/// What the sandboxes on the networks of `asking` call themselves, read off the intent without an index.
+fn holders<'a>(intent: &'a Intent, asking: &SandboxId, name: &str) -> Vec<&'a Arc<Endpoint>> {
+    let shares = |e: &Endpoint| {
+        intent.network(&e.network).is_some()
+            && intent.endpoints_in(asking).any(|own| own.network == e.network)
+    };
+    let called = |e: &Endpoint| {
+        let network = intent.network(&e.network).unwrap();
+        let sandbox = intent.sandbox(&e.sandbox);
+        let own = sandbox.map(|s| vec![s.name.clone(), s.owner[..12].to_owned()]).unwrap_or_default();
+        e.aliases.iter().cloned().chain(own).any(|n| {
+            let n = n.to_lowercase();
+            n == name || format!("{n}.{}", network.name.to_lowercase()) == name
+        })
+    };
+    intent.endpoints().filter(|e| shares(e) && called(e)).collect()
+}
+
+proptest! {
+    #[test]
+    fn a_zone_kept_up_to_date_equals_one_made_anew(history in vec(vec(mutation(), 1..6), 1..30)) {
+        let mut intent = Intent::default();
+        let mut zone = Zone::new(&intent);
+        for mutations in history {
+            let change = Change(mutations);
+            let after = intent.apply(&change);
+            zone = zone.apply(&change, &after);
+            intent = after;
+            prop_assert_eq!(&zone, &Zone::new(&intent));
+        }
+    }
+
+    #[test]
+    fn an_answer_names_holders_on_shared_networks_and_no_one_else(
+        mutations in vec(mutation(), 1..60),
+        asking in 1..5u8,
+        host in prop::sample::select(&["web", "db", "pool", "a.b", "b", "web.one", "b.b", "a.two.b", "nobody"][..]),
+    ) {
+        let intent = Intent::default().apply(&Change(mutations));
+        let zone = Zone::new(&intent);
+        let known = holders(&intent, &sid(asking), host);
+        for kind in [Kind::A, Kind::Aaaa, Kind::Any, Kind::Other] {
+            match zone.answer(&sid(asking), host, kind) {
+                Answer::Addresses(list) => {
+                    prop_assert!(!list.is_empty());
+                    for address in list {
+                        prop_assert!(known.iter().any(|e| e.addresses().any(|a| a == address)));
+                        prop_assert!(kind != Kind::A || address.is_ipv4());
+                        prop_assert!(kind != Kind::Aaaa || address.is_ipv6());
+                    }
+                }
+                Answer::NoData => prop_assert!(!known.is_empty()),
+                Answer::NotOurs => prop_assert!(known.is_empty()),
+                Answer::Name(name) => prop_assert!(false, "{name}"),
+            }
+        }
+    }
+
+    #[test]
+    fn no_name_makes_it_panic(name in "\\PC{0,80}") {
+        let zone = zone(town());
+        for kind in [Kind::A, Kind::Ptr, Kind::Any] {
+            zone.answer(&sid(3), &name, kind);
+        }
+    }
+}
