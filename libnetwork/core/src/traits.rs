@@ -6,6 +6,26 @@ use std::{collections::BTreeSet, future::Future, net::IpAddr, path::PathBuf};
 use libnetwork_model::{
     Change, ErrorKind, HostFacts, Intent, MacAddress, PublishedPort, Revision, Sandbox, SandboxId,
 };
+use libnetwork_plan::{Drift, KernelError, Observed, Operation, Scope};
+
+/// The kernel, as objects under keys.
+pub trait Kernel: Send + 'static {
+    /// What is there of a scope.
+    fn observe(&mut self, scope: &Scope) -> impl Future<Output = Result<Observed, KernelError>> + Send;
+
+    /// Carries operations out, in their order within a namespace, and answers for each. One that failed does not stop
+    /// the ones that do not need it; those that do get [`libnetwork_plan::Cause::Prerequisite`].
+    fn apply(
+        &mut self,
+        operations: &[Operation],
+    ) -> impl Future<Output = Vec<Result<(), KernelError>>> + Send;
+
+    /// What drivers and allocation may know of the host.
+    fn host(&mut self) -> impl Future<Output = Result<HostFacts, KernelError>> + Send;
+
+    /// Waits until something changed that we did not do. May be dropped while it waits: nothing is lost then.
+    fn changed(&mut self) -> impl Future<Output = Drift> + Send;
+}
 
 /// Keeps the intent. One writer: the command actor.
 pub trait Store: Send + 'static {
