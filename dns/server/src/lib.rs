@@ -1,11 +1,43 @@
 //! The embedded resolver: sockets inside the sandboxes' namespaces, answers from a [`dns_zone::Zone`], the rest
 //! forwarded. Implements [`NameServer`].
+//!
+//! A sandbox asks at 127.0.0.11, port 53; its nftables table (compiled by its network's driver) redirects that to
+//! [`Settings::port`], so that port 53 stays the container's own on every address.
+//!
+//! *Invariant*: a question for a name that is known here never leaves the host, whatever its type.
+//! *Invariant*: no sandbox's questions wait for another's: each has sockets, connections and a share of the forwarding
+//! of its own, and what they may use is bounded.
+//!
+//! Modules: `namespace` makes sockets, `listener` runs one sandbox's, `udp` and `tcp` read them, `respond` decides
+//! (without I/O), `wire` is the format, `upstream` asks the servers that know the rest.
 
-use std::path::PathBuf;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use dns_zone::Zone;
 use libnetwork_core::{NameError, NameServer};
-use libnetwork_model::{Change, HostFacts, Intent, Sandbox, SandboxId};
+use libnetwork_model::{Change, HostFacts, Intent, NamespaceKind, Sandbox, SandboxId};
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
+
+use crate::{
+    listener::Listener,
+    namespace::Namespaces,
+    upstream::{Health, Ids},
+};
+
+mod listener;
+mod namespace;
+mod respond;
+mod tcp;
+mod udp;
+mod upstream;
+mod wire;
 
 /// What the resolver is told at start.
 #[derive(Debug, Clone)]
@@ -18,30 +50,96 @@ pub struct Settings {
 }
 
 /// Answers names in every sandbox that it was told to [`NameServer::open`]. Cheap to clone; clones share their state.
+///
+/// Assumes that [`NameServer::publish`] is called by one task, in the order of revisions.
 #[derive(Clone)]
-pub struct DnsServer {}
+pub struct DnsServer {
+    port: u16,
+    shared: Arc<Shared>,
+    /// One opening at a time: the thread that enters namespaces does one thing at a time anyway.
+    listeners: Arc<Mutex<HashMap<SandboxId, Listener>>>,
+}
+
+/// What all sandboxes share.
+pub(crate) struct Shared {
+    /// Read for each batch of queries: a reader holds the lock for as long as it takes to clone an `Arc`.
+    zone: watch::Sender<Arc<Zone>>,
+    /// The host's resolvers.
+    host: watch::Sender<Arc<[IpAddr]>>,
+    namespaces: Namespaces,
+    health: Health,
+    ids: Ids,
+    shutdown: CancellationToken,
+}
 
 impl DnsServer {
-    /// Opens nothing yet. Its methods are called inside a tokio runtime with I/O and time enabled.
-    pub fn new(_settings: Settings) -> Self {
-        Self {}
+    /// Opens nothing yet, and knows no name before the first [`NameServer::publish`]. Its methods are called inside a
+    /// tokio runtime with I/O and time enabled.
+    pub fn new(settings: Settings) -> Self {
+        let shared = Shared {
+            zone: watch::Sender::new(Arc::default()),
+            host: watch::Sender::new(Arc::from([])),
+            namespaces: Namespaces::default(),
+            health: Health::default(),
+            ids: Ids::default(),
+            shutdown: settings.shutdown,
+        };
+        Self { port: settings.port, shared: Arc::new(shared), listeners: Arc::default() }
+    }
+
+    async fn listen(&self, sandbox: &SandboxId, namespace: &Path) -> Result<(), (&'static str, io::Error)> {
+        let (descriptor, identity) = namespace::open(namespace).map_err(|e| ("enter the namespace of", e))?;
+        let mut listeners = self.listeners.lock().await;
+        let place = match listeners.entry(sandbox.clone()) {
+            Entry::Occupied(entry) if entry.get().namespace == identity => return Ok(()),
+            Entry::Occupied(entry) => {
+                // The sandbox was made anew under its id: the sockets of the old namespace answer no one.
+                let (id, old) = entry.remove_entry();
+                old.close().await;
+                listeners.entry(id)
+            }
+            vacant => vacant,
+        };
+        let sockets = self
+            .shared
+            .namespaces
+            .bind(descriptor, self.port)
+            .await
+            .map_err(|e| ("open the sockets of", e))?;
+        let listener = Listener::start(sandbox.clone(), self.shared.clone(), identity, sockets)
+            .map_err(|e| ("start", e))?;
+        place.insert_entry(listener);
+        Ok(())
     }
 }
 
 impl NameServer for DnsServer {
-    async fn open(&self, _sandbox: &Sandbox, _namespace: PathBuf) -> Result<(), NameError> {
-        todo!()
+    async fn open(&self, sandbox: &Sandbox, namespace: PathBuf) -> Result<(), NameError> {
+        // What runs in the host's namespace has the host's resolv.conf, and 127.0.0.11 there is not ours.
+        if sandbox.namespace == NamespaceKind::Host {
+            return Ok(());
+        }
+        let failed = |(operation, source)| NameError { operation, sandbox: sandbox.id.clone(), source };
+        self.listen(&sandbox.id, &namespace).await.map_err(failed)
     }
 
-    async fn close(&self, _sandbox: &SandboxId) {
-        todo!()
+    async fn close(&self, sandbox: &SandboxId) {
+        let listener = self.listeners.lock().await.remove(sandbox);
+        if let Some(listener) = listener {
+            listener.close().await;
+        }
     }
 
-    fn publish(&self, _intent: &Intent, _change: Option<&Change>) {
-        todo!()
+    fn publish(&self, intent: &Intent, change: Option<&Change>) {
+        let before = self.shared.zone.borrow().clone();
+        let after = match change {
+            Some(change) => before.apply(change, intent),
+            None => Zone::new(intent),
+        };
+        self.shared.zone.send_replace(Arc::new(after));
     }
 
-    fn upstreams(&self, _host: &HostFacts) {
-        todo!()
+    fn upstreams(&self, host: &HostFacts) {
+        self.shared.host.send_replace(host.resolvers.as_slice().into());
     }
 }

@@ -1,0 +1,81 @@
+//! Datagrams of one sandbox.
+
+use std::{cell::RefCell, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{task, time};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    listener::Served,
+    respond::{Forward, Outcome, Transport},
+    upstream, wire,
+};
+
+/// Datagrams that are answered before other tasks get a turn.
+const BATCH: usize = 32;
+
+struct Buffers {
+    query: [u8; wire::LARGE_UDP + 1],
+    reply: Vec<u8>,
+}
+
+thread_local! {
+    // A sandbox that is idle holds no buffer; a worker answers one datagram at a time.
+    static BUFFERS: RefCell<Buffers> =
+        const { RefCell::new(Buffers { query: [0; wire::LARGE_UDP + 1], reply: Vec::new() }) };
+}
+
+/// Reads datagrams until cancelled. What needs no upstream server is answered on the spot.
+pub(crate) async fn serve(served: Arc<Served>, cancel: CancellationToken) {
+    loop {
+        let result = match served.udp.readable().await {
+            Ok(()) => answer_batch(&served, &cancel),
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(()) => task::yield_now().await,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => {
+                // Such as a lack of memory: nothing to be gained by asking again at once.
+                tracing::warn!(%error, sandbox = served.sandbox.short(), "cannot receive DNS queries");
+                time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+}
+
+fn answer_batch(served: &Arc<Served>, cancel: &CancellationToken) -> io::Result<()> {
+    let zone = served.shared.zone.borrow().clone();
+    BUFFERS.with_borrow_mut(|buffers| {
+        for _ in 0..BATCH {
+            let (length, client) = served.udp.try_recv_from(&mut buffers.query)?;
+            // One that fills the buffer was cut off.
+            let Some(packet) = buffers.query.get(..length).filter(|p| p.len() <= wire::LARGE_UDP) else {
+                continue;
+            };
+            match served.respond(&zone, packet, Transport::Udp, &mut buffers.reply) {
+                // A client whose receive buffer is full asks again, as with any lost datagram.
+                Outcome::Reply => drop(served.udp.try_send_to(&buffers.reply, client)),
+                Outcome::Ignore => {}
+                Outcome::Forward(ask) => forward(served, cancel, ask, client),
+            }
+        }
+        Ok(())
+    })
+}
+
+fn forward(served: &Arc<Served>, cancel: &CancellationToken, ask: Forward, client: SocketAddr) {
+    let Some(place) = served.place() else {
+        drop(served.udp.try_send_to(&ask.failure(), client));
+        return;
+    };
+    let (task_served, cancel) = (served.clone(), cancel.clone());
+    served.tasks.spawn(async move {
+        let served = task_served;
+        let reply = cancel.run_until_cancelled(upstream::forward(&served, ask)).await;
+        drop(place);
+        if let Some(reply) = reply {
+            drop(served.udp.try_send_to(&reply, client));
+        }
+    });
+}

@@ -1,0 +1,210 @@
+//! Asking the servers that know the rest.
+//!
+//! Tasks: none of its own; an exchange runs in the task of whoever forwards, and dropping it closes its socket.
+//!
+//! Each query leaves by a socket of its own, so from a source port that the kernel chose at random, under an id of its
+//! own: a forged reply has to guess both (RFC 5452). Queries for the host's resolvers leave from the host's namespace,
+//! where a resolver like 127.0.0.53 means what the host means by it; queries for servers given with `--dns` leave from
+//! inside the sandbox, which reaches with them what it could reach itself and no more.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    io,
+    net::{IpAddr, SocketAddr, TcpStream as StdTcpStream, UdpSocket as StdUdpSocket},
+    os::fd::{AsFd, OwnedFd},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use nix::sys::socket::SockType;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, UdpSocket},
+    time::{Instant, timeout},
+};
+
+use crate::{
+    listener::Served,
+    namespace,
+    respond::{Destination, Forward, Transport},
+    wire::{self, rcode},
+};
+
+const PORT: u16 = 53;
+/// How long one server may take over UDP before the next one is asked. A client of glibc or musl gives up after 5 s.
+const UDP_PATIENCE: Duration = Duration::from_secs(2);
+/// The same over TCP, connecting included.
+const TCP_PATIENCE: Duration = Duration::from_secs(4);
+/// How long a server that was silent is asked last, so that a dead one delays one query rather than all of them.
+const AVOIDED_FOR: Duration = Duration::from_secs(10);
+
+/// Asks the servers in turn and returns the reply for the client; one that says so when none answered.
+pub(crate) async fn forward(served: &Served, mut ask: Forward) -> Vec<u8> {
+    let shared = &served.shared;
+    let servers = match &ask.to {
+        Destination::Host => shared.host.borrow().to_vec(),
+        Destination::Servers(servers) => servers.clone(),
+    };
+    let client_id = wire::id(&ask.packet).unwrap_or_default();
+    let mut refused = None;
+    for (server, is_last_chance) in shared.health.attempts(&servers) {
+        wire::set_id(&mut ask.packet, shared.ids.next());
+        match exchange(served, &ask, server).await {
+            Ok(reply) => {
+                shared.health.answered(server);
+                // A server that will not say may not be the only one that knows.
+                let unhelpful = matches!(
+                    wire::code(&reply),
+                    rcode::SERVER_FAILURE | rcode::REFUSED | rcode::NOT_IMPLEMENTED
+                );
+                refused = Some(reply);
+                if !unhelpful || is_last_chance {
+                    break;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%server, %error, sandbox = served.sandbox.short(), "an upstream server failed");
+                shared.health.failed(server);
+            }
+        }
+    }
+    wire::set_id(&mut ask.packet, client_id);
+    match refused {
+        Some(mut reply) => {
+            wire::set_id(&mut reply, client_id);
+            wire::truncate(&mut reply, ask.question_end, ask.limit);
+            reply
+        }
+        None => ask.failure(),
+    }
+}
+
+async fn exchange(served: &Served, ask: &Forward, server: IpAddr) -> io::Result<Vec<u8>> {
+    if ask.transport == Transport::Tcp {
+        // A client asks over TCP because UDP had no room, so there is no use in trying that first.
+        return match timed(TCP_PATIENCE, over_tcp(served, ask, server)).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                timed(UDP_PATIENCE, over_udp(served, ask, server)).await
+            }
+            result => result,
+        };
+    }
+    let reply = timed(UDP_PATIENCE, over_udp(served, ask, server)).await?;
+    // The client may take more than the server would send in one datagram.
+    if !wire::is_truncated(&reply) || ask.limit <= wire::PLAIN_UDP {
+        return Ok(reply);
+    }
+    match timed(TCP_PATIENCE, over_tcp(served, ask, server)).await {
+        Ok(whole) if whole.len() <= ask.limit => Ok(whole),
+        _ => Ok(reply),
+    }
+}
+
+async fn timed<T>(patience: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(patience, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+async fn over_udp(served: &Served, ask: &Forward, server: IpAddr) -> io::Result<Vec<u8>> {
+    thread_local! {
+        // Shared by all exchanges of a worker: one that waits holds no buffer.
+        static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; usize::from(u16::MAX)]);
+    }
+    let socket = StdUdpSocket::from(socket(served, ask, server, SockType::Datagram).await?);
+    let socket = UdpSocket::from_std(socket)?;
+    socket.connect(SocketAddr::new(server, PORT)).await?;
+    socket.send(&ask.packet).await?;
+    loop {
+        socket.readable().await?;
+        let received = BUFFER.with_borrow_mut(|buffer| {
+            let length = socket.try_recv(buffer)?;
+            let reply = &buffer[..length];
+            Ok::<_, io::Error>(wire::answers(reply, &ask.packet, ask.question_end).then(|| reply.to_vec()))
+        });
+        match received {
+            Ok(Some(reply)) => return Ok(reply),
+            // Someone else's reply, or a forged one.
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn over_tcp(served: &Served, ask: &Forward, server: IpAddr) -> io::Result<Vec<u8>> {
+    let socket = StdTcpStream::from(socket(served, ask, server, SockType::Stream).await?);
+    let mut stream = TcpSocket::from_std_stream(socket).connect(SocketAddr::new(server, PORT)).await?;
+    let length = u16::try_from(ask.packet.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let framed = [&length.to_be_bytes(), ask.packet.as_slice()].concat();
+    stream.write_all(&framed).await?;
+    let mut reply = vec![0; usize::from(stream.read_u16().await?)];
+    stream.read_exact(&mut reply).await?;
+    if wire::answers(&reply, &ask.packet, ask.question_end) {
+        Ok(reply)
+    } else {
+        Err(io::ErrorKind::InvalidData.into())
+    }
+}
+
+async fn socket(served: &Served, ask: &Forward, server: IpAddr, kind: SockType) -> io::Result<OwnedFd> {
+    match ask.to {
+        Destination::Host => namespace::unbound(server, kind),
+        Destination::Servers(_) => served.shared.namespaces.socket(served.udp.as_fd(), server, kind).await,
+    }
+}
+
+/// Ids that an outsider cannot guess: a keyed hash (SipHash, keyed by the operating system's randomness) of a counter.
+#[derive(Debug, Default)]
+pub(crate) struct Ids {
+    key: RandomState,
+    count: AtomicU64,
+}
+
+impl Ids {
+    fn next(&self) -> u16 {
+        self.key.hash_one(self.count.fetch_add(1, Ordering::Relaxed)) as u16
+    }
+}
+
+/// Which servers were silent lately.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    /// Whether there is any: the usual case takes no lock.
+    is_any: AtomicBool,
+    silent_since: Mutex<HashMap<IpAddr, Instant>>,
+}
+
+impl Health {
+    /// The servers in the order to ask them, the silent ones last; with the last one marked. A server that is alone is
+    /// asked twice: a datagram may get lost.
+    fn attempts(&self, servers: &[IpAddr]) -> Vec<(IpAddr, bool)> {
+        let mut order = servers.to_vec();
+        if self.is_any.load(Ordering::Relaxed) {
+            let mut silent = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
+            silent.retain(|_, since| since.elapsed() < AVOIDED_FOR);
+            self.is_any.store(!silent.is_empty(), Ordering::Relaxed);
+            order.sort_by_key(|server| silent.contains_key(server));
+        }
+        if let [only] = order[..] {
+            return vec![(only, true), (only, true)];
+        }
+        let last = order.len();
+        order.into_iter().enumerate().map(|(n, server)| (server, n + 1 == last)).collect()
+    }
+
+    fn failed(&self, server: IpAddr) {
+        let mut silent = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
+        silent.insert(server, Instant::now());
+        self.is_any.store(true, Ordering::Relaxed);
+    }
+
+    fn answered(&self, server: IpAddr) {
+        if self.is_any.load(Ordering::Relaxed) {
+            self.silent_since.lock().unwrap_or_else(PoisonError::into_inner).remove(&server);
+        }
+    }
+}
