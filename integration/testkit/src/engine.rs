@@ -115,6 +115,8 @@ impl Host {
 
     /// Runs `causeway up` until both daemons are ready.
     pub fn start(&mut self) {
+        // The word "ready" must be this start's.
+        let _ = fs::rename(self.log(), self.directory.path().join("up.log.old"));
         let log = fs::File::options().create(true).append(true).open(self.log()).unwrap();
         let mut command = self.causeway_command(&["up", "--log-level", "debug"]);
         command.args(self.directories()).args(["-H", &self.docker_host()]).stdin(Stdio::null());
@@ -144,8 +146,6 @@ impl Host {
         kill(pid, Signal::SIGTERM).unwrap();
         let status = until("causeway up ends", || up.child.try_wait().unwrap());
         assert!(status.success(), "causeway up ended with {status}:\n{}", self.log_tail());
-        // The next start looks for the word "ready" in a log of its own.
-        let _ = fs::rename(self.log(), self.directory.path().join("up.log.old"));
     }
 
     /// SIGKILL to one of the daemons; the supervisor starts it again.

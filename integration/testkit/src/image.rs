@@ -1,4 +1,6 @@
-use std::{fs, sync::OnceLock};
+use std::{fs, path::PathBuf, process::Command, sync::OnceLock};
+
+use crate::run;
 
 /// The programs that the test image has, all of them busybox.
 const APPLETS: &[&str] = &[
@@ -67,7 +69,22 @@ const APPLETS: &[&str] = &[
     "uname",
 ];
 
-/// A tar of a root directory with a static busybox, as `docker import` takes it.
+/// The network probe (`probe.c` says what it does), linked statically, built once per test binary.
+pub fn probe() -> PathBuf {
+    static PROBE: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let directory = PROBE.get_or_init(|| {
+        let directory = tempfile::Builder::new().prefix("cwt-probe").tempdir_in("/tmp").unwrap();
+        let source = directory.path().join("probe.c");
+        fs::write(&source, include_str!("probe.c")).unwrap();
+        let mut compiler = Command::new("cc");
+        compiler.args(["-static", "-O2", "-pthread", "-o"]).arg(directory.path().join("probe")).arg(&source);
+        run(compiler, b"").ok();
+        directory
+    });
+    directory.path().join("probe")
+}
+
+/// A tar of a root directory with a static busybox and the [`probe`], as `docker import` takes it.
 pub fn rootfs_tar() -> &'static [u8] {
     static TAR: OnceLock<Vec<u8>> = OnceLock::new();
     TAR.get_or_init(|| rootfs_tar_with(&[]))
@@ -93,6 +110,7 @@ pub fn rootfs_tar_with(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
         entry(&mut tar, &format!("{dir}/"), tar::EntryType::Directory, mode, b"");
     }
     entry(&mut tar, "bin/busybox", tar::EntryType::Regular, 0o755, &busybox);
+    entry(&mut tar, "bin/probe", tar::EntryType::Regular, 0o755, &fs::read(probe()).unwrap());
     for applet in APPLETS {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);

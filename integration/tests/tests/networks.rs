@@ -1,0 +1,147 @@
+//! `docker network`, and what containers reach over networks.
+
+use integration_testkit::{Host, eventually};
+use serde_json::json;
+
+#[test]
+fn bridge_host_and_none_exist_from_the_start() {
+    let host = Host::up();
+    let mut names: Vec<String> =
+        host.d("network ls --format {{.Name}}/{{.Driver}}").lines().map(Into::into).collect();
+    names.sort();
+    assert_eq!(names, ["bridge/bridge", "host/host", "none/null"]);
+    for name in ["bridge", "host", "none"] {
+        let text = host.docker(&["network", "rm", name]).err();
+        assert!(text.contains("is a pre-defined network and cannot be removed"), "{text}");
+    }
+}
+
+#[test]
+fn a_network_is_shown_as_it_was_made() {
+    let host = Host::up();
+    host.d("network create --subnet 10.70.0.0/24 --gateway 10.70.0.254 --label a=b --internal --ipv6 --subnet fd70::/64 net");
+    let net = host.inspect("net");
+    assert_eq!(net["Driver"], "bridge");
+    assert_eq!(net["Scope"], "local");
+    assert_eq!(net["Internal"], true);
+    assert_eq!(net["EnableIPv6"], true);
+    assert_eq!(net["Labels"], json!({"a": "b"}));
+    assert_eq!(net["IPAM"]["Config"][0]["Subnet"], "10.70.0.0/24");
+    assert_eq!(net["IPAM"]["Config"][0]["Gateway"], "10.70.0.254");
+    assert_eq!(net["IPAM"]["Config"][1]["Subnet"], "fd70::/64");
+    assert_eq!(host.d("network ls -q -f label=a=b").lines().count(), 1);
+    let id = net["Id"].as_str().unwrap().to_owned();
+    assert_eq!(host.inspect(&id[..12])["Name"], "net");
+    host.d("network rm net");
+    assert!(host.docker(&["network", "inspect", "net"]).err().contains("network net not found"));
+}
+
+#[test]
+fn containers_on_one_network_reach_each_other_by_name_and_address() {
+    let host = Host::with_image();
+    host.d("network create --ipv6 --subnet 10.71.0.0/24 --subnet fd71::/64 net");
+    host.d("run -d --name server --network net --network-alias api --ip 10.71.0.9 box probe serve 80");
+    eventually("the server serves", || host.d("logs server").contains("serving"));
+    assert_eq!(host.address("server", "net"), "10.71.0.9");
+    for target in ["server", "api", "10.71.0.9", "fd71::2", &host.d("inspect -f {{.Config.Hostname}} server")]
+    {
+        host.d(&format!("run --rm --network net box probe tcp {target} 80"));
+    }
+    host.d("run --rm --network net box ping -c 1 -W 2 server");
+}
+
+#[test]
+fn networks_are_isolated_from_each_other_and_internal_ones_from_the_outside() {
+    let host = Host::with_image();
+    host.d("network create --subnet 10.72.0.0/24 one");
+    host.d("network create --subnet 10.73.0.0/24 two");
+    host.d("network create --subnet 10.74.0.0/24 --internal inside");
+    host.d("run -d --name server --network one box probe serve 80");
+    eventually("the server serves", || host.d("logs server").contains("serving"));
+    let server = host.address("server", "one");
+    host.docker(&["run", "--rm", "--network", "two", "box", "probe", "tcp", &server, "80"]).err();
+    host.d(&format!("run --rm --network one box probe tcp {server} 80"));
+    // Outside: by masquerade from an ordinary network, not at all from an internal one.
+    host.d(&format!("run --rm --network one box ping -c 1 -W 2 {}", Host::CLIENT));
+    host.docker(&["run", "--rm", "--network", "inside", "box", "ping", "-c", "1", "-W", "1", Host::CLIENT])
+        .err();
+    // And a container's address is not reachable from outside.
+    host.client.ip(&format!("route add 10.72.0.0/24 via {}", Host::ADDRESS));
+    host.client.sh(&format!("ping -c 1 -W 1 {server}")).err();
+}
+
+#[test]
+fn a_running_container_is_connected_and_disconnected() {
+    let host = Host::with_image();
+    host.d("network create --subnet 10.75.0.0/24 extra");
+    host.d("run -d --name c box sleep 1000");
+    host.d("network connect --ip 10.75.0.7 --alias other extra c");
+    assert_eq!(host.address("c", "extra"), "10.75.0.7");
+    assert!(host.d("exec c ip -4 addr").contains("10.75.0.7/24"));
+    host.d("run --rm --network extra box ping -c 1 -W 2 other");
+    let containers = host.inspect("extra")["Containers"].clone();
+    let entry = containers.as_object().unwrap().values().next().unwrap();
+    assert_eq!(entry["Name"], "c");
+    assert_eq!(entry["IPv4Address"], "10.75.0.7/24");
+    let text = host.docker(&["network", "rm", "extra"]).err();
+    assert!(text.contains("has active endpoints"), "{text}");
+    host.d("network disconnect extra c");
+    assert!(!host.d("exec c ip -4 addr").contains("10.75.0.7"));
+    assert_eq!(host.inspect("extra")["Containers"], json!({}));
+    host.d("network rm extra");
+}
+
+#[test]
+fn prune_removes_what_nothing_uses() {
+    let host = Host::with_image();
+    host.d("network create used");
+    host.d("network create unused");
+    host.d("run -d --network used box sleep 1000");
+    let pruned = host.d("network prune -f");
+    assert!(pruned.contains("unused") && !pruned.lines().any(|line| line == "used"), "{pruned}");
+    assert!(host.d("network ls --format {{.Name}}").lines().any(|line| line == "used"));
+}
+
+#[test]
+fn host_and_none_networks_are_what_they_say() {
+    let host = Host::with_image();
+    assert!(host.d("run --rm --network host box ip addr").contains(Host::ADDRESS));
+    let alone = host.d("run --rm --network none box ip -o link");
+    assert_eq!(alone.lines().count(), 1, "{alone}");
+    host.d("run -d --name main box sleep 1000");
+    let address = host.address("main", "bridge");
+    assert!(host.d("run --rm --network container:main box ip addr").contains(&address));
+}
+
+#[test]
+fn a_bad_network_is_refused_and_leaves_nothing() {
+    let host = Host::up();
+    let api = host.api();
+    host.d("network create --subnet 10.76.0.0/24 taken");
+    let before = host.d("network ls -q");
+    let post = |body| api.post("/v1.51/networks/create", &body);
+    for (body, status, says) in [
+        (json!({"Name": "taken"}), 409, "taken"),
+        (json!({"Name": ""}), 400, "name"),
+        (json!({"Name": "a b"}), 400, "a b"),
+        (json!({"Name": "x", "Driver": "nonsense"}), 404, "nonsense"),
+        (json!({"Name": "x", "IPAM": {"Config": [{"Subnet": "10.0.0.0/99"}]}}), 400, "10.0.0.0/99"),
+        (
+            json!({"Name": "x", "IPAM": {"Config": [{"Subnet": "10.77.0.0/24", "Gateway": "1.2.3.4"}]}}),
+            400,
+            "1.2.3.4",
+        ),
+        (json!({"Name": "x", "IPAM": {"Config": [{"Subnet": "10.76.0.128/25"}]}}), 403, "10.76.0.128/25"),
+        (json!({"Name": "x", "Options": {"com.docker.network.bridge.enable_ic": "true"}}), 400, "enable_icc"),
+        (json!({"Name": "x", "Options": {"com.docker.network.driver.mtu": "many"}}), 400, "many"),
+    ] {
+        let answer = post(body.clone());
+        assert!(answer.message().contains(says), "{body}: {}", answer.message());
+        assert_eq!(answer.status, status, "{body}: {}", answer.message());
+    }
+    assert_eq!(host.d("network ls -q"), before);
+    // What Docker ignores is ignored, what it keeps is kept.
+    let kept = post(json!({"Name": "kept", "NoSuchField": 1, "Options": {"vendor.key": "v"}}));
+    assert_eq!(kept.status, 201, "{}", String::from_utf8_lossy(&kept.body));
+    assert_eq!(host.inspect("kept")["Options"]["vendor.key"], "v");
+}

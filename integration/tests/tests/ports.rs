@@ -1,0 +1,159 @@
+//! Published ports, by real packets: from outside, from the host, from other containers.
+
+use integration_testkit::{Finished, Host, Namespace, eventually, probe, run};
+
+/// A container that serves on port 80 of both transports, published as given.
+fn serve(host: &Host, name: &str, publish: &[&str]) {
+    let mut args = vec!["run", "-d", "--name", name];
+    args.extend(publish);
+    args.extend(["box", "probe", "serve", "80"]);
+    host.docker(&args).ok();
+    eventually("the server serves", || host.d(&format!("logs {name}")).contains("serving"));
+}
+
+fn ask(from: &Namespace, args: &str) -> Finished {
+    let mut command = from.command(probe().to_str().unwrap());
+    command.args(args.split(' '));
+    run(command, b"")
+}
+
+/// The address that the server says the client has.
+#[track_caller]
+fn seen(from: &Namespace, args: &str) -> String {
+    let answer = ask(from, args).ok();
+    answer.split(' ').next().unwrap().to_owned()
+}
+
+fn v6_network(host: &Host) {
+    host.d("network create --ipv6 --subnet 10.61.0.0/24 --subnet fd61::/64 dual");
+}
+
+#[test]
+fn an_outside_client_reaches_a_published_port_and_is_seen_by_its_own_address() {
+    let host = Host::with_image();
+    v6_network(&host);
+    serve(&host, "web", &["--network", "dual", "-p", "8080:80", "-p", "8080:80/udp"]);
+    assert_eq!(seen(&host.client, "tcp 192.0.2.1 8080"), Host::CLIENT);
+    assert_eq!(seen(&host.client, "udp 192.0.2.1 8080"), Host::CLIENT);
+    assert_eq!(seen(&host.client, "tcp 2001:db8::1 8080"), Host::CLIENT6);
+    assert_eq!(seen(&host.client, "udp 2001:db8::1 8080"), Host::CLIENT6);
+    // Large enough for segmentation offload on the way in and out.
+    ask(&host.client, "tcp 192.0.2.1 8080 8000000").ok();
+    ask(&host.client, "tcp 2001:db8::1 8080 8000000").ok();
+}
+
+#[test]
+fn the_host_reaches_a_published_port_by_its_address_and_by_localhost() {
+    let host = Host::with_image();
+    v6_network(&host);
+    serve(&host, "web", &["--network", "dual", "-p", "8080:80", "-p", "8080:80/udp"]);
+    for address in ["192.0.2.1", "127.0.0.1", "2001:db8::1", "::1"] {
+        for transport in ["tcp", "udp"] {
+            let client = seen(&host.host, &format!("{transport} {address} 8080"));
+            let gateway = if address.contains(':') { "fd61::1" } else { "10.61.0.1" };
+            assert_eq!(client, gateway, "{transport} {address}");
+        }
+    }
+    ask(&host.host, "tcp 127.0.0.1 8080 4000000").ok();
+}
+
+#[test]
+fn containers_reach_a_published_port_by_the_hosts_address_from_any_network_and_from_itself() {
+    let host = Host::with_image();
+    host.d("network create --subnet 10.62.0.0/24 here");
+    host.d("network create --subnet 10.63.0.0/24 elsewhere");
+    serve(&host, "web", &["--network", "here", "-p", "8080:80", "-p", "8080:80/udp"]);
+    host.d("run -d --name neighbour --network here box sleep 1000");
+    host.d("run -d --name stranger --network elsewhere box sleep 1000");
+    for client in ["neighbour", "stranger", "web"] {
+        for transport in ["tcp", "udp"] {
+            host.d(&format!("exec {client} probe {transport} 192.0.2.1 8080"));
+        }
+    }
+    let neighbour = host.address("neighbour", "here");
+    let answer = host.d("exec neighbour probe tcp 192.0.2.1 8080");
+    assert!(answer.starts_with(&neighbour), "{answer}");
+    host.d("exec stranger probe tcp 192.0.2.1 8080 2000000");
+    // The published port is the only way between the two networks.
+    let web = host.address("web", "here");
+    host.docker(&["exec", "stranger", "probe", "tcp", &web, "80"]).err();
+}
+
+#[test]
+fn a_port_on_one_host_address_is_not_served_on_another() {
+    let host = Host::with_image();
+    serve(&host, "web", &["-p", "127.0.0.1:8080:80"]);
+    seen(&host.host, "tcp 127.0.0.1 8080");
+    ask(&host.client, "tcp 192.0.2.1 8080").err();
+    ask(&host.host, "tcp 192.0.2.1 8080").err();
+}
+
+#[test]
+fn a_range_leads_to_a_range_port_by_port() {
+    let host = Host::with_image();
+    host.docker(&[
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "-p",
+        "9000-9004:80-84",
+        "box",
+        "sh",
+        "-c",
+        "probe serve 80 & probe serve 84 & wait",
+    ])
+    .ok();
+    eventually("both serve", || host.d("logs web").matches("serving").count() == 2);
+    seen(&host.client, "tcp 192.0.2.1 9000");
+    seen(&host.client, "tcp 192.0.2.1 9004");
+    ask(&host.client, "tcp 192.0.2.1 9002").err();
+    let shown = host.d("ps --format {{.Ports}}");
+    assert!(shown.contains("0.0.0.0:9000-9004->80-84/tcp"), "{shown}");
+}
+
+#[test]
+fn publish_all_takes_ports_of_the_ephemeral_range_for_what_is_exposed() {
+    let host = Host::with_image();
+    serve(&host, "web", &["-P", "--expose", "80", "--expose", "80/udp"]);
+    let shown = host.d("port web 80/tcp");
+    let port: u16 = shown.lines().next().unwrap().rsplit(':').next().unwrap().parse().unwrap();
+    assert!(port >= 32768, "{shown}");
+    seen(&host.client, &format!("tcp 192.0.2.1 {port}"));
+    assert_eq!(host.d("port web").lines().filter(|line| line.starts_with("80/udp")).count(), 2);
+}
+
+#[test]
+fn a_port_that_is_taken_is_refused_by_name_and_nothing_of_the_start_remains() {
+    let host = Host::with_image();
+    serve(&host, "web", &["-p", "8080:80"]);
+    let text = host.docker(&["run", "-d", "--name", "second", "-p", "8080:80", "box", "sleep", "100"]).err();
+    assert!(text.contains("8080") && text.contains("already allocated"), "{text}");
+    assert_eq!(host.inspect("second")["State"]["Status"], "created");
+    seen(&host.client, "tcp 192.0.2.1 8080");
+    // Free again with the container that had it.
+    host.d("rm -f web");
+    host.d("start second");
+}
+
+#[test]
+fn a_port_that_a_process_of_the_host_listens_on_is_refused() {
+    let host = Host::with_image();
+    let mut command = host.host.command(probe().to_str().unwrap());
+    command.args(["serve", "8080"]);
+    let _listener = integration_testkit::Running::start(command);
+    eventually("the process listens", || ask(&host.host, "tcp 127.0.0.1 8080").status.success());
+    let text = host.docker(&["run", "--rm", "-p", "8080:80", "box", "true"]).err();
+    assert!(text.contains("8080"), "{text}");
+}
+
+#[test]
+fn a_port_is_closed_when_its_container_stops_and_open_again_after_a_restart() {
+    let host = Host::with_image();
+    serve(&host, "web", &["-p", "8080:80"]);
+    seen(&host.client, "tcp 192.0.2.1 8080");
+    host.d("stop -t 0 web");
+    ask(&host.client, "tcp 192.0.2.1 8080").err();
+    host.d("start web");
+    eventually("the port is open", || ask(&host.client, "tcp 192.0.2.1 8080").status.success());
+}
