@@ -60,6 +60,8 @@ pub struct AttachRequest {
 pub struct ExecProcess {
     /// The OCI spec's `process` object as JSON text: the shim hands it on unread.
     pub process: String,
+    /// The user id that it runs as, who thus owns its stdio.
+    pub uid: u32,
     pub stdin: bool,
     /// The size of the terminal to allocate; none means pipes.
     pub terminal: Option<TerminalSize>,

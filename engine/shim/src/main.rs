@@ -1,2 +1,108 @@
 //! causeway-shim: one small process per container.
-fn main() {}
+//!
+//! `causeway-shim DIR` reads `DIR/shim.json`, listens at `DIR/shim.sock`, leaves its caller's session and returns at
+//! once; what goes on in the background creates the container of the bundle in DIR and holds its stdio and exit
+//! status for as long as it lives. It has one thread, one `poll`, and no async runtime. All that needs the OCI
+//! runtime's code happens in children (see [`helper`]), so that none of its memory stays here.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+mod binary;
+mod client;
+mod clock;
+mod console;
+mod create;
+mod exits;
+mod helper;
+mod join;
+mod log;
+mod outbox;
+mod program;
+mod requests;
+mod shim;
+mod stdio;
+mod work;
+
+use std::{
+    error::Error,
+    fs::{self, File, OpenOptions},
+    os::unix::net::UnixListener,
+    process::ExitCode,
+};
+
+use engine_protocol::{ShimConfig, layout};
+use nix::{
+    sys::{
+        signal::{SigSet, SigmaskHow, Signal, sigprocmask},
+        stat::{Mode, umask},
+    },
+    unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid},
+};
+
+fn main() -> ExitCode {
+    let Some(directory) = std::env::args_os().nth(1) else {
+        eprintln!("usage: causeway-shim DIRECTORY");
+        return ExitCode::from(2);
+    };
+    let prepared = std::env::set_current_dir(&directory).map_err(Into::into).and_then(|()| prepare());
+    let (config, listener) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            eprintln!("causeway-shim {}: {error}", directory.to_string_lossy());
+            return ExitCode::FAILURE;
+        }
+    };
+    // The caller waits for this process only, and finds the socket listening when it has ended.
+    // SAFETY: there is one thread.
+    match unsafe { fork() } {
+        Ok(ForkResult::Parent { .. }) => ExitCode::SUCCESS,
+        Ok(ForkResult::Child) => {
+            match detach().and_then(|()| Ok(shim::Shim::new(config, listener)?.run()?)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("causeway-shim: {error}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        Err(error) => {
+            eprintln!("causeway-shim: fork: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn prepare() -> Result<(ShimConfig, UnixListener), Box<dyn Error>> {
+    let config: ShimConfig = serde_json::from_slice(&fs::read(layout::CONFIG)?)
+        .map_err(|error| format!("{}: {error}", layout::CONFIG))?;
+    let _ = fs::remove_file(layout::SOCKET);
+    let listener = UnixListener::bind(layout::SOCKET)
+        .map_err(|error| format!("listen at {}: {error}", layout::SOCKET))?;
+    listener.set_nonblocking(true)?;
+    Ok((config, listener))
+}
+
+/// Leaves the caller: its session, its streams, its signals.
+fn detach() -> Result<(), Box<dyn Error>> {
+    setsid()?;
+    umask(Mode::from_bits_truncate(0o022));
+    let log = OpenOptions::new().append(true).create(true).open(layout::LOG)?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)?;
+    dup2_stderr(&log)?;
+    // A shim ends with its container, not because somebody ends the engine by its process group or service. The
+    // helpers unblock them.
+    let mut blocked = SigSet::empty();
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
+        blocked.add(signal);
+    }
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&blocked), None)?;
+    // What the OCI runtime leaves behind becomes our child.
+    // SAFETY: no memory is involved.
+    nix::errno::Errno::result(unsafe { nix::libc::prctl(nix::libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) })?;
+    // Better that the kernel kills a container's process than this one. Not everybody may say so.
+    let _ = fs::write("/proc/self/oom_score_adj", "-998");
+    fs::write(layout::PID, std::process::id().to_string())?;
+    Ok(())
+}
