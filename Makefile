@@ -55,7 +55,7 @@ ebpf-check: deps ## Rebuild the BPF object from source and compare it with the c
 .PHONY: bench
 bench: build ## Measure; PEER=unix:///… measures another engine beside it and prints ratios
 	cargo build --locked --release -p integration-bench
-	$(TARGET)/release/causeway-bench $(if $(PEER),--peer $(PEER)) $(if $(PEER_NETNS),--peer-netns $(PEER_NETNS)) $(BENCH_ARGS)
+	$(TARGET)/release/causeway-bench $(if $(PEER),--peer $(PEER)) $(BENCH_ARGS)
 
 .PHONY: install
 install: build ## Install binaries, systemd units, man pages and completions (PREFIX, DESTDIR)

@@ -1,2 +1,129 @@
-//! The figures the README quotes.
-fn main() {}
+//! `make bench`: the figures that the README quotes, measured through the real docker CLI.
+//!
+//! Causeway runs in a private host of the testkit. Another engine's socket, given by `--peer`, is measured in the same
+//! run, in turn with ours, so that a machine whose speed drifts disturbs both alike; what counts are the ratios of the
+//! medians. Nothing here judges: it prints.
+
+mod engine;
+mod memory;
+mod report;
+
+use clap::Parser;
+use integration_testkit::Host;
+
+use crate::{
+    engine::{Engine, Samples},
+    report::{Figure, Format, Unit},
+};
+
+/// Measure Causeway, and another engine beside it
+#[derive(Parser)]
+struct Args {
+    /// The other engine's socket, as in unix:///run/docker.sock
+    #[arg(long, value_name = "unix://PATH")]
+    peer: Option<String>,
+    /// Samples per figure
+    #[arg(short = 'n', long, default_value_t = 15)]
+    samples: usize,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// The processes of a Docker Engine, for its memory.
+const PEER_PROCESSES: &[&str] = &["dockerd", "containerd", "docker-proxy"];
+const OUR_PROCESSES: &[&str] = &["causeway", "causewayd", "causeway-engine"];
+
+fn main() {
+    let args = Args::parse();
+    let host = Host::up();
+    let ours = Engine::new("causeway", host.docker_command());
+    let peer = args.peer.as_ref().map(|socket| Engine::at("peer", socket));
+    let idle = memory::of_host(&host, OUR_PROCESSES);
+    let peer_idle = peer.as_ref().map(|_| memory::by_name(PEER_PROCESSES));
+
+    let engines: Vec<&Engine> = [Some(&ours), peer.as_ref()].into_iter().flatten().collect();
+    for engine in &engines {
+        engine.prepare();
+    }
+    let mut figures = vec![Figure::new("idle memory, PSS of all processes", Unit::MiB, idle, peer_idle)];
+    figures.extend(run_true(&engines, args.samples));
+    figures.extend(networks(&engines, args.samples));
+    figures.push(per_container(&host, &ours));
+    for engine in &engines {
+        engine.clean_up();
+    }
+    report::print(&figures, args.format);
+}
+
+/// Runs one action on each engine in turn, `count` times after a warm-up, and pairs the medians.
+fn measure(
+    name: &str,
+    engines: &[&Engine],
+    count: usize,
+    mut action: impl FnMut(&Engine, usize) -> std::time::Duration,
+) -> Figure {
+    let mut samples: Vec<Samples> = engines.iter().map(|_| Samples::default()).collect();
+    for round in 0..=count {
+        for (engine, samples) in engines.iter().zip(&mut samples) {
+            let took = action(engine, round);
+            if round > 0 {
+                samples.add(took);
+            }
+        }
+    }
+    Figure::new(name, Unit::Milliseconds, samples[0].median_ms(), samples.get(1).map(Samples::median_ms))
+}
+
+fn run_true(engines: &[&Engine], count: usize) -> Vec<Figure> {
+    ["none", "bridge"]
+        .map(|network| {
+            measure(&format!("docker run --rm --network {network} … true"), engines, count, |engine, _| {
+                engine.time(&["run", "--rm", "--network", network, engine::IMAGE, "true"])
+            })
+        })
+        .into()
+}
+
+fn networks(engines: &[&Engine], count: usize) -> Vec<Figure> {
+    for engine in engines {
+        engine.docker(&["run", "-d", "--name", "cw-bench", engine::IMAGE, "sleep", "10000"]);
+    }
+    let name = |round| format!("cw-bench-{round}");
+    let create = measure("docker network create", engines, count, |engine, round| {
+        engine.time(&["network", "create", "--subnet", &format!("10.77.{round}.0/24"), &name(round)])
+    });
+    let connect = measure("docker network connect", engines, count, |engine, round| {
+        engine.time(&["network", "connect", &name(round), "cw-bench"])
+    });
+    let disconnect = measure("docker network disconnect", engines, count, |engine, round| {
+        engine.time(&["network", "disconnect", &name(round), "cw-bench"])
+    });
+    let remove = measure("docker network rm", engines, count, |engine, round| {
+        engine.time(&["network", "rm", &name(round)])
+    });
+    for engine in engines {
+        engine.docker(&["rm", "-f", "cw-bench"]);
+    }
+    // What a command costs that asks the engine for next to nothing: the CLI's own share of every row above.
+    let floor = measure("docker network inspect (the CLI's own cost)", engines, count, |engine, _| {
+        engine.time(&["network", "inspect", "none"])
+    });
+    vec![create, connect, disconnect, remove, floor]
+}
+
+/// What one more container adds to the memory of all our processes, its own programs not counted.
+fn per_container(host: &Host, ours: &Engine) -> Figure {
+    const CONTAINERS: usize = 20;
+    let all = [OUR_PROCESSES, &["causeway-shim"]].concat();
+    let before = memory::of_host(host, &all);
+    let names: Vec<String> = (0..CONTAINERS).map(|n| format!("cw-bench-{n}")).collect();
+    for name in &names {
+        ours.docker(&["run", "-d", "--name", name, engine::IMAGE, "sleep", "10000"]);
+    }
+    let after = memory::of_host(host, &all);
+    for name in &names {
+        ours.docker(&["rm", "-f", name]);
+    }
+    let each = (after - before) / CONTAINERS as f64;
+    Figure::new("memory that a container adds, PSS", Unit::MiB, each, None)
+}

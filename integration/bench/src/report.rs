@@ -1,0 +1,55 @@
+//! A table for people, a line of JSON a figure for programs.
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    #[default]
+    Table,
+    Json,
+}
+
+#[derive(Clone, Copy, Serialize)]
+pub(crate) enum Unit {
+    #[serde(rename = "ms")]
+    Milliseconds,
+    MiB,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Figure {
+    name: String,
+    unit: Unit,
+    ours: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio: Option<f64>,
+}
+
+impl Figure {
+    pub(crate) fn new(name: &str, unit: Unit, ours: f64, peer: Option<f64>) -> Self {
+        Self { name: name.to_owned(), unit, ours, peer, ratio: peer.map(|peer| ours / peer) }
+    }
+}
+
+pub(crate) fn print(figures: &[Figure], format: Format) {
+    if format == Format::Json {
+        for figure in figures {
+            println!("{}", serde_json::to_string(figure).expect("a figure is plain data"));
+        }
+        return;
+    }
+    let width = figures.iter().map(|f| f.name.len()).max().unwrap_or(0);
+    println!("{:width$}  {:>12}  {:>12}  {:>6}", "", "causeway", "peer", "ratio");
+    for figure in figures {
+        let value = |value: f64| match figure.unit {
+            Unit::Milliseconds => format!("{value:.1} ms"),
+            Unit::MiB => format!("{value:.1} MiB"),
+        };
+        let peer = figure.peer.map_or("-".into(), value);
+        let ratio = figure.ratio.map_or("-".into(), |ratio| format!("{ratio:.2}"));
+        println!("{:width$}  {:>12}  {peer:>12}  {ratio:>6}", figure.name, value(figure.ours));
+    }
+}
