@@ -1,0 +1,101 @@
+//! From the container to the client.
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{
+        BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LOOKUP_SKIP_NEIGH, TC_ACT_SHOT,
+        bpf_fib_lookup as Fib, bpf_redir_neigh, tcx_action_base::TCX_NEXT,
+    },
+    helpers::{bpf_fib_lookup, bpf_redirect_neigh},
+    programs::TcContext,
+};
+
+use crate::{
+    flows,
+    layouts::{BACK, Target},
+    maps::FLOWS,
+    packet::{self, ACK, Packet, SYN, last4},
+    ports,
+};
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+#[inline(always)]
+pub fn run(ctx: &TcContext) -> i32 {
+    let Some(packet) = packet::parse(ctx, BACK) else { return TCX_NEXT };
+    let Some(flow) = FLOWS.get_ptr_mut(&packet.key) else { return TCX_NEXT };
+    let flow = unsafe { &mut *flow };
+    let Some(target) = ports::target(flow.target) else { return TCX_NEXT };
+    // Another container's veth: a forged source address.
+    if target.link != unsafe { (*ctx.skb.skb).ifindex } {
+        return TCX_NEXT;
+    }
+    let now = flows::seconds();
+    // The container answers a handshake that was not seen here: the client came straight to it this time, from the
+    // port that it had in a connection that is closed.
+    let answers_another = packet.tcp_flags & (SYN | ACK) == SYN | ACK && flows::is_closed(flow.state);
+    if answers_another || flows::is_over(&packet.key, flow, now) {
+        return TCX_NEXT;
+    }
+    packet.to = *flow;
+    let Some(mut next_hop) = route(ctx, packet, target) else { return TCX_NEXT };
+
+    if flow.seen != now {
+        flow.seen = now;
+    }
+    flows::track(&packet.key, flow, packet.tcp_flags);
+    if packet::rewrite(ctx, packet).is_err() {
+        return TC_ACT_SHOT as i32;
+    }
+    let size = size_of::<bpf_redir_neigh>() as i32;
+    unsafe { bpf_redirect_neigh(next_hop.link, &mut next_hop.neighbour, size, 0) as i32 }
+}
+
+struct NextHop {
+    link: u32,
+    neighbour: bpf_redir_neigh,
+}
+
+/// The way to the client by the host's routes. None: leave the packet as the container sent it to the host's stack,
+/// which answers the container what there is to answer: that there is no route, or that the packet is too big.
+#[inline(always)]
+fn route(ctx: &TcContext, packet: &Packet, target: &Target) -> Option<NextHop> {
+    let flow = &packet.to;
+    let mut fib: Fib = unsafe { core::mem::zeroed() };
+    fib.l4_protocol = packet.key.protocol;
+    fib.sport = flow.source_port;
+    fib.dport = flow.destination_port;
+    fib.ifindex = target.bridge;
+    // 0 checks nothing: what may be fragmented is, and what cannot be measured goes.
+    let length = if packet.no_fragments && packet.length <= 0xffff { packet.length as u16 } else { 0 };
+    fib.__bindgen_anon_1.tot_len = length;
+    if packet.ipv4 {
+        fib.family = AF_INET;
+        fib.__bindgen_anon_3.ipv4_src = last4(&flow.source);
+        fib.__bindgen_anon_4.ipv4_dst = last4(&flow.destination);
+    } else {
+        fib.family = AF_INET6;
+        unsafe {
+            fib.__bindgen_anon_3.ipv6_src = core::mem::transmute::<[u8; 16], [u32; 4]>(flow.source);
+            fib.__bindgen_anon_4.ipv6_dst = core::mem::transmute::<[u8; 16], [u32; 4]>(flow.destination);
+        }
+    }
+    let size = size_of::<Fib>() as i32;
+    let result = unsafe { bpf_fib_lookup(ctx.as_ptr(), &mut fib, size, BPF_FIB_LOOKUP_SKIP_NEIGH) };
+    match result as u32 {
+        BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH => {}
+        _ => return None,
+    }
+    let mut neighbour: bpf_redir_neigh = unsafe { core::mem::zeroed() };
+    // The gateway's family, where the route has one, may be another than the packet's.
+    neighbour.nh_family = fib.family.into();
+    unsafe {
+        if fib.family == AF_INET {
+            neighbour.__bindgen_anon_1.ipv4_nh = fib.__bindgen_anon_4.ipv4_dst;
+        } else {
+            neighbour.__bindgen_anon_1.ipv6_nh = fib.__bindgen_anon_4.ipv6_dst;
+        }
+    }
+    Some(NextHop { link: fib.ifindex, neighbour })
+}

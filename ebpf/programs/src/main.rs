@@ -1,0 +1,105 @@
+//! Published ports, in the kernel. Two programs see packets and eight see the calls of host processes:
+//!
+//! * `towards`, at the ingress of every uplink and of every bridge: a packet for a published port of the host is given
+//!   the container's address and handed into the container, past the host's stack.
+//! * `back`, at the ingress of the host's end of a publishing container's veth: an answer is given the address that the
+//!   client knows and sent the way that the host's routes say.
+//! * `connect4` to `getpeername6`, on the cgroup hierarchy: a host process that connects to a published port by an
+//!   address of the host, 127.0.0.1 included, is led to the container before there is a packet.
+//!
+//! What a program does not understand it passes on untouched (`TCX_NEXT`), never drops.
+#![no_std]
+#![no_main]
+
+// Not a dependency: see there. Some of it is for user space alone.
+#[allow(dead_code)]
+#[path = "../../layouts/src/maps.rs"]
+mod layouts;
+
+mod back;
+mod flows;
+mod maps;
+mod packet;
+mod ports;
+mod sockets;
+mod towards;
+
+use aya_ebpf::{
+    macros::{cgroup_sock_addr, classifier},
+    programs::{SockAddrContext, TcContext},
+};
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+#[classifier]
+pub fn towards(ctx: TcContext) -> i32 {
+    towards::run(&ctx)
+}
+
+#[classifier]
+pub fn back(ctx: TcContext) -> i32 {
+    back::run(&ctx)
+}
+
+/// The only verdict of a hook on a socket address: the call goes on. (0 would refuse it with EPERM.)
+const GO_ON: i32 = 1;
+
+#[cgroup_sock_addr(connect4)]
+pub fn connect4(ctx: SockAddrContext) -> i32 {
+    sockets::lead::<4>(&ctx);
+    GO_ON
+}
+
+#[cgroup_sock_addr(connect6)]
+pub fn connect6(ctx: SockAddrContext) -> i32 {
+    sockets::lead::<6>(&ctx);
+    GO_ON
+}
+
+#[cgroup_sock_addr(sendmsg4)]
+pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
+    sockets::lead::<4>(&ctx);
+    GO_ON
+}
+
+#[cgroup_sock_addr(sendmsg6)]
+pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
+    sockets::lead::<6>(&ctx);
+    GO_ON
+}
+
+#[cgroup_sock_addr(recvmsg4)]
+pub fn recvmsg4(ctx: SockAddrContext) -> i32 {
+    sockets::restore::<4>(&ctx);
+    GO_ON
+}
+
+#[cgroup_sock_addr(recvmsg6)]
+pub fn recvmsg6(ctx: SockAddrContext) -> i32 {
+    sockets::restore::<6>(&ctx);
+    GO_ON
+}
+
+#[cgroup_sock_addr(getpeername4)]
+pub fn getpeername4(ctx: SockAddrContext) -> i32 {
+    sockets::restore::<4>(&ctx);
+    GO_ON
+}
+
+#[cgroup_sock_addr(getpeername6)]
+pub fn getpeername6(ctx: SockAddrContext) -> i32 {
+    sockets::restore::<6>(&ctx);
+    GO_ON
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+// Some of the helpers are for programs under the GPL only; the programs are under either licence.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

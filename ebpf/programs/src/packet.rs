@@ -1,0 +1,216 @@
+//! What is read from a packet and how its addresses are changed. Packets are read and written through helpers alone,
+//! which bound every access and keep the checksums of offloaded and GSO packets right.
+
+use core::{mem::offset_of, ptr};
+
+use aya_ebpf::{
+    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM},
+    cty::c_long,
+    helpers::{bpf_csum_diff, bpf_skb_store_bytes},
+    macros::map,
+    maps::PerCpuArray,
+    programs::TcContext,
+};
+
+use crate::{
+    TCP, UDP,
+    layouts::{Address, Flow, FlowKey, is_ipv4, mapped},
+};
+
+const ETHERNET: usize = 14;
+const ETHERTYPE_IPV4: u32 = 0x0800;
+const ETHERTYPE_IPV6: u32 = 0x86dd;
+/// Extension headers looked behind, at most; a packet with more is passed on.
+const EXTENSIONS: usize = 4;
+
+pub const FIN: u8 = 0x01;
+pub const SYN: u8 = 0x02;
+pub const RST: u8 = 0x04;
+pub const ACK: u8 = 0x10;
+
+/// A whole TCP or UDP packet over IP over Ethernet. It lies in a per-CPU map: the stack is too small for it.
+#[repr(C)]
+pub struct Packet {
+    /// Its addresses and ports as they arrive.
+    pub key: FlowKey,
+    /// What they become. A copy: an entry of the LRU may be given to another flow while the packet is changed, and the
+    /// checksums must follow what is stored.
+    pub to: Flow,
+    /// Bytes in front of the transport header.
+    pub transport: u32,
+    /// Bytes of IP that leave when the packet is sent: of one segment, if it stands for several (GSO).
+    pub length: u32,
+    pub ipv4: bool,
+    /// 0 for UDP.
+    pub tcp_flags: u8,
+    /// The sender forbids fragmenting; always so with IPv6.
+    pub no_fragments: bool,
+}
+
+#[map]
+static PACKET: PerCpuArray<Packet> = PerCpuArray::with_max_entries(1, 0);
+
+/// None: not understood. Fragments are among those. Packets are seen one at a time on a CPU, with softirqs off, so the
+/// map's one entry is the caller's until it returns.
+#[inline(always)]
+pub fn parse(ctx: &TcContext, direction: u8) -> Option<&'static mut Packet> {
+    let (protocol, vlan) = unsafe { ((*ctx.skb.skb).protocol, (*ctx.skb.skb).vlan_present) };
+    // Tagged: it belongs to the VLAN's own interface, which has the program too.
+    if vlan != 0 {
+        return None;
+    }
+    let packet = unsafe { &mut *PACKET.get_ptr_mut(0)? };
+    packet.key.direction = direction;
+    packet.key.zero = [0; 2];
+    match u32::from(u16::from_be(protocol as u16)) {
+        ETHERTYPE_IPV4 => parse_ipv4(ctx, packet)?,
+        ETHERTYPE_IPV6 => parse_ipv6(ctx, packet)?,
+        _ => return None,
+    }
+    parse_transport(ctx, packet)?;
+    Some(packet)
+}
+
+#[inline(always)]
+fn parse_ipv4(ctx: &TcContext, packet: &mut Packet) -> Option<()> {
+    let h: [u8; 20] = ctx.load(ETHERNET).ok()?;
+    let words = usize::from(h[0] & 0x0f);
+    let fragment = u16::from_be_bytes([h[6], h[7]]);
+    if h[0] >> 4 != 4 || words < 5 || fragment & 0x3fff != 0 {
+        return None;
+    }
+    packet.ipv4 = true;
+    packet.no_fragments = fragment & 0x4000 != 0;
+    packet.transport = (ETHERNET + words * 4) as u32;
+    packet.length = u32::from(u16::from_be_bytes([h[2], h[3]]));
+    packet.key.protocol = h[9];
+    packet.key.source = mapped([h[12], h[13], h[14], h[15]]);
+    packet.key.destination = mapped([h[16], h[17], h[18], h[19]]);
+    // From one host to one host, neither of them known only inside a machine: nobody on the link reaches what is
+    // published on 127.0.0.1.
+    let one_host = |first: u8| first != 0 && first != 127 && first < 224;
+    (one_host(h[12]) && one_host(h[16])).then_some(())
+}
+
+#[inline(always)]
+fn parse_ipv6(ctx: &TcContext, packet: &mut Packet) -> Option<()> {
+    const HOP_BY_HOP: u8 = 0;
+    const DESTINATION_OPTIONS: u8 = 60;
+
+    let h: [u8; 8] = ctx.load(ETHERNET).ok()?;
+    if h[0] >> 4 != 6 {
+        return None;
+    }
+    let [source, destination]: [Address; 2] = ctx.load(ETHERNET + 8).ok()?;
+    if !is_one_host(&source) || !is_one_host(&destination) {
+        return None;
+    }
+    let (mut next, mut transport) = (h[6], (ETHERNET + 40) as u32);
+    for _ in 0..EXTENSIONS {
+        if next != HOP_BY_HOP && next != DESTINATION_OPTIONS {
+            break;
+        }
+        let [following, length]: [u8; 2] = ctx.load(transport as usize).ok()?;
+        next = following;
+        transport += (u32::from(length) + 1) * 8;
+    }
+    packet.ipv4 = false;
+    packet.no_fragments = true;
+    packet.transport = transport;
+    packet.length = 40 + u32::from(u16::from_be_bytes([h[4], h[5]]));
+    packet.key.protocol = next;
+    packet.key.source = source;
+    packet.key.destination = destination;
+    Some(())
+}
+
+/// A unicast address that a router may forward. An IPv4 one in its mapped form is none: it would be taken for IPv4.
+#[inline(always)]
+fn is_one_host(a: &Address) -> bool {
+    let word = |i: usize| u32::from_ne_bytes([a[i], a[i + 1], a[i + 2], a[i + 3]]);
+    let loopback_or_unspecified = word(0) | word(4) | word(8) == 0 && u32::from_be(word(12)) <= 1;
+    let link_local = a[0] == 0xfe && a[1] & 0xc0 == 0x80;
+    a[0] != 0xff && !link_local && !loopback_or_unspecified && !is_ipv4(a)
+}
+
+#[inline(always)]
+fn parse_transport(ctx: &TcContext, packet: &mut Packet) -> Option<()> {
+    let header = match packet.key.protocol {
+        TCP => {
+            let h: [u8; 20] = ctx.load(packet.transport as usize).ok()?;
+            packet.key.source_port = u16::from_ne_bytes([h[0], h[1]]);
+            packet.key.destination_port = u16::from_ne_bytes([h[2], h[3]]);
+            packet.tcp_flags = h[13];
+            u32::from(h[12] >> 4) * 4
+        }
+        UDP => {
+            let h: [u8; 8] = ctx.load(packet.transport as usize).ok()?;
+            packet.key.source_port = u16::from_ne_bytes([h[0], h[1]]);
+            packet.key.destination_port = u16::from_ne_bytes([h[2], h[3]]);
+            packet.tcp_flags = 0;
+            8
+        }
+        _ => return None,
+    };
+    let segment = unsafe { (*ctx.skb.skb).gso_size };
+    if segment != 0 {
+        packet.length = packet.transport - ETHERNET as u32 + header + segment;
+    }
+    Some(())
+}
+
+/// Gives the packet the addresses and ports of `to`. An error leaves it in an unknown state: drop it.
+#[inline(always)]
+pub fn rewrite(ctx: &TcContext, packet: &Packet) -> Result<(), c_long> {
+    let flow = &packet.to;
+    let transport = packet.transport as usize;
+    let (field, mangled) = match packet.key.protocol {
+        TCP => (transport + 16, 0),
+        // A UDP checksum of 0 means none, over IPv4: it stays 0, and none becomes 0.
+        _ => (transport + 6, u64::from(BPF_F_MARK_MANGLED_0)),
+    };
+    let pseudo = mangled | u64::from(BPF_F_PSEUDO_HDR);
+    // Both structs hold the two addresses side by side, and the two ports. What mapped addresses share adds nothing.
+    let difference = csum_diff(&packet.key.source, &flow.source, 32);
+    ctx.l4_csum_replace(field, 0, difference, pseudo)?;
+    if packet.ipv4 {
+        ctx.l3_csum_replace(ETHERNET + 10, 0, difference, 0)?;
+        store(ctx, ETHERNET + 12, &flow.source[12], 4, 0)?;
+        store(ctx, ETHERNET + 16, &flow.destination[12], 4, 0)?;
+    } else {
+        // With no header checksum to make up for it, a change of the addresses changes what a card that sums whole
+        // packets (CHECKSUM_COMPLETE) has summed. The helper above took it off already; the store puts it back.
+        store(ctx, ETHERNET + 8, &flow.source, 32, u64::from(BPF_F_RECOMPUTE_CSUM))?;
+    }
+    let difference = csum_diff(&packet.key.source_port, &flow.source_port, 4);
+    ctx.l4_csum_replace(field, 0, difference, mangled)?;
+    store(ctx, transport, &flow.source_port, 4, 0)
+}
+
+const _: () = assert!(offset_of!(FlowKey, destination) == offset_of!(FlowKey, source) + 16);
+const _: () = assert!(offset_of!(Flow, destination) == offset_of!(Flow, source) + 16);
+const _: () = assert!(offset_of!(FlowKey, destination_port) == offset_of!(FlowKey, source_port) + 2);
+const _: () = assert!(offset_of!(Flow, destination_port) == offset_of!(Flow, source_port) + 2);
+
+/// `size` bytes, which may reach past the field into the next one.
+#[inline(always)]
+fn csum_diff<T>(old: &T, new: &T, size: u32) -> u64 {
+    unsafe {
+        let (old, new) = (ptr::from_ref(old).cast_mut(), ptr::from_ref(new).cast_mut());
+        bpf_csum_diff(old.cast(), size, new.cast(), size, 0) as u64
+    }
+}
+
+#[inline(always)]
+fn store<T>(ctx: &TcContext, offset: usize, from: &T, size: u32, flags: u64) -> Result<(), c_long> {
+    match unsafe { bpf_skb_store_bytes(ctx.skb.skb, offset as u32, ptr::from_ref(from).cast(), size, flags) }
+    {
+        0 => Ok(()),
+        error => Err(error),
+    }
+}
+
+#[inline(always)]
+pub fn last4(a: &Address) -> u32 {
+    u32::from_ne_bytes([a[12], a[13], a[14], a[15]])
+}
