@@ -293,20 +293,20 @@ fn what_is_unknown_or_taken_is_named() {
         (
             create(
                 "",
-                serde_json::json!({"Image": "box", "HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "99999"}]}}}),
+                serde_json::json!({"Image": "box", "Cmd": ["true"], "HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "99999"}]}}}),
             ),
             400,
             "99999",
         ),
         (
-            create("", serde_json::json!({"Image": "box", "HostConfig": {"PortBindings": {"80/xyz": [{}]}}})),
+            create("", serde_json::json!({"Image": "box", "Cmd": ["true"], "HostConfig": {"PortBindings": {"80/xyz": [{}]}}})),
             400,
             "xyz",
         ),
         (
             create(
                 "",
-                serde_json::json!({"Image": "box", "HostConfig": {"Binds": ["relative/../path:x:y:z"]}}),
+                serde_json::json!({"Image": "box", "Cmd": ["true"], "HostConfig": {"Binds": ["relative/../path:x:y:z"]}}),
             ),
             400,
             "relative",
