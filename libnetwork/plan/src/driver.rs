@@ -31,6 +31,12 @@ pub trait Driver: Send + Sync {
         None
     }
 
+    /// Names of host links that the network takes for itself: the core refuses a network that wants one of another's.
+    fn link_names(&self, network: &Network) -> Vec<Name> {
+        let _ = network;
+        Vec::new()
+    }
+
     /// The start of interface names in sandboxes; a number follows.
     fn interface_prefix<'a>(&self, network: &'a Network) -> &'a str {
         let _ = network;
@@ -60,7 +66,7 @@ pub struct Attachment {
 /// Why a driver refuses a network. Each names the option or the thing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DriverError {
-    #[error("unknown option {option:?} of driver {driver}; known are: {}", known.join(", "))]
+    #[error("unknown option {option:?} of driver {driver}; it knows {}", list(known))]
     UnknownOption { driver: &'static str, option: String, known: Vec<&'static str> },
     #[error("option {option} is {value:?}, must be {expected}")]
     Value { option: String, value: String, expected: &'static str },
@@ -77,4 +83,8 @@ impl HasKind for DriverError {
             _ => ErrorKind::Invalid,
         }
     }
+}
+
+fn list(known: &[&str]) -> String {
+    if known.is_empty() { "none".into() } else { known.join(", ") }
 }

@@ -14,6 +14,9 @@ mod key;
 mod object;
 mod operation;
 mod planner;
+#[cfg(test)]
+mod properties;
+mod render;
 mod ruleset;
 mod sandbox;
 
@@ -25,10 +28,11 @@ pub use key::{Datum, Element, Family, Key, LinkRank, Name, Ns, Table};
 pub use object::{Ipv6, Link, LinkKind, Neighbour, Object, Peer, Route, Thing};
 pub use operation::{Operation, Plan};
 pub use planner::{Scope, plan};
+pub use render::render;
 pub use ruleset::{
     Base, Chain, ChainKind, Expr, Field, Hook, Rule, Ruleset, Set, SetType, Verdict, priority,
 };
-pub use sandbox::{DNS_PORT, sandbox_objects};
+pub use sandbox::{DNS_ADDRESS, DNS_PORT, sandbox_objects};
 
 /// What should be.
 pub type Desired = BTreeMap<Key, Object>;

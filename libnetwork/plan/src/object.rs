@@ -2,9 +2,9 @@ use std::{net::IpAddr, sync::Arc};
 
 use libnetwork_model::{MacAddress, SandboxId};
 
-use crate::{Name, Ns, Ruleset, Table, Verdict};
+use crate::{Key, Name, Ns, Ruleset, Table, Verdict};
 
-/// What a [`crate::Key`] names: all that the planner compares.
+/// What a [`Key`] names: all that the planner compares.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Object {
     /// A namespace, and whether its loopback is up.
@@ -96,4 +96,118 @@ pub enum Thing {
     Namespace(SandboxId),
     Link(Ns, Name),
     Table(Ns, Table),
+}
+
+impl Object {
+    /// Whether what is there does for what should be. A MAC that nobody asked for may be any, and so may an IPv6 mode.
+    pub fn is_met_by(&self, observed: &Object) -> bool {
+        match (self, observed) {
+            (Object::Link(want), Object::Link(have)) => want.is_met_by(have),
+            _ => self == observed,
+        }
+    }
+
+    /// Whether `observed` can become this without being removed first.
+    pub(crate) fn can_follow(&self, observed: &Object) -> bool {
+        match (self, observed) {
+            // An element's verdict is part of it: nftables refuses another one for the same key.
+            (Object::SetElement(_), _) => false,
+            (Object::Link(want), Object::Link(have)) => match (&want.kind, &have.kind) {
+                (LinkKind::Veth { peer: Some(want) }, LinkKind::Veth { peer: Some(have) }) => {
+                    want.ns == have.ns && want.name == have.name
+                }
+                (LinkKind::Veth { peer: Some(_) }, _) => false,
+                (want, have) => want == have,
+            },
+            _ => true,
+        }
+    }
+
+    /// What comes into being with this object.
+    pub fn provides(&self, key: &Key) -> Vec<Thing> {
+        match (key, self) {
+            (Key::Namespace(id), _) => vec![Thing::Namespace(id.clone())],
+            (Key::Ruleset { ns, table }, _) => vec![Thing::Table(ns.clone(), table.clone())],
+            (Key::Link { ns, name, .. }, object) => {
+                let mut things = vec![Thing::Link(ns.clone(), name.clone())];
+                if let Object::Link(Link { kind: LinkKind::Veth { peer: Some(peer) }, .. }) = object {
+                    things.push(Thing::Link(peer.ns.clone(), peer.name.clone()));
+                }
+                things
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// What must be there for this object to be made.
+    pub fn requires(&self, key: &Key) -> Vec<Thing> {
+        let mut things = self.hangs_on(key);
+        if let (Key::Link { ns, .. }, Object::Link(link)) = (key, self) {
+            if let Some(master) = &link.master {
+                things.push(Thing::Link(ns.clone(), master.clone()));
+            }
+            if let LinkKind::Veth { peer: Some(Peer { ns: Ns::Sandbox(id), .. }) } = &link.kind {
+                things.push(Thing::Namespace(id.clone()));
+            }
+        }
+        things
+    }
+
+    /// What takes this object with it when it goes. A bridge leaves its ports, and a namespace takes the veth pairs that
+    /// lead into it only when the kernel finds the time: neither counts.
+    pub(crate) fn hangs_on(&self, key: &Key) -> Vec<Thing> {
+        let on = |ns: &Ns, link: &Name| Thing::Link(ns.clone(), link.clone());
+        let mut things = Vec::with_capacity(3);
+        if let Ns::Sandbox(id) = key.ns() {
+            things.push(Thing::Namespace(id.clone()));
+        }
+        match (key, self) {
+            (Key::SetElement { ns, table, .. }, _) => things.push(Thing::Table(ns.clone(), table.clone())),
+            (
+                Key::Address { ns, link, .. }
+                | Key::LinkSysctl { ns, link, .. }
+                | Key::Neighbour { ns, link, .. }
+                | Key::Fdb { ns, link, .. },
+                _,
+            ) => things.push(on(ns, link)),
+            (Key::Route { ns, .. }, Object::Route(route)) => things.push(on(ns, &route.link)),
+            _ => {}
+        }
+        things
+    }
+}
+
+impl Link {
+    fn is_met_by(&self, have: &Link) -> bool {
+        let kind = match (&self.kind, &have.kind) {
+            (LinkKind::Veth { peer: Some(want) }, LinkKind::Veth { peer: Some(have) }) => {
+                want.is_met_by(have)
+            }
+            (want, have) => want == have,
+        };
+        kind && self.id == have.id
+            && self.mtu == have.mtu
+            && self.mac.is_none_or(|mac| have.mac == Some(mac))
+            && self.up == have.up
+            && self.master == have.master
+            && self.isolated == have.isolated
+            && self.ipv6.is_met_by(have.ipv6)
+    }
+}
+
+impl Peer {
+    fn is_met_by(&self, have: &Peer) -> bool {
+        self.ns == have.ns
+            && self.name == have.name
+            && self.mtu == have.mtu
+            && self.mac.is_none_or(|mac| have.mac == Some(mac))
+            && self.up == have.up
+            && self.ipv6.is_met_by(have.ipv6)
+    }
+}
+
+impl Ipv6 {
+    fn is_met_by(self, have: Ipv6) -> bool {
+        self == Ipv6::Other || self == have
+    }
 }

@@ -1,6 +1,6 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Desired, Key, Observed, Plan};
+use crate::{Datum, Desired, Key, LinkRank, Ns, Object, Observed, Operation, Owner, Plan, Thing};
 
 /// How much of the world to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -8,7 +8,8 @@ pub enum Scope {
     /// Everything of ours and every foreign link of the host; and of what cannot be listed (sysctls) exactly these.
     /// Made by [`Scope::all`].
     All { sysctls: BTreeSet<Key> },
-    /// Exactly these objects, so that a change costs in proportion to itself.
+    /// Exactly these objects, so that a change costs in proportion to itself. A namespace is named together with the
+    /// links that lead into it.
     Keys(BTreeSet<Key>),
 }
 
@@ -23,8 +24,255 @@ impl Scope {
 /// The operations that make `observed` into `desired`, within `scope`.
 ///
 /// `observed` must be what an observation of the same scope gave. `desired` may be more than the scope: what hangs on a
-/// link or namespace that has to be made again is made again with it, in scope or not.
+/// link, table or namespace that has to be made again is made again with it, in scope or not.
 pub fn plan(desired: &Desired, observed: &Observed, scope: &Scope) -> Plan {
-    let _ = (desired, observed, scope);
-    todo!()
+    let mut pass = Pass::new(desired, observed);
+    let keys: Vec<&Key> = match scope {
+        Scope::All { .. } => {
+            let mut keys: Vec<&Key> = desired.keys().chain(observed.keys()).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            keys
+        }
+        Scope::Keys(keys) => keys.iter().collect(),
+    };
+    keys.iter().for_each(|key| pass.find_foreign(key));
+    keys.iter().for_each(|key| pass.visit(key));
+    if let Scope::Keys(_) = scope {
+        pass.pull_dependents();
+    }
+    pass.finish()
+}
+
+/// What has been decided, visiting keys in order: what a thing provides is always visited before what hangs on it.
+struct Pass<'a> {
+    desired: &'a Desired,
+    observed: &'a Observed,
+    delete: BTreeMap<&'a Key, &'a Object>,
+    put: BTreeMap<&'a Key, Operation>,
+    foreign: Vec<(Key, Object)>,
+    /// Goes away, be it for good or to be made again.
+    gone: BTreeSet<Thing>,
+    /// Is made, so that nothing hangs on it yet.
+    fresh: BTreeSet<Thing>,
+    /// Is someone else's, or hangs on what is: not to be touched.
+    blocked: BTreeSet<Thing>,
+}
+
+impl<'a> Pass<'a> {
+    fn new(desired: &'a Desired, observed: &'a Observed) -> Self {
+        Pass {
+            desired,
+            observed,
+            delete: BTreeMap::new(),
+            put: BTreeMap::new(),
+            foreign: Vec::new(),
+            gone: BTreeSet::new(),
+            fresh: BTreeSet::new(),
+            blocked: BTreeSet::new(),
+        }
+    }
+
+    /// What someone else has under a key that we want is known before anything is decided: rules come before the links
+    /// that they name, and must not catch a link that is not ours.
+    fn find_foreign(&mut self, key: &Key) {
+        let Some((key, want)) = self.desired.get_key_value(key) else { return };
+        if let Some((other, have)) = self.foreign_at(key) {
+            self.blocked.extend(want.provides(key));
+            self.foreign.push((other.clone(), have.clone()));
+        }
+    }
+
+    fn visit(&mut self, key: &Key) {
+        let desired = self.desired.get_key_value(key).filter(|(key, want)| !self.is_blocked(key, want));
+        if let Some((key, want)) = self.desired.get_key_value(key)
+            && desired.is_none()
+        {
+            self.blocked.extend(want.provides(key));
+        }
+        match (desired, self.observed.get_key_value(key)) {
+            (_, Some((_, (Owner::Foreign, _)))) | (None, None) => {}
+            (None, Some((key, (Owner::Ours, have)))) => self.remove(key, have),
+            (Some((key, want)), None) => self.make(key, want),
+            (Some((key, want)), Some((_, (Owner::Ours, have)))) => self.compare(key, want, have),
+        }
+    }
+
+    fn compare(&mut self, key: &'a Key, want: &'a Object, have: &'a Object) {
+        if self.is_gone(key, have) {
+            return self.make(key, want);
+        }
+        if want.is_met_by(have) {
+            return;
+        }
+        if !want.can_follow(have) {
+            self.delete.insert(key, have);
+            self.gone.extend(have.provides(key));
+            return self.make(key, want);
+        }
+        // The adapter changes a table by making it again in one transaction, which empties its sets.
+        if matches!(key, Key::Ruleset { .. }) {
+            self.gone.extend(have.provides(key));
+            self.fresh.extend(want.provides(key));
+        }
+        let update = Operation::Update { key: key.clone(), from: have.clone(), object: want.clone() };
+        self.put.insert(key, update);
+    }
+
+    fn make(&mut self, key: &'a Key, want: &'a Object) {
+        self.fresh.extend(want.provides(key));
+        self.put.insert(key, Operation::Create { key: key.clone(), object: want.clone() });
+    }
+
+    fn remove(&mut self, key: &'a Key, have: &'a Object) {
+        // Settings of the host are shared with it: nobody knows who else relies on them.
+        if matches!(key, Key::Sysctl { .. } | Key::LinkSysctl { .. }) {
+            return;
+        }
+        if !self.is_gone(key, have) {
+            self.delete.insert(key, have);
+        }
+        self.gone.extend(have.provides(key));
+    }
+
+    /// Someone else's object under a key; a link is in the way of every link of its name, whatever kind it is.
+    fn foreign_at(&self, key: &Key) -> Option<(&'a Key, &'a Object)> {
+        let foreign = |key: &Key| {
+            let (key, (owner, have)) = self.observed.get_key_value(key)?;
+            (*owner == Owner::Foreign).then_some((key, have))
+        };
+        let Key::Link { ns, name, .. } = key else { return foreign(key) };
+        [LinkRank::Bridge, LinkRank::Veth, LinkRank::Other]
+            .into_iter()
+            .find_map(|rank| foreign(&Key::Link { rank, ns: ns.clone(), name: name.clone() }))
+    }
+
+    fn is_gone(&self, key: &Key, have: &Object) -> bool {
+        !self.gone.is_empty() && have.hangs_on(key).iter().any(|thing| self.gone.contains(thing))
+    }
+
+    fn is_blocked(&self, key: &Key, want: &Object) -> bool {
+        if self.blocked.is_empty() {
+            return false;
+        }
+        let blocked = |thing: &Thing| self.blocked.contains(thing);
+        let names_blocked = match key {
+            Key::SetElement { ns, element, .. } => element.iter().any(|datum| match datum {
+                Datum::Ifname(name) => blocked(&Thing::Link(ns.clone(), name.clone())),
+                _ => false,
+            }),
+            Key::Link { ns, name, .. } => blocked(&Thing::Link(ns.clone(), name.clone())),
+            _ => false,
+        };
+        names_blocked || want.requires(key).iter().any(blocked)
+    }
+
+    /// What hangs on a thing that is made cannot be there, looked at or not.
+    fn pull_dependents(&mut self) {
+        let desired = self.desired;
+        for thing in std::mem::take(&mut self.fresh) {
+            for (key, want) in dependents(desired, &thing) {
+                if !self.put.contains_key(key) && !self.is_blocked(key, want) {
+                    self.put.insert(key, Operation::Create { key: key.clone(), object: want.clone() });
+                }
+            }
+        }
+    }
+
+    fn finish(self) -> Plan {
+        let deletions = self
+            .delete
+            .into_iter()
+            .rev()
+            .map(|(key, object)| Operation::Delete { key: key.clone(), object: object.clone() });
+        Plan { operations: deletions.chain(self.put.into_values()).collect(), foreign: self.foreign }
+    }
+}
+
+/// The desired objects that hang on a thing. Links are not among them: those that lead into a namespace are in its scope.
+fn dependents<'a>(desired: &'a Desired, thing: &Thing) -> Vec<(&'a Key, &'a Object)> {
+    let mut found = Vec::new();
+    let mut range = |from: Key, belongs: &dyn Fn(&Key) -> bool| {
+        let kind = std::mem::discriminant(&from);
+        let same = |key: &&Key| std::mem::discriminant(*key) == kind && belongs(key);
+        found.extend(desired.range(from..).take_while(|(key, _)| same(key)));
+    };
+    match thing {
+        Thing::Namespace(id) => {
+            let ns = Ns::Sandbox(id.clone());
+            let inside = |key: &Key| *key.ns() == ns;
+            for from in lowest::in_namespace(&ns) {
+                range(from, &inside);
+            }
+        }
+        Thing::Table(ns, table) => {
+            let from = lowest::element(ns, table);
+            range(
+                from,
+                &|key| matches!(key, Key::SetElement { ns: n, table: t, .. } if n == ns && t == table),
+            );
+        }
+        Thing::Link(ns, name) => {
+            for from in lowest::on_link(ns, name) {
+                range(from, &|key| match key {
+                    Key::LinkSysctl { ns: n, link, .. }
+                    | Key::Address { ns: n, link, .. }
+                    | Key::Neighbour { ns: n, link, .. }
+                    | Key::Fdb { ns: n, link, .. } => n == ns && link == name,
+                    _ => false,
+                });
+            }
+            let routes = desired
+                .range(lowest::route(ns)..)
+                .take_while(|(key, _)| matches!(key, Key::Route { ns: n, .. } if n == ns))
+                .filter(|(_, object)| matches!(object, Object::Route(route) if route.link == *name));
+            found.extend(routes);
+        }
+    }
+    found
+}
+
+/// The lowest keys of each kind, to start ranges at.
+mod lowest {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use ipnet::{IpNet, Ipv4Net};
+    use libnetwork_model::MacAddress;
+
+    use crate::{Family, Key, Name, Ns, Table};
+
+    const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    const MAC: MacAddress = MacAddress([0; 6]);
+
+    fn net() -> IpNet {
+        IpNet::V4(Ipv4Net::default())
+    }
+
+    pub(super) fn element(ns: &Ns, table: &Table) -> Key {
+        Key::SetElement { ns: ns.clone(), table: table.clone(), set: "".into(), element: Vec::new() }
+    }
+
+    pub(super) fn route(ns: &Ns) -> Key {
+        Key::Route { ns: ns.clone(), destination: net(), metric: 0 }
+    }
+
+    pub(super) fn on_link(ns: &Ns, link: &Name) -> [Key; 4] {
+        let (ns, link) = (|| ns.clone(), || link.clone());
+        [
+            Key::LinkSysctl { ns: ns(), link: link(), name: "".into() },
+            Key::Address { ns: ns(), link: link(), address: net() },
+            Key::Neighbour { ns: ns(), link: link(), address: ADDRESS },
+            Key::Fdb { ns: ns(), link: link(), mac: MAC },
+        ]
+    }
+
+    /// The kinds that can be in a namespace before any link is.
+    pub(super) fn in_namespace(ns: &Ns) -> [Key; 3] {
+        let table = Table { family: Family::Inet, name: "".into() };
+        [
+            Key::Sysctl { ns: ns.clone(), name: "".into() },
+            Key::Ruleset { ns: ns.clone(), table: table.clone() },
+            element(ns, &table),
+        ]
+    }
 }

@@ -1,6 +1,6 @@
 //! nftables tables as data: rendered for people, compiled to netlink by the kernel adapter.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use crate::{Name, Table};
 
@@ -107,18 +107,19 @@ pub enum Expr {
     SourcePort(u16),
     DestinationPort(u16),
     Verdict(Verdict),
-    /// Rewrites the source to the leaving interface's address.
+    /// Rewrites the source to the leaving interface's address, for the whole connection.
     Masquerade,
-    /// Rewrites the destination.
-    DestinationNat {
-        address: Ipv4Addr,
+    /// Rewrites a port of this packet alone; the transport protocol says where the checksum is.
+    RewriteSourcePort {
+        transport: u8,
         port: u16,
     },
-    /// Rewrites the source to this.
-    SourceNat {
-        address: Ipv4Addr,
+    RewriteDestinationPort {
+        transport: u8,
         port: u16,
     },
+    /// The packet is none of connection tracking's business.
+    NoTrack,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +142,20 @@ impl PartialEq for Rule {
 }
 
 impl Rule {
+    /// A rule and the reason for it.
+    pub fn new(reason: impl Into<String>, expressions: impl IntoIterator<Item = Expr>) -> Self {
+        let mut rule = Rule { tag: reason.into(), expressions: expressions.into_iter().collect() };
+        let hash = fnv1a(rule.to_string().as_bytes());
+        rule.tag.push_str(&format!(" [{hash:08x}]"));
+        rule
+    }
+
+    /// A rule as found in the kernel, known by its tag alone.
+    pub fn observed(tag: String) -> Self {
+        Rule { tag, expressions: Vec::new() }
+    }
+
+    /// At most 128 bytes, as a comment may be (NFTNL_UDATA_COMMENT_MAXLEN).
     pub fn tag(&self) -> &str {
         &self.tag
     }
@@ -148,4 +163,9 @@ impl Rule {
     pub fn expressions(&self) -> &[Expr] {
         &self.expressions
     }
+}
+
+/// FNV-1a, 32 bits: stable between versions of the compiler, as tags must be, since they outlive the process.
+fn fnv1a(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }

@@ -1,0 +1,182 @@
+//! What the driver compiles, over the whole matrix of options, as files that a person can read.
+//!
+//! After a change that is meant, `CAUSEWAY_BLESS=1 cargo test -p driver-bridge` writes them anew: review the difference.
+
+use std::{collections::BTreeMap, path::Path};
+
+use libnetwork_model::{
+    Endpoint, EndpointId, ErrorKind, HasKind, HostFacts, MacAddress, Network, NetworkId, SandboxId, Subnet,
+};
+use libnetwork_plan::{Desired, Driver, render};
+
+use crate::{BridgeDriver, options::*};
+
+fn host() -> HostFacts {
+    HostFacts { mtu: 1450, ..HostFacts::default() }
+}
+
+fn network(options: &[(&str, &str)]) -> Network {
+    let subnet = |subnet: &str, gateway: &str| Subnet {
+        subnet: subnet.parse().unwrap(),
+        gateway: Some(gateway.parse().unwrap()),
+        ip_range: None,
+        auxiliary: BTreeMap::new(),
+        requested: false,
+    };
+    Network {
+        id: NetworkId::from_bytes([0xab; 32]),
+        name: "net".into(),
+        driver: "bridge".into(),
+        created_ns: 0,
+        ipv4: true,
+        ipv6: false,
+        internal: false,
+        attachable: false,
+        predefined: false,
+        subnets: vec![subnet("10.7.0.0/24", "10.7.0.1"), subnet("fd00:7::/64", "fd00:7::1")],
+        labels: BTreeMap::new(),
+        options: options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+        ipam_options: BTreeMap::new(),
+    }
+}
+
+fn endpoint(network: &Network) -> Endpoint {
+    Endpoint {
+        id: EndpointId::from_bytes([0xcd; 32]),
+        network: network.id.clone(),
+        sandbox: SandboxId::from_bytes([0xef; 32]),
+        ifname: "eth0".into(),
+        mac: Some(MacAddress::from_ipv4([10, 7, 0, 2].into())),
+        ipv4: network.ipv4.then(|| "10.7.0.2/24".parse().unwrap()),
+        ipv6: network.ipv6.then(|| "fd00:7::2/64".parse().unwrap()),
+        aliases: Vec::new(),
+        gateway_priority: 0,
+        options: BTreeMap::new(),
+    }
+}
+
+fn check(file: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(file);
+    if std::env::var_os("CAUSEWAY_BLESS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(golden == text, "{file} differs; the driver compiles\n{text}");
+}
+
+#[test]
+fn the_host_s_table_is_this() {
+    let mut out = Desired::new();
+    BridgeDriver.host_objects(&host(), &mut out);
+    check("host.txt", &render(&out));
+}
+
+#[test]
+fn every_combination_of_options_compiles_to_this() {
+    let families = [("ipv4", true, false), ("ipv6", false, true), ("dual", true, true)];
+    for (family, ipv4, ipv6) in families {
+        let mut text = String::new();
+        for bits in 0..16u8 {
+            let on = |bit: u8| bits & (1 << bit) != 0;
+            let mut options = Vec::new();
+            if on(1) {
+                options.push((ICC, "false"));
+            }
+            if on(2) {
+                options.push((MASQUERADE, "false"));
+            }
+            if on(3) {
+                options.extend([(MTU, "1300"), (NAME, "lan0")]);
+            }
+            let network = Network { ipv4, ipv6, internal: on(0), ..network(&options) };
+            let title: Vec<String> = options.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            let internal = if on(0) { "internal " } else { "" };
+            text.push_str(&format!("# {internal}{}\n{}\n", title.join(" "), compile(&network)));
+        }
+        check(&format!("{family}.txt"), &text);
+    }
+}
+
+#[test]
+fn a_bridge_without_its_ipv4_address_still_carries_the_network() {
+    let network = Network { ipv6: true, ..network(&[(INHIBIT_IPV4, "1")]) };
+    check("inhibit_ipv4.txt", &compile(&network));
+}
+
+fn compile(network: &Network) -> String {
+    BridgeDriver.validate(network, &host()).unwrap();
+    let mut out = Desired::new();
+    BridgeDriver.network_objects(network, &host(), &mut out);
+    BridgeDriver.endpoint_objects(network, &endpoint(network), &host(), &mut out);
+    render(&out)
+}
+
+#[test]
+fn no_two_networks_share_a_key_but_settings_and_the_table() {
+    let a = network(&[]);
+    let b = Network { id: NetworkId::from_bytes([0xba; 32]), ..a.clone() };
+    let compiled = |network: &Network| {
+        let mut out = Desired::new();
+        BridgeDriver.network_objects(network, &host(), &mut out);
+        out
+    };
+    let (a, b) = (compiled(&a), compiled(&b));
+    let shared: Vec<String> = a.keys().filter(|k| b.contains_key(k)).map(ToString::to_string).collect();
+    assert_eq!(shared, ["sysctl net/ipv4/ip_forward"]);
+}
+
+#[test]
+fn options_that_are_wrong_are_refused_by_name() {
+    let refusals = [
+        (ICC, "maybe"),
+        (MASQUERADE, "2"),
+        (MTU, "67"),
+        (MTU, "65536"),
+        (MTU, "-1"),
+        (MTU, "big"),
+        (NAME, "../etc"),
+        (NAME, "a name"),
+        (NAME, "-rf"),
+        (NAME, "sixteen-letters-"),
+        (NAME, "all"),
+        (NAME, "$(reboot)"),
+        (PREFIX, "twelve-chars"),
+        (HOST_BINDING, "fd00::1"),
+        (HOST_BINDING, "localhost"),
+        (GATEWAY_MODE_IPV4, "bridge"),
+    ];
+    for (option, value) in refusals {
+        let error = BridgeDriver.validate(&network(&[(option, value)]), &host()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{option}={value}");
+        assert!(error.to_string().contains(option), "{error}");
+    }
+}
+
+#[test]
+fn an_unknown_option_is_refused_with_the_known_ones_listed() {
+    for option in ["com.docker.network.bridge.enable_ipc", "com.docker.network.driver.mut"] {
+        let error = BridgeDriver.validate(&network(&[(option, "1")]), &host()).unwrap_err().to_string();
+        assert!(error.contains(option) && error.contains(ICC) && error.contains(MTU), "{error}");
+    }
+    BridgeDriver.validate(&network(&[("org.example.owner", "me")]), &host()).unwrap();
+}
+
+#[test]
+fn what_is_not_built_says_so() {
+    for (option, value) in
+        [(GATEWAY_MODE_IPV4, "routed"), (GATEWAY_MODE_IPV6, "isolated"), (TRUSTED, "vxlan.1")]
+    {
+        let error = BridgeDriver.validate(&network(&[(option, value)]), &host()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unimplemented);
+    }
+}
+
+#[test]
+fn names_and_bindings_come_from_the_options() {
+    let network = network(&[(NAME, "docker0"), (PREFIX, "net"), (HOST_BINDING, "127.0.0.1")]);
+    let attachment = BridgeDriver.attachment(&network, &endpoint(&network)).unwrap();
+    assert_eq!((&*attachment.bridge, &*attachment.link), ("docker0", "cwcdcdcdcdcdcd"));
+    assert_eq!(BridgeDriver.interface_prefix(&network), "net");
+    assert_eq!(BridgeDriver.host_binding(&network, false), Some([127, 0, 0, 1].into()));
+    assert_eq!(BridgeDriver.host_binding(&network, true), None);
+}

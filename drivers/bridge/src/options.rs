@@ -1,0 +1,179 @@
+//! The options that the driver knows, as Docker names them.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use libnetwork_model::Network;
+use libnetwork_plan::DriverError;
+
+const DRIVER: &str = "bridge";
+
+pub(crate) const NAME: &str = "com.docker.network.bridge.name";
+pub(crate) const ICC: &str = "com.docker.network.bridge.enable_icc";
+pub(crate) const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
+pub(crate) const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
+pub(crate) const INHIBIT_IPV4: &str = "com.docker.network.bridge.inhibit_ipv4";
+pub(crate) const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
+pub(crate) const GATEWAY_MODE_IPV4: &str = "com.docker.network.bridge.gateway_mode_ipv4";
+pub(crate) const GATEWAY_MODE_IPV6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
+pub(crate) const TRUSTED: &str = "com.docker.network.bridge.trusted_host_interfaces";
+pub(crate) const MTU: &str = "com.docker.network.driver.mtu";
+pub(crate) const PREFIX: &str = "com.docker.network.container_iface_prefix";
+const HOST_IPV4: &str = "com.docker.network.host_ipv4";
+const HOST_IPV6: &str = "com.docker.network.host_ipv6";
+
+/// Those under the prefixes in which a name that nobody knows is a typo.
+const KNOWN: [&str; 10] = [
+    NAME,
+    ICC,
+    MASQUERADE,
+    HOST_BINDING,
+    INHIBIT_IPV4,
+    DEFAULT_BRIDGE,
+    GATEWAY_MODE_IPV4,
+    GATEWAY_MODE_IPV6,
+    TRUSTED,
+    MTU,
+];
+const OWN_PREFIXES: [&str; 2] = ["com.docker.network.bridge.", "com.docker.network.driver."];
+
+/// IFNAMSIZ less its final zero (linux/if.h).
+const NAME_LENGTH: usize = 15;
+/// RFC 791 and RFC 8200: what every link of the family must carry.
+const MTU_IPV4: u32 = 68;
+const MTU_IPV6: u32 = 1280;
+/// The largest that a bridge takes (ETH_MAX_MTU, linux/if_ether.h).
+const MTU_MOST: u32 = 65535;
+
+/// A network's options, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Options<'a> {
+    /// None: named after the network's id.
+    pub(crate) bridge: Option<&'a str>,
+    /// Whether containers of the network reach each other.
+    pub(crate) icc: bool,
+    pub(crate) masquerade: bool,
+    pub(crate) host_binding: Option<Ipv4Addr>,
+    /// The bridge gets no IPv4 address.
+    pub(crate) inhibit_ipv4: bool,
+    /// None: the host's.
+    pub(crate) mtu: Option<u32>,
+    pub(crate) prefix: &'a str,
+}
+
+impl<'a> Options<'a> {
+    pub(crate) fn read(network: &'a Network) -> Result<Self, DriverError> {
+        if let Some(option) = network.options.keys().find(|o| is_own(o) && !KNOWN.contains(&o.as_str())) {
+            let known = KNOWN.iter().copied().chain([PREFIX]).collect();
+            return Err(DriverError::UnknownOption { driver: DRIVER, option: option.clone(), known });
+        }
+        for option in [TRUSTED, HOST_IPV4, HOST_IPV6] {
+            if let Some(value) = text(network, option) {
+                return Err(unimplemented(option, value));
+            }
+        }
+        gateway_mode(network, GATEWAY_MODE_IPV4)?;
+        gateway_mode(network, GATEWAY_MODE_IPV6)?;
+        flag(network, DEFAULT_BRIDGE, false)?;
+        Ok(Options {
+            bridge: link_name(network, NAME, NAME_LENGTH)?,
+            icc: flag(network, ICC, true)?,
+            masquerade: flag(network, MASQUERADE, true)?,
+            host_binding: host_binding(network)?,
+            inhibit_ipv4: flag(network, INHIBIT_IPV4, false)?,
+            mtu: mtu(network)?,
+            // A number of up to four digits follows.
+            prefix: link_name(network, PREFIX, NAME_LENGTH - 4)?.unwrap_or("eth"),
+        })
+    }
+
+    /// Options that were accepted once: what cannot be read any more is as if it had not been given.
+    pub(crate) fn of(network: &'a Network) -> Self {
+        Self::read(network).unwrap_or(Options {
+            bridge: None,
+            icc: true,
+            masquerade: true,
+            host_binding: None,
+            inhibit_ipv4: false,
+            mtu: None,
+            prefix: "eth",
+        })
+    }
+}
+
+fn is_own(option: &str) -> bool {
+    OWN_PREFIXES.iter().any(|prefix| option.starts_with(prefix))
+}
+
+/// An option's value; an empty one counts as not given, as the docker CLI sends `-o name=`.
+fn text<'a>(network: &'a Network, option: &str) -> Option<&'a str> {
+    network.options.get(option).map(String::as_str).filter(|value| !value.is_empty())
+}
+
+fn refused(option: &str, value: &str, expected: &'static str) -> DriverError {
+    DriverError::Value { option: option.into(), value: value.into(), expected }
+}
+
+fn unimplemented(option: &str, value: &str) -> DriverError {
+    DriverError::Unimplemented { option: option.into(), value: value.into() }
+}
+
+/// The spellings that Docker takes (Go's strconv.ParseBool).
+fn flag(network: &Network, option: &str, default: bool) -> Result<bool, DriverError> {
+    match text(network, option) {
+        None => Ok(default),
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+        Some(value) => Err(refused(option, value, "true or false")),
+    }
+}
+
+fn mtu(network: &Network) -> Result<Option<u32>, DriverError> {
+    let Some(value) = text(network, MTU) else { return Ok(None) };
+    let (least, expected) = if network.ipv6 {
+        (MTU_IPV6, "a number of bytes from 1280 to 65535 on a network with IPv6")
+    } else {
+        (MTU_IPV4, "a number of bytes from 68 to 65535")
+    };
+    match value.parse::<u32>() {
+        // Docker's "as the host has it".
+        Ok(0) => Ok(None),
+        Ok(mtu) if (least..=MTU_MOST).contains(&mtu) => Ok(Some(mtu)),
+        _ => Err(refused(MTU, value, expected)),
+    }
+}
+
+fn host_binding(network: &Network) -> Result<Option<Ipv4Addr>, DriverError> {
+    let Some(value) = text(network, HOST_BINDING) else { return Ok(None) };
+    match value.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => Ok(Some(address)),
+        _ => Err(refused(HOST_BINDING, value, "an IPv4 address")),
+    }
+}
+
+/// A name that can neither leave a path it is put in nor be taken for an option or a pattern.
+fn link_name<'a>(network: &'a Network, option: &str, most: usize) -> Result<Option<&'a str>, DriverError> {
+    let Some(value) = text(network, option) else { return Ok(None) };
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let starts = value.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    if value.len() <= most
+        && starts
+        && value.chars().all(allowed)
+        && !matches!(value, "all" | "default" | "lo")
+    {
+        return Ok(Some(value));
+    }
+    let expected = if option == PREFIX {
+        "the start of an interface name: at most 11 letters, digits, _, - and ., beginning with a letter or digit"
+    } else {
+        "an interface name: at most 15 letters, digits, _, - and ., beginning with a letter or digit"
+    };
+    Err(refused(option, value, expected))
+}
+
+fn gateway_mode(network: &Network, option: &str) -> Result<(), DriverError> {
+    match text(network, option) {
+        None | Some("nat") => Ok(()),
+        Some(value @ ("nat-unprotected" | "routed" | "isolated")) => Err(unimplemented(option, value)),
+        Some(value) => Err(refused(option, value, "one of nat, nat-unprotected, routed, isolated")),
+    }
+}
