@@ -86,10 +86,6 @@ impl<T> Hashing<T> {
     pub(crate) fn finish(self) -> (T, Digest, u64) {
         (self.inner, Digest(self.hasher.finalize().into()), self.count)
     }
-
-    pub(crate) fn count(&self) -> u64 {
-        self.count
-    }
 }
 
 impl<R: Read> Read for Hashing<R> {

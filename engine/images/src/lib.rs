@@ -5,11 +5,26 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 mod archive;
+mod catalog;
+mod change;
+mod compression;
 mod config;
+mod core;
 mod digest;
+mod durable;
 mod error;
+mod filter;
+mod import;
+mod layer;
+mod load;
+mod oci;
 mod options;
 mod progress;
+mod query;
+mod reference;
+mod remove;
+mod rootfs;
+mod save;
 mod store;
 pub mod wire;
 

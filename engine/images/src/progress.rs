@@ -1,5 +1,7 @@
 //! Progress of import and load, as Docker's JSON messages.
 
+use std::io::{self, Read};
+
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -68,9 +70,15 @@ impl ProgressItem {
     }
 }
 
-/// Where an operation reports to. A receiver that went away or lags does not hold the operation up.
+/// Where an operation reports to. A receiver that went away does not hold the operation up.
+///
+/// Unbounded, so that a caller may read it after the operation: what is said is bounded by the archive's layers, and
+/// the steps of a bar are at least [`STEP`] apart.
 #[derive(Debug, Clone, Default)]
-pub struct Progress(Option<mpsc::Sender<ProgressItem>>);
+pub struct Progress(Option<mpsc::UnboundedSender<ProgressItem>>);
+
+/// Bytes between two steps of a progress bar.
+const STEP: u64 = 4 << 20;
 
 impl Progress {
     /// Reports nowhere.
@@ -79,23 +87,50 @@ impl Progress {
     }
 
     /// A sink and the receiver of its items; it closes when the operation ends.
-    pub fn channel() -> (Self, mpsc::Receiver<ProgressItem>) {
-        let (sender, receiver) = mpsc::channel(64);
+    pub fn channel() -> (Self, mpsc::UnboundedReceiver<ProgressItem>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
         (Self(Some(sender)), receiver)
     }
 
-    /// Something that the user must see: waits for room. Only from a blocking thread.
+    /// One item.
     pub(crate) fn say(&self, item: ProgressItem) {
         if let Some(sender) = &self.0 {
             // A receiver that is gone has stopped listening, which is its right.
-            let _ = sender.blocking_send(item);
+            let _ = sender.send(item);
         }
     }
 
-    /// A step of a bar: dropped when there is no room, the next one says more.
-    pub(crate) fn step(&self, item: ProgressItem) {
-        if let Some(sender) = &self.0 {
-            let _ = sender.try_send(item);
+    /// A bar for the reading of `total` bytes from `inner`.
+    pub(crate) fn bar<R: Read>(&self, inner: R, status: &'static str, id: String, total: u64) -> Bar<R> {
+        Bar { inner, progress: self.clone(), status, id, total, current: 0, said: 0 }
+    }
+}
+
+/// A reader that reports how far it is.
+pub(crate) struct Bar<R> {
+    inner: R,
+    progress: Progress,
+    status: &'static str,
+    id: String,
+    total: u64,
+    current: u64,
+    said: u64,
+}
+
+impl<R: Read> Read for Bar<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.current += n as u64;
+        let first_or_last = self.said == 0 || self.current == self.total;
+        if n > 0 && (first_or_last || self.current - self.said >= STEP) {
+            self.said = self.current;
+            self.progress.say(ProgressItem {
+                status: Some(self.status.to_owned()),
+                progress_detail: Some(ProgressDetail { current: self.current, total: self.total }),
+                id: Some(self.id.clone()),
+                ..ProgressItem::default()
+            });
         }
+        Ok(n)
     }
 }

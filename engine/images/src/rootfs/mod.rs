@@ -1,0 +1,231 @@
+//! Root filesystems of containers: an image's layers, below them nothing, above them what the container changes.
+//!
+//! ```text
+//! containers/<id>/rootfs/rootfs.json   the image and its layers
+//! containers/<id>/rootfs/upper         what the container changed
+//! containers/<id>/rootfs/work          overlayfs's own
+//! containers/<id>/rootfs/merged        the mount
+//! ```
+//!
+//! Nothing is remembered in memory, so an engine that starts anew adopts what is there: whether it is mounted, the
+//! kernel knows.
+
+mod changes;
+mod commit;
+mod init;
+mod links;
+mod mount;
+mod view;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Digest;
+use crate::archive::ArchiveStream;
+use crate::core::{Core, is_plain_name, names_in};
+use crate::durable;
+use crate::error::{Error, Result};
+use crate::layer::{Style, pack};
+use crate::options::{Rootfs, RootfsSize};
+use crate::wire::Change;
+
+pub(crate) use init::init_id;
+
+/// What a root filesystem is made of; kept beside it, so that its layers outlive their image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    image: Digest,
+    /// Diff ids, lowest first.
+    layers: Vec<Digest>,
+}
+
+impl Core {
+    fn rootfs_dir(&self, container_id: &str) -> Result<PathBuf> {
+        if !is_plain_name(container_id) {
+            return Err(Error::NoSuchRootfs(container_id.to_owned()));
+        }
+        Ok(self.containers.join(container_id).join("rootfs"))
+    }
+
+    /// The layers that root filesystems stand on. One that cannot be read stops the collector: its layers are unknown.
+    pub(crate) fn stacks_of_containers(&self) -> Result<Vec<Vec<Digest>>> {
+        if !self.containers.exists() {
+            return Ok(Vec::new());
+        }
+        let mut stacks = Vec::new();
+        for name in names_in(&self.containers)? {
+            if let Some(record) = read_record(&self.containers.join(name).join("rootfs"))? {
+                stacks.push(record.layers);
+            }
+        }
+        Ok(stacks)
+    }
+
+    pub(crate) fn prepare(&self, container_id: &str, image: Digest) -> Result<Rootfs> {
+        let dir = self.rootfs_dir(container_id)?;
+        self.bring_in(|| {
+            let catalog = self.catalog();
+            if let Ok(Some(record)) = read_record(&dir)
+                && record.image == image
+            {
+                return self.describe(container_id, &dir, &record);
+            }
+            let layers = match catalog.images.get(&image) {
+                Some(image) => image.layers.clone(),
+                None => return Err(Error::NoSuchImage(image.to_string())),
+            };
+            for name in ["upper", "work", "merged"] {
+                let path = dir.join(name);
+                fs::create_dir_all(&path).map_err(Error::io("create directory", &path))?;
+            }
+            // The topmost layer that says how `/` looks; the container's own upper directory shadows them all.
+            let root =
+                layers.iter().rev().find(|id| catalog.layers.get(id).is_some_and(|layer| layer.has_root));
+            let upper = dir.join("upper");
+            let (mode, owner) = match root {
+                Some(layer) => {
+                    let path = self.layer_dir(*layer);
+                    let metadata = fs::metadata(&path).map_err(Error::io("stat", &path))?;
+                    (metadata.mode() & 0o7777, (metadata.uid(), metadata.gid()))
+                }
+                None => (0o755, (0, 0)),
+            };
+            std::os::unix::fs::chown(&upper, Some(owner.0), Some(owner.1))
+                .map_err(Error::io("chown", &upper))?;
+            fs::set_permissions(&upper, fs::Permissions::from_mode(mode))
+                .map_err(Error::io("chmod", &upper))?;
+            let record = Record { image, layers };
+            self.init_layer(&record.layers)?;
+            write_record(&dir, &record)?;
+            self.describe(container_id, &dir, &record)
+        })
+    }
+
+    pub(crate) fn rootfs(&self, container_id: &str) -> Result<Rootfs> {
+        let dir = self.rootfs_dir(container_id)?;
+        let record = self.record(container_id, &dir)?;
+        self.describe(container_id, &dir, &record)
+    }
+
+    fn record(&self, container_id: &str, dir: &Path) -> Result<Record> {
+        read_record(dir)?.ok_or_else(|| Error::NoSuchRootfs(container_id.to_owned()))
+    }
+
+    fn describe(&self, _container_id: &str, dir: &Path, record: &Record) -> Result<Rootfs> {
+        let mut lower = vec![self.init_dir(&record.layers)];
+        lower.extend(distinct(&record.layers).into_iter().map(|layer| self.layer_dir(layer)));
+        Ok(Rootfs {
+            image: record.image,
+            lower,
+            upper: dir.join("upper"),
+            work: dir.join("work"),
+            merged: dir.join("merged"),
+        })
+    }
+
+    pub(crate) fn mount(&self, container_id: &str) -> Result<Rootfs> {
+        let dir = self.rootfs_dir(container_id)?;
+        let record = self.record(container_id, &dir)?;
+        let rootfs = self.describe(container_id, &dir, &record)?;
+        if mount::is_mounted(&rootfs.merged)? {
+            return Ok(rootfs);
+        }
+        // A power cut may have taken it: it is made without fsync.
+        self.init_layer(&record.layers)?;
+        let lower = self.short_names(&rootfs.lower)?;
+        mount::overlay(&self.images.join("l"), &lower, Some((&rootfs.upper, &rootfs.work)), &rootfs.merged)?;
+        Ok(rootfs)
+    }
+
+    pub(crate) fn unmount(&self, container_id: &str) -> Result<()> {
+        mount::unmount(&self.rootfs_dir(container_id)?.join("merged"))
+    }
+
+    pub(crate) fn remove_rootfs(&self, container_id: &str) -> Result<()> {
+        let dir = self.rootfs_dir(container_id)?;
+        mount::unmount(&dir.join("merged"))?;
+        let image = read_record(&dir).ok().flatten().map(|record| record.image);
+        durable::remove_all(&dir)?;
+        // Its layers may have waited for nothing else.
+        if image.is_none_or(|image| !self.catalog().images.contains_key(&image)) {
+            self.collect_or_log();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn diff(&self, container_id: &str) -> Result<Vec<Change>> {
+        let rootfs = self.rootfs(container_id)?;
+        changes::changes(&rootfs.upper, &rootfs.lower).map_err(Error::io("compare", &rootfs.upper))
+    }
+
+    pub(crate) fn rootfs_size(&self, container_id: &str) -> Result<RootfsSize> {
+        let dir = self.rootfs_dir(container_id)?;
+        let record = self.record(container_id, &dir)?;
+        let upper = dir.join("upper");
+        let rw = changes::size(&upper).map_err(Error::io("measure", &upper))?;
+        let image = self.catalog().layers_size(record.layers.iter().copied().collect());
+        Ok(RootfsSize { rw, root_fs: rw + image })
+    }
+
+    /// Opens what will be exported. Where the container is not mounted a read-only mount of our own serves, so that a
+    /// container that starts or goes meanwhile is not in the way.
+    pub(crate) fn export(self: &std::sync::Arc<Self>, container_id: &str) -> Result<ArchiveStream> {
+        let rootfs = self.rootfs(container_id)?;
+        if mount::is_mounted(&rootfs.merged)? {
+            return Ok(ArchiveStream::produce(move |out| pack(&rootfs.merged, Style::Export, out)));
+        }
+        let workspace = self.workspace()?;
+        let merged = workspace.path().join("merged");
+        fs::create_dir(&merged).map_err(Error::io("create directory", &merged))?;
+        let mut lower = vec![rootfs.upper.clone()];
+        lower.extend(rootfs.lower);
+        let mut names = self.short_names(&lower[1..])?;
+        // Relative to the links' directory like the others: the upper one is linked beside the mount.
+        let link = workspace.path().join("upper");
+        std::os::unix::fs::symlink(&lower[0], &link).map_err(Error::io("link", &link))?;
+        let tmp = workspace.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        names.insert(0, format!("../tmp/{tmp}/upper"));
+        mount::overlay(&self.images.join("l"), &names, None, &merged)?;
+        let mounted = mount::Mounted::new(merged, workspace);
+        Ok(ArchiveStream::produce(move |out| pack(mounted.path(), Style::Export, out)))
+    }
+}
+
+/// The layers top first, without those that come again further down: overlayfs refuses a directory that is stacked
+/// twice, and all that a lower copy has is visible from the upper one.
+fn distinct(layers: &[Digest]) -> Vec<Digest> {
+    let mut stack = Vec::with_capacity(layers.len());
+    for layer in layers.iter().rev() {
+        if !stack.contains(layer) {
+            stack.push(*layer);
+        }
+    }
+    stack
+}
+
+fn read_record(dir: &Path) -> Result<Option<Record>> {
+    let path = dir.join("rootfs.json");
+    match fs::read(&path) {
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Corrupt { path, source })
+        }
+        Err(error)
+            if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(Error::io("read", path)(error)),
+    }
+}
+
+/// Whole or absent, but not synced: a power cut ends the container anyway, and preparing it again heals the record.
+fn write_record(dir: &Path, record: &Record) -> Result<()> {
+    let path = dir.join("rootfs.json");
+    let new = dir.join("rootfs.json.new");
+    let bytes = serde_json::to_vec(record).map_err(|source| Error::Corrupt { path: path.clone(), source })?;
+    fs::write(&new, bytes).map_err(Error::io("write", &new))?;
+    fs::rename(&new, &path).map_err(Error::io("rename", &path))
+}
