@@ -1,8 +1,20 @@
-//! Published ports in eBPF: loads, attaches and pins the programs, and keeps their maps.
+//! Published ports in eBPF: loads, attaches and pins the programs of `ebpf/programs`, and keeps their maps.
+//!
+//! Nothing of it needs this process once it is set up: packets are moved by the programs alone, and the maps and links
+//! are pinned to a private bpffs, where the next process finds them. The maps are the only record of what is published;
+//! whoever opens them knows all of it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+mod bpffs;
+mod error;
+mod host;
 mod host_port;
+mod links;
 mod mapper;
+mod object;
+mod prefixes;
+mod sys;
+mod tables;
 
 pub use host_port::host_port_in_use;
 pub use mapper::{BpfPortMapper, Options, purge};

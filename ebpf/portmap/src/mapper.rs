@@ -1,10 +1,22 @@
 use std::{
     collections::BTreeSet,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use libnetwork_core::{PortError, PortMapper, PortMapping};
-use libnetwork_model::{HostFacts, SandboxId};
+use aya::maps::MapInfo;
+use ebpf_layouts::{ANY_IPV4, ANY_IPV6, Target, VERSION};
+use libnetwork_core::{PortError, PortMapper, PortMapping, PortTarget};
+use libnetwork_model::{ErrorKind, HostFacts, Protocol, PublishedPort, SandboxId};
+
+use crate::{
+    bpffs,
+    error::OnError,
+    host::{self, Interfaces},
+    links::{self, Links, Place, Role},
+    object::{self, OBJECT},
+    tables::{Sandbox, Tables},
+};
 
 /// How the programs are set up; the default is what an engine wants.
 #[derive(Debug, Clone)]
@@ -12,48 +24,223 @@ pub struct Options {
     /// The cgroup (v2) whose processes are led to published ports when they connect to one by an address of the host.
     /// None: the root of the hierarchy, so every process of the host namespace.
     pub cgroup: Option<PathBuf>,
-    /// Flows tracked at once; the ones idle the longest make room. About 300 bytes of kernel memory each.
+    /// Flows tracked at once; the ones idle the longest make room. About 300 bytes of kernel memory each. Maps that are
+    /// there already keep their size.
     pub flows: u32,
+    /// Another build of the programs than the one compiled in: a developer's.
+    pub object: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cgroup: None, flows: 65_536 }
+        Self { cgroup: None, flows: 65_536, object: None }
     }
 }
 
 /// Publishes ports by BPF programs, whose maps and links are pinned: they work on when this process ends.
-pub struct BpfPortMapper {}
+///
+/// It keeps a copy of what the maps hold, so there must be one for a directory of pins at a time; several with a
+/// directory each do not disturb each other, in one network namespace or in several.
+pub struct BpfPortMapper {
+    tables: Tables,
+    links: Links,
+    interfaces: Interfaces,
+}
 
 impl BpfPortMapper {
     /// Opens the mapper of the network namespace that the calling thread is in, with its pins below `bpffs`: mounts a
     /// bpffs there when there is none, takes over the maps and links that an earlier process left, and puts the programs
-    /// of this build in their place without a packet or a flow lost. Blocking; needs root and Linux 6.6.
-    pub fn open(_bpffs: &Path, _options: &Options) -> Result<Self, PortError> {
-        todo!()
+    /// of this build in their place without a packet or a flow lost. Where the earlier maps have another layout, it
+    /// begins with empty ones.
+    ///
+    /// Every later call must come from a thread in the same namespace. Blocking; needs root and Linux 6.6.
+    pub fn open(bpffs: &Path, options: &Options) -> Result<Self, PortError> {
+        bpffs::ensure(bpffs)?;
+        let pins = bpffs.join(format!("v{VERSION}"));
+        let (map_pins, link_pins) = (pins.join("maps"), pins.join("links"));
+        if !maps_are_ours(&map_pins) {
+            bpffs::remove(&pins)?;
+        }
+        for dir in [&map_pins, &link_pins] {
+            fs::create_dir_all(dir).on("create", dir.display())?;
+        }
+        let given = match &options.object {
+            Some(path) => Some(fs::read(path).on("read", path.display())?),
+            None => None,
+        };
+        let cgroup = match &options.cgroup {
+            Some(path) => path.clone(),
+            None => host::cgroup_root().on("find", "the cgroup2 hierarchy")?,
+        };
+        let cookie = host::namespace_cookie().on("identify", "the network namespace")?;
+        let mut ebpf = links::load(given.as_deref().unwrap_or(OBJECT), &map_pins, options.flows, cookie)?;
+        let tables = Tables::open(&mut ebpf, &map_pins)?;
+        let links = Links::adopt(ebpf, link_pins, &cgroup)?;
+        remove_other_versions(bpffs, &pins)?;
+        let interfaces = Interfaces::open().on("open", "a socket")?;
+        Ok(Self { tables, links, interfaces })
+    }
+
+    /// The targets that the mappings come to: one for each family that has a way.
+    fn targets(&self, sandbox: Sandbox, mappings: &[PortMapping]) -> Result<Vec<Target>, PortError> {
+        let mut targets = Vec::new();
+        for PortMapping { port, ipv4, ipv6 } in mappings {
+            check(port)?;
+            for (way, any) in [(ipv4, ANY_IPV4), (ipv6, ANY_IPV6)] {
+                let Some(way) = way else { continue };
+                let host = match port.host_ip {
+                    None => any,
+                    Some(ip) if ip.is_ipv4() == way.address.is_ipv4() => host::address(ip),
+                    Some(_) => continue,
+                };
+                targets.push(self.target(sandbox, port, way, host)?);
+            }
+        }
+        Ok(targets)
+    }
+
+    fn target(
+        &self,
+        sandbox: Sandbox,
+        port: &PublishedPort,
+        way: &PortTarget,
+        host: ebpf_layouts::Address,
+    ) -> Result<Target, PortError> {
+        let bridge_mac = self.interfaces.ethernet(&way.bridge).on("find interface", &way.bridge)?;
+        Ok(Target {
+            address: host::address(way.address),
+            gateway: host::address(way.gateway),
+            sandbox,
+            host,
+            link: self.interfaces.index(&way.link).on("find interface", &way.link)?,
+            bridge: self.interfaces.index(&way.bridge).on("find interface", &way.bridge)?,
+            first: port.host_ports.first(),
+            last: port.host_ports.last(),
+            container_port: port.container_port,
+            mac: way.mac.0,
+            bridge_mac: bridge_mac.unwrap_or_default(),
+            protocol: port.protocol.number(),
+            zero: 0,
+        })
     }
 }
 
 impl PortMapper for BpfPortMapper {
     fn sandboxes(&mut self) -> Result<BTreeSet<SandboxId>, PortError> {
-        todo!()
+        Ok(self.tables.sandboxes().map(|bytes| SandboxId::from_bytes(*bytes)).collect())
     }
 
-    fn set(&mut self, _sandbox: &SandboxId, _mappings: &[PortMapping]) -> Result<(), PortError> {
-        todo!()
+    /// Mappings that were there stay as they are, with their flows. New ones are there before old ones go, so that a
+    /// port which moves is never without.
+    fn set(&mut self, sandbox: &SandboxId, mappings: &[PortMapping]) -> Result<(), PortError> {
+        let sandbox = sandbox_bytes(sandbox);
+        let wanted = self.targets(sandbox, mappings)?;
+        let mut held = self.tables.of_sandbox(&sandbox);
+        let links_held: BTreeSet<u32> = held.values().map(|target| target.link).collect();
+
+        for target in &wanted {
+            self.links.attach(Place { role: Role::Veth, index: target.link })?;
+            self.links.attach(Place { role: Role::Bridge, index: target.bridge })?;
+            self.tables.add_address(target.gateway)?;
+        }
+        for target in &wanted {
+            match held.iter().find(|(_, held)| is_same_mapping(held, target)).map(|(id, held)| (*id, *held)) {
+                None => self.tables.insert(*target)?,
+                Some((id, present)) => {
+                    held.remove(&id);
+                    if present != *target {
+                        self.tables.put(id, *target)?;
+                    }
+                }
+            }
+        }
+        held.keys().try_for_each(|id| self.tables.remove(*id))?;
+        let links_wanted: BTreeSet<u32> = wanted.iter().map(|target| target.link).collect();
+        links_held
+            .difference(&links_wanted)
+            .try_for_each(|index| self.links.detach(Place { role: Role::Veth, index: *index }))
     }
 
-    fn uplinks(&mut self, _host: &HostFacts) -> Result<(), PortError> {
-        todo!()
+    fn uplinks(&mut self, host: &HostFacts) -> Result<(), PortError> {
+        let mut indices = BTreeSet::new();
+        for (name, uplink) in &host.uplinks {
+            match self.interfaces.ethernet(name) {
+                Ok(Some(_)) => _ = indices.insert(uplink.index),
+                Ok(None) => {
+                    tracing::warn!(uplink = %name, "without Ethernet: published ports are not reachable by it")
+                }
+                Err(error) => tracing::debug!(uplink = %name, %error, "gone before it could be looked at"),
+            }
+        }
+        self.links.only(Role::Uplink, &indices)?;
+
+        let mut addresses = host::addresses().on("list", "the host's addresses")?;
+        let facts = host.uplinks.values().flat_map(|uplink| &uplink.addresses).map(|net| net.addr());
+        addresses.extend(facts.filter(|ip| host::is_reachable(*ip)).map(host::address));
+        addresses.extend(self.tables.targets().map(|target| target.gateway));
+        self.tables.set_addresses(&addresses)
     }
 
-    fn bridges(&mut self, _bridges: &BTreeSet<String>) -> Result<(), PortError> {
-        todo!()
+    fn bridges(&mut self, bridges: &BTreeSet<String>) -> Result<(), PortError> {
+        // One that is not there yet, or no longer, comes with the next call.
+        let found = bridges.iter().filter_map(|name| self.interfaces.index(name).ok());
+        let indices = found.chain(self.tables.targets().map(|target| target.bridge)).collect();
+        self.links.only(Role::Bridge, &indices)
     }
 }
 
 /// Detaches and removes all that [`BpfPortMapper::open`] made below `bpffs`, unmounts it and removes the directory.
 /// Does nothing where there is nothing.
-pub fn purge(_bpffs: &Path) -> Result<(), PortError> {
-    todo!()
+pub fn purge(bpffs: &Path) -> Result<(), PortError> {
+    bpffs::purge(bpffs)
+}
+
+/// Whether both lead the same ports to the same place; the interfaces on the way may differ.
+fn is_same_mapping(a: &Target, b: &Target) -> bool {
+    let key = |t: &Target| (t.protocol, t.host, t.first, t.last, t.container_port, t.address);
+    key(a) == key(b)
+}
+
+fn check(port: &PublishedPort) -> Result<(), PortError> {
+    let refuse = |kind, why: &'static str| {
+        let (first, last) = (port.host_ports.first(), port.host_ports.last());
+        let object = format!("{first}-{last}/{}", port.protocol);
+        Err(PortError { operation: "publish", object, kind, source: why.into() })
+    };
+    if port.protocol == Protocol::Sctp {
+        return refuse(ErrorKind::Unimplemented, "SCTP ports cannot be published");
+    }
+    if port.container_port.checked_add(port.host_ports.last() - port.host_ports.first()).is_none() {
+        return refuse(ErrorKind::Invalid, "the container's range ends past port 65535");
+    }
+    Ok(())
+}
+
+fn sandbox_bytes(id: &SandboxId) -> Sandbox {
+    // An id is 64 hexadecimal digits; its type lets no other string be one.
+    let digit = |at: usize| (id.as_str().as_bytes()[at] as char).to_digit(16).unwrap_or_default() as u8;
+    std::array::from_fn(|i| digit(2 * i) << 4 | digit(2 * i + 1))
+}
+
+/// Whether the maps pinned there, if any, are of this layout: the version in the path is by hand, sizes are not.
+fn maps_are_ours(dir: &Path) -> bool {
+    object::PINNED.iter().all(|map| {
+        let path = dir.join(map.name);
+        !path.exists()
+            || MapInfo::from_pin(&path).is_ok_and(|info| {
+                (info.key_size(), info.value_size()) == (map.key, map.value)
+                    && info.map_type().is_ok_and(|kind| kind == map.kind)
+            })
+    })
+}
+
+/// Other versions' programs go when ours are in place.
+fn remove_other_versions(bpffs: &Path, ours: &Path) -> Result<(), PortError> {
+    let entries: io::Result<Vec<_>> = fs::read_dir(bpffs).on("list", bpffs.display())?.collect();
+    for entry in entries.on("list", bpffs.display())? {
+        if entry.path() != ours {
+            bpffs::remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,54 @@
+//! The private bpffs that the maps and links are pinned to.
+
+use std::{fs, io, path::Path};
+
+use libnetwork_core::PortError;
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::statfs::statfs,
+};
+
+use crate::error::OnError;
+
+/// linux/magic.h
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+
+/// Mounts a bpffs at `dir`, which is made if need be, unless there is one.
+pub(crate) fn ensure(dir: &Path) -> Result<(), PortError> {
+    fs::create_dir_all(dir).on("create", dir.display())?;
+    if !is_mounted(dir).on("look at", dir.display())? {
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(Some("bpf"), dir, Some("bpf"), flags, Some("mode=0700"))
+            .on("mount a bpffs at", dir.display())?;
+    }
+    Ok(())
+}
+
+fn is_mounted(dir: &Path) -> io::Result<bool> {
+    Ok(statfs(dir)?.filesystem_type().0 as i64 == BPF_FS_MAGIC)
+}
+
+/// Removes what is pinned below `path`, and `path`. A link that nothing else holds is detached by that.
+pub(crate) fn remove(path: &Path) -> Result<(), PortError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).on("unpin", path.display()),
+        _ => Ok(()),
+    }
+}
+
+/// Removes all that is pinned, the mount and the directory. The pins go first, each by itself: another mount namespace
+/// may have a copy of the mount, which would keep them.
+pub(crate) fn purge(dir: &Path) -> Result<(), PortError> {
+    match is_mounted(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).on("look at", dir.display()),
+        Ok(true) => {
+            for entry in fs::read_dir(dir).on("list", dir.display())? {
+                remove(&entry.on("list", dir.display())?.path())?;
+            }
+            umount2(dir, MntFlags::MNT_DETACH).on("unmount", dir.display())?;
+        }
+        Ok(false) => {}
+    }
+    fs::remove_dir(dir).on("remove", dir.display())
+}

@@ -1,0 +1,53 @@
+//! The programs, as they are built in.
+
+use aya::{include_bytes_aligned, maps::MapType};
+use aya_obj::generated::bpf_attach_type;
+use ebpf_layouts::{Address, Flow, FlowKey, PortKey, SocketKey, SocketOrigin, Target};
+
+/// Built by `ebpf/build` from `ebpf/programs`, and checked by `ebpf/check-object`.
+pub(crate) static OBJECT: &[u8] = include_bytes_aligned!("../object/portmap.o");
+
+/// At the ingress of uplinks and bridges, and of the veths of publishing containers.
+pub(crate) const TOWARDS: &str = "towards";
+pub(crate) const BACK: &str = "back";
+
+/// On the cgroup hierarchy.
+pub(crate) const SOCKET_HOOKS: [(&str, bpf_attach_type); 8] = [
+    ("connect4", bpf_attach_type::BPF_CGROUP_INET4_CONNECT),
+    ("connect6", bpf_attach_type::BPF_CGROUP_INET6_CONNECT),
+    ("sendmsg4", bpf_attach_type::BPF_CGROUP_UDP4_SENDMSG),
+    ("sendmsg6", bpf_attach_type::BPF_CGROUP_UDP6_SENDMSG),
+    ("recvmsg4", bpf_attach_type::BPF_CGROUP_UDP4_RECVMSG),
+    ("recvmsg6", bpf_attach_type::BPF_CGROUP_UDP6_RECVMSG),
+    ("getpeername4", bpf_attach_type::BPF_CGROUP_INET4_GETPEERNAME),
+    ("getpeername6", bpf_attach_type::BPF_CGROUP_INET6_GETPEERNAME),
+];
+
+pub(crate) const PORTS: &str = "PORTS";
+pub(crate) const TARGETS: &str = "TARGETS";
+pub(crate) const ADDRESSES: &str = "ADDRESSES";
+pub(crate) const FLOWS: &str = "FLOWS";
+pub(crate) const SOCKETS: &str = "SOCKETS";
+
+/// A map that outlives this process.
+pub(crate) struct Pinned {
+    pub name: &'static str,
+    pub kind: MapType,
+    pub key: u32,
+    pub value: u32,
+}
+
+/// A longest-prefix trie's keys begin with the length of the prefix.
+const PREFIX_LENGTH: usize = 4;
+
+pub(crate) const PINNED: [Pinned; 5] = [
+    pinned::<u32>(PORTS, MapType::LpmTrie, PREFIX_LENGTH + size_of::<PortKey>()),
+    pinned::<Target>(TARGETS, MapType::Hash, size_of::<u32>()),
+    pinned::<u8>(ADDRESSES, MapType::Hash, size_of::<Address>()),
+    pinned::<Flow>(FLOWS, MapType::LruHash, size_of::<FlowKey>()),
+    pinned::<SocketOrigin>(SOCKETS, MapType::LruHash, size_of::<SocketKey>()),
+];
+
+const fn pinned<V>(name: &'static str, kind: MapType, key: usize) -> Pinned {
+    Pinned { name, kind, key: key as u32, value: size_of::<V>() as u32 }
+}

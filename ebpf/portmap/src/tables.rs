@@ -1,0 +1,219 @@
+//! The maps that say which ports are published, with a copy of what they hold: asking the kernel for each entry again
+//! would make a change cost as much as there is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use aya::{
+    Ebpf, Pod,
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
+};
+use ebpf_layouts::{Address, PORT_KEY_FIXED_BITS, Plain, PortKey, Target};
+use libnetwork_core::PortError;
+
+use crate::{error::OnError, object, prefixes::prefixes};
+
+/// A struct of ours as bytes of a map.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Raw<T>(T);
+
+// SAFETY: what is `Plain` has no padding, and every bit pattern is a value of it.
+unsafe impl<T: Plain + 'static> Pod for Raw<T> {}
+
+/// A prefix of a [`PortKey`]: the key, and how many bits of its port are fixed.
+type Prefix = (PortKey, u32);
+pub(crate) type Sandbox = [u8; 32];
+
+pub(crate) struct Tables {
+    ports: LpmTrie<MapData, Raw<PortKey>, u32>,
+    targets: HashMap<MapData, u32, Raw<Target>>,
+    addresses: HashMap<MapData, Address, u8>,
+    /// One entry: the id that the next target gets. Pinned, since a flow that outlives its target must not find another
+    /// one by the same id.
+    next_id: Array<MapData, u32>,
+    held: Held,
+}
+
+#[derive(Default)]
+struct Held {
+    ports: BTreeMap<Prefix, u32>,
+    targets: BTreeMap<u32, Target>,
+    sandboxes: BTreeMap<Sandbox, BTreeSet<u32>>,
+    addresses: BTreeSet<Address>,
+}
+
+impl Tables {
+    /// Takes the maps of a loaded object over with what they hold, and puts right what an earlier process left half
+    /// done: every target has all of its ports, and there is no other port.
+    pub(crate) fn open(ebpf: &mut Ebpf, pins: &Path) -> Result<Self, PortError> {
+        let ports = LpmTrie::try_from(take(ebpf, object::PORTS)?).on("open map", object::PORTS)?;
+        let targets = HashMap::try_from(take(ebpf, object::TARGETS)?).on("open map", object::TARGETS)?;
+        let addresses =
+            HashMap::try_from(take(ebpf, object::ADDRESSES)?).on("open map", object::ADDRESSES)?;
+        let next_id = open_next_id(&pins.join("NEXT_ID")).on("open map", "NEXT_ID")?;
+        let mut tables = Self { ports, targets, addresses, next_id, held: Held::default() };
+        tables.read().on("read map", "TARGETS, PORTS or ADDRESSES")?;
+        tables.heal()?;
+        Ok(tables)
+    }
+
+    fn read(&mut self) -> Result<(), MapError> {
+        for entry in self.targets.iter() {
+            let (id, Raw(target)) = entry?;
+            self.held.targets.insert(id, target);
+            self.held.sandboxes.entry(target.sandbox).or_default().insert(id);
+        }
+        for entry in self.ports.iter() {
+            let (key, id) = entry?;
+            let Raw(port) = key.data();
+            self.held.ports.insert((port, key.prefix_len().saturating_sub(PORT_KEY_FIXED_BITS)), id);
+        }
+        for address in self.addresses.keys() {
+            self.held.addresses.insert(address?);
+        }
+        Ok(())
+    }
+
+    fn heal(&mut self) -> Result<(), PortError> {
+        let mut wanted = BTreeMap::new();
+        // Where two targets have a port, the later one was about to replace the earlier.
+        for (id, target) in &self.held.targets {
+            wanted.extend(prefixes_of(target).map(|prefix| (prefix, *id)));
+        }
+        let stale: Vec<Prefix> =
+            self.held.ports.keys().filter(|p| !wanted.contains_key(p)).copied().collect();
+        for (prefix, id) in wanted {
+            self.put_port(prefix, id)?;
+        }
+        stale.into_iter().try_for_each(|prefix| self.remove_port(prefix))
+    }
+
+    pub(crate) fn sandboxes(&self) -> impl Iterator<Item = &Sandbox> {
+        self.held.sandboxes.keys()
+    }
+
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.held.targets.values()
+    }
+
+    pub(crate) fn of_sandbox(&self, sandbox: &Sandbox) -> BTreeMap<u32, Target> {
+        let ids = self.held.sandboxes.get(sandbox).into_iter().flatten();
+        ids.filter_map(|id| Some((*id, *self.held.targets.get(id)?))).collect()
+    }
+
+    /// Publishes a target by a new id: no flow leads to it yet.
+    pub(crate) fn insert(&mut self, target: Target) -> Result<(), PortError> {
+        let id = self.next_id.get(&0, 0).on("read map", "NEXT_ID")?.max(1);
+        self.next_id.set(0, id.wrapping_add(1), 0).on("write map", "NEXT_ID")?;
+        self.put(id, target)
+    }
+
+    /// Writes a target, then its ports: a port never leads to nothing.
+    pub(crate) fn put(&mut self, id: u32, target: Target) -> Result<(), PortError> {
+        self.targets.insert(id, Raw(target), 0).on("publish", describe(&target))?;
+        self.held.targets.insert(id, target);
+        self.held.sandboxes.entry(target.sandbox).or_default().insert(id);
+        prefixes_of(&target).try_for_each(|prefix| self.put_port(prefix, id))
+    }
+
+    /// Withdraws a target, ports first. Its flows are dead from then on.
+    pub(crate) fn remove(&mut self, id: u32) -> Result<(), PortError> {
+        let Some(target) = self.held.targets.get(&id).copied() else { return Ok(()) };
+        for prefix in prefixes_of(&target) {
+            // Another target may have taken the port over.
+            if self.held.ports.get(&prefix) == Some(&id) {
+                self.remove_port(prefix)?;
+            }
+        }
+        absent_is_fine(self.targets.remove(&id)).on("withdraw", describe(&target))?;
+        self.held.targets.remove(&id);
+        if let Some(ids) = self.held.sandboxes.get_mut(&target.sandbox) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.held.sandboxes.remove(&target.sandbox);
+            }
+        }
+        Ok(())
+    }
+
+    fn put_port(&mut self, prefix: Prefix, id: u32) -> Result<(), PortError> {
+        if self.held.ports.get(&prefix) != Some(&id) {
+            self.ports.insert(&trie_key(prefix), id, 0).on("publish", Port(prefix))?;
+            self.held.ports.insert(prefix, id);
+        }
+        Ok(())
+    }
+
+    fn remove_port(&mut self, prefix: Prefix) -> Result<(), PortError> {
+        absent_is_fine(self.ports.remove(&trie_key(prefix))).on("withdraw", Port(prefix))?;
+        self.held.ports.remove(&prefix);
+        Ok(())
+    }
+
+    pub(crate) fn add_address(&mut self, address: Address) -> Result<(), PortError> {
+        if !self.held.addresses.contains(&address) {
+            self.addresses.insert(address, 1, 0).on("write map", object::ADDRESSES)?;
+            self.held.addresses.insert(address);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_addresses(&mut self, addresses: &BTreeSet<Address>) -> Result<(), PortError> {
+        addresses.iter().try_for_each(|address| self.add_address(*address))?;
+        let gone: Vec<Address> = self.held.addresses.difference(addresses).copied().collect();
+        for address in gone {
+            absent_is_fine(self.addresses.remove(&address)).on("write map", object::ADDRESSES)?;
+            self.held.addresses.remove(&address);
+        }
+        Ok(())
+    }
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, PortError> {
+    ebpf.take_map(name).ok_or(MapError::InvalidName { name: name.to_owned() }).on("open map", name)
+}
+
+/// aya's object has no such map, since no program reads it.
+fn open_next_id(path: &Path) -> Result<Array<MapData, u32>, MapError> {
+    if path.exists() {
+        return Array::try_from(Map::Array(MapData::from_pin(path)?));
+    }
+    let map = Array::<MapData, u32>::create(1, 0)?;
+    map.pin(path).map_err(|error| MapError::PinError { name: Some("NEXT_ID".into()), error })?;
+    Array::try_from(Map::Array(MapData::from_pin(path)?))
+}
+
+fn trie_key((key, bits): Prefix) -> Key<Raw<PortKey>> {
+    Key::new(PORT_KEY_FIXED_BITS + bits, Raw(key))
+}
+
+fn prefixes_of(target: &Target) -> impl Iterator<Item = Prefix> + use<> {
+    let (protocol, address) = (target.protocol, target.host);
+    prefixes(target.first, target.last)
+        .into_iter()
+        .map(move |(port, bits)| (PortKey { protocol, zero: 0, address, port: port.to_be_bytes() }, bits))
+}
+
+fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        other => other,
+    }
+}
+
+struct Port(Prefix);
+
+impl std::fmt::Display for Port {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (key, bits) = self.0;
+        write!(f, "port {}/{bits}, protocol {}", u16::from_be_bytes(key.port), key.protocol)
+    }
+}
+
+pub(crate) fn describe(target: &Target) -> String {
+    format!("ports {}-{}, protocol {}", target.first, target.last, target.protocol)
+}
