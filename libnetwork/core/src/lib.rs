@@ -1,6 +1,36 @@
 //! The command actor and the reconciler, with the traits they drive.
+//!
+//! A command is judged against the intent ([`draft`]), committed ([`actor`]), carried out ([`reconcile`]) and answered
+//! when the report has reached its revision. What the world refuses is committed away again before the answer: undo is
+//! not code, it is an intent without the thing.
+//!
+//! *Invariant*: no error is recognised by its text, nothing here knows netlink, nftables, eBPF, gRPC or a container.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+mod actor;
+mod compile;
+mod converge;
+mod draft;
+mod drivers;
+mod error;
+mod event;
+mod handle;
+mod hints;
+mod mapper;
+mod networks;
+mod reconcile;
+mod request;
+mod sandboxes;
+mod surroundings;
 mod traits;
 
-pub use traits::{NameError, NameServer, PortError, PortMapper, PortMapping, PortTarget, Store, StoreError};
+pub use draft::{BusyPorts, resolve};
+pub use drivers::{Drivers, HOST, NONE};
+pub use error::{Cause, Error, chain};
+pub use event::{Event, EventKind};
+pub use handle::{Config, Handle, Parts, Running, StartError, start};
+pub use request::{CreateNetwork, EndpointSpec, Join};
+pub use traits::{
+    Kernel, NameError, NameServer, PortError, PortMapper, PortMapping, PortTarget, Store, StoreError,
+};

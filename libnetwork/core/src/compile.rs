@@ -1,0 +1,195 @@
+//! From an intent to what the kernel and the port mapper should have, by the drivers.
+
+use std::collections::BTreeSet;
+
+use libnetwork_model::{
+    Change, Endpoint, EndpointId, HostFacts, Intent, Mutation, NamespaceKind, Network, NetworkId, Sandbox,
+    SandboxId,
+};
+use libnetwork_plan::{Desired, Key, LinkRank, sandbox_objects};
+
+use crate::{Drivers, PortMapping, PortTarget, draft::Subject};
+
+/// The objects that changes are about: all that a pass looks at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Touched {
+    pub(crate) networks: BTreeSet<NetworkId>,
+    pub(crate) sandboxes: BTreeSet<SandboxId>,
+    pub(crate) endpoints: BTreeSet<EndpointId>,
+}
+
+impl Touched {
+    pub(crate) fn by(change: &Change, before: &Intent, after: &Intent) -> Self {
+        let mut touched = Self::default();
+        for mutation in &change.0 {
+            match mutation {
+                Mutation::PutNetwork(network) => touched.network(&network.id, before, after),
+                Mutation::RemoveNetwork(id) => touched.network(id, before, after),
+                Mutation::PutSandbox(sandbox) => drop(touched.sandboxes.insert(sandbox.id.clone())),
+                Mutation::RemoveSandbox(id) => drop(touched.sandboxes.insert(id.clone())),
+                Mutation::PutEndpoint(endpoint) => touched.endpoint(&endpoint.id, before, after),
+                Mutation::RemoveEndpoint(id) => touched.endpoint(id, before, after),
+            }
+        }
+        // A namespace is looked at together with the links that lead into it.
+        let inside =
+            touched.sandboxes.iter().flat_map(|id| before.endpoints_in(id).chain(after.endpoints_in(id)));
+        touched.endpoints.extend(inside.map(|e| e.id.clone()));
+        touched
+    }
+
+    /// A network that changed takes its endpoints along; one that is made or removed has none.
+    fn network(&mut self, id: &NetworkId, before: &Intent, after: &Intent) {
+        self.networks.insert(id.clone());
+        for endpoint in before.endpoints_on(id).chain(after.endpoints_on(id)) {
+            self.endpoint(&endpoint.id, before, after);
+        }
+    }
+
+    /// Default routes are the sandbox's, and follow its endpoints.
+    fn endpoint(&mut self, id: &EndpointId, before: &Intent, after: &Intent) {
+        self.endpoints.insert(id.clone());
+        let there = [before.endpoint(id), after.endpoint(id)];
+        self.sandboxes.extend(there.into_iter().flatten().map(|e| e.sandbox.clone()));
+    }
+}
+
+/// Compiles intents with what all compilations share.
+#[derive(Clone, Copy)]
+pub(crate) struct Compiler<'a> {
+    pub(crate) drivers: &'a Drivers,
+    pub(crate) host: &'a HostFacts,
+}
+
+impl Compiler<'_> {
+    pub(crate) fn everything(&self, intent: &Intent) -> Desired {
+        let mut out = Desired::new();
+        self.shared(intent, &mut out);
+        for network in intent.networks() {
+            self.network(network, &mut out);
+        }
+        for sandbox in intent.sandboxes() {
+            sandbox_objects(intent, sandbox, &mut out);
+        }
+        for endpoint in intent.endpoints() {
+            self.endpoint(intent, endpoint, &mut out);
+        }
+        out
+    }
+
+    /// The objects of what was touched: those whose keys a pass compares.
+    pub(crate) fn scoped(&self, intent: &Intent, touched: &Touched) -> Desired {
+        let mut out = Desired::new();
+        if !touched.networks.is_empty() {
+            self.shared(intent, &mut out);
+        }
+        for subject in touched.subjects() {
+            self.subject(intent, &subject, &mut out);
+        }
+        out
+    }
+
+    /// What the touched endpoints hang on: their networks, and what these share.
+    pub(crate) fn below(&self, intent: &Intent, touched: &Touched) -> Desired {
+        let mut out = Desired::new();
+        self.shared(intent, &mut out);
+        let networks: BTreeSet<&NetworkId> =
+            touched.endpoints.iter().filter_map(|id| intent.endpoint(id)).map(|e| &e.network).collect();
+        for network in networks.into_iter().filter_map(|id| intent.network(id)) {
+            self.network(network, &mut out);
+        }
+        out
+    }
+
+    /// The objects of one subject alone, to tell whose a key is.
+    pub(crate) fn subject(&self, intent: &Intent, subject: &Subject, out: &mut Desired) {
+        match subject {
+            Subject::Shared => self.shared(intent, out),
+            Subject::Network(id) => {
+                if let Some(network) = intent.network(id) {
+                    self.network(network, out);
+                }
+            }
+            Subject::Sandbox(id) => {
+                if let Some(sandbox) = intent.sandbox(id) {
+                    sandbox_objects(intent, sandbox, out);
+                }
+            }
+            Subject::Endpoint(id) => {
+                if let Some(endpoint) = intent.endpoint(id) {
+                    self.endpoint(intent, endpoint, out);
+                }
+            }
+        }
+    }
+
+    /// A network's bridge, if published ports can be reached from it.
+    pub(crate) fn bridge(&self, network: &Network) -> Option<String> {
+        if network.internal {
+            return None;
+        }
+        let mut out = Desired::new();
+        self.network(network, &mut out);
+        out.into_keys().find_map(|key| match key {
+            Key::Link { rank: LinkRank::Bridge, name, .. } => Some(name.to_string()),
+            _ => None,
+        })
+    }
+
+    /// Where the published ports of a sandbox lead.
+    pub(crate) fn mappings(&self, intent: &Intent, sandbox: &Sandbox) -> Vec<PortMapping> {
+        if sandbox.ports.is_empty() || sandbox.namespace == NamespaceKind::Host {
+            return Vec::new();
+        }
+        let [ipv4, ipv6] = [false, true].map(|ipv6| self.target(intent, &sandbox.id, ipv6));
+        if ipv4.is_none() && ipv6.is_none() {
+            return Vec::new();
+        }
+        let mapping =
+            |port: &_| PortMapping { port: Clone::clone(port), ipv4: ipv4.clone(), ipv6: ipv6.clone() };
+        sandbox.ports.iter().map(mapping).collect()
+    }
+
+    fn target(&self, intent: &Intent, sandbox: &SandboxId, ipv6: bool) -> Option<PortTarget> {
+        let endpoint = intent.gateway_endpoint(sandbox, ipv6)?;
+        let network = intent.network(&endpoint.network)?;
+        let attachment = self.drivers.of(network)?.attachment(network, endpoint)?;
+        Some(PortTarget {
+            address: endpoint.addresses().find(|a| a.is_ipv6() == ipv6)?,
+            link: attachment.link.to_string(),
+            mac: endpoint.mac?,
+            bridge: attachment.bridge.to_string(),
+            gateway: network.subnet(ipv6)?.gateway?,
+        })
+    }
+
+    fn shared(&self, intent: &Intent, out: &mut Desired) {
+        for (name, driver) in self.drivers.iter() {
+            if intent.networks().any(|n| n.driver == name) {
+                driver.host_objects(self.host, out);
+            }
+        }
+    }
+
+    fn network(&self, network: &Network, out: &mut Desired) {
+        if let Some(driver) = self.drivers.of(network) {
+            driver.network_objects(network, self.host, out);
+        }
+    }
+
+    fn endpoint(&self, intent: &Intent, endpoint: &Endpoint, out: &mut Desired) {
+        if let Some(network) = intent.network(&endpoint.network)
+            && let Some(driver) = self.drivers.of(network)
+        {
+            driver.endpoint_objects(network, endpoint, self.host, out);
+        }
+    }
+}
+
+impl Touched {
+    pub(crate) fn subjects(&self) -> impl Iterator<Item = Subject> {
+        let networks = self.networks.iter().cloned().map(Subject::Network);
+        let sandboxes = self.sandboxes.iter().cloned().map(Subject::Sandbox);
+        networks.chain(sandboxes).chain(self.endpoints.iter().cloned().map(Subject::Endpoint))
+    }
+}

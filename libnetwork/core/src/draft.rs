@@ -1,0 +1,109 @@
+//! A command judged against an intent: what to commit, and what to commit instead if the world refuses it.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+use libnetwork_ipam::Pool;
+use libnetwork_model::{
+    Change, EndpointId, HostFacts, Intent, Network, NetworkId, PortRange, Protocol, SandboxId,
+};
+
+use crate::{Drivers, Error, Event, hints::Hints, request::Command};
+
+/// Something that a report can be about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Subject {
+    /// What all networks share.
+    Shared,
+    Network(NetworkId),
+    Sandbox(SandboxId),
+    Endpoint(EndpointId),
+}
+
+#[derive(Debug)]
+pub(crate) struct Draft {
+    /// Empty: there is nothing to do.
+    pub(crate) change: Change,
+    /// Commits the intent without the thing. None for commands that take away: there is no way back.
+    pub(crate) undo: Option<Change>,
+    /// Whose failures are this command's.
+    pub(crate) subjects: BTreeSet<Subject>,
+    /// What no other command may touch until this one is done.
+    pub(crate) holds: Vec<Subject>,
+    pub(crate) events: Vec<Event>,
+    /// What the command is about: the answer is read from there.
+    pub(crate) about: Subject,
+    /// The thing in words, for messages: `network web`.
+    pub(crate) object: String,
+}
+
+/// Whether a program on the host has bound a port of the range already: the first such.
+pub type BusyPorts = Box<dyn FnMut(Protocol, Option<std::net::IpAddr>, PortRange) -> Option<u16> + Send>;
+
+/// What a judgement may look at and draw from.
+pub(crate) struct Desk<'a> {
+    pub(crate) intent: &'a Intent,
+    pub(crate) host: &'a HostFacts,
+    pub(crate) drivers: &'a Drivers,
+    pub(crate) pools: &'a [Pool],
+    pub(crate) hints: &'a mut Hints,
+    pub(crate) random: &'a mut (dyn FnMut() -> [u8; 32] + Send),
+    pub(crate) busy: &'a mut BusyPorts,
+}
+
+impl Desk<'_> {
+    pub(crate) fn judge(&mut self, command: &Command) -> Result<Draft, Error> {
+        match command {
+            Command::CreateNetwork(request) => self.create_network(request),
+            Command::RemoveNetwork { reference } => self.remove_network(reference),
+            Command::Join(request) => self.join(request),
+            Command::Leave { sandbox } => Ok(self.leave(sandbox)),
+            Command::Connect { sandbox, endpoint } => self.connect(sandbox, endpoint),
+            Command::Disconnect { sandbox, network } => self.disconnect(sandbox, network),
+            Command::Rename { sandbox, name } => self.rename(sandbox, name),
+        }
+    }
+
+    /// Everything that a network must not overlap: other networks, and what the host can reach.
+    pub(crate) fn taken(&self) -> impl Iterator<Item = IpNet> {
+        let networks = self.intent.networks().flat_map(|n| n.subnets.iter().map(|s| s.subnet));
+        networks.chain(self.host.taken.iter().copied())
+    }
+}
+
+/// What a command wants for itself or must find settled, as far as it can be told before judging it.
+pub(crate) fn touches(intent: &Intent, command: &Command) -> Vec<Subject> {
+    let network = |reference: &str| resolve(intent, reference).ok().map(|n| Subject::Network(n.id.clone()));
+    match command {
+        Command::CreateNetwork(_) => Vec::new(),
+        Command::RemoveNetwork { reference } => network(reference).into_iter().collect(),
+        Command::Join(join) => std::iter::once(Subject::Sandbox(join.id.clone()))
+            .chain(join.endpoints.iter().filter_map(|e| network(&e.network)))
+            .collect(),
+        Command::Leave { sandbox } | Command::Rename { sandbox, .. } => {
+            vec![Subject::Sandbox(sandbox.clone())]
+        }
+        Command::Connect { sandbox, endpoint } => {
+            std::iter::once(Subject::Sandbox(sandbox.clone())).chain(network(&endpoint.network)).collect()
+        }
+        Command::Disconnect { sandbox, .. } => vec![Subject::Sandbox(sandbox.clone())],
+    }
+}
+
+/// A network by full id, name, or unambiguous id prefix, in this order.
+pub fn resolve<'a>(intent: &'a Intent, reference: &str) -> Result<&'a std::sync::Arc<Network>, Error> {
+    let by_id = reference.parse().ok().and_then(|id| intent.network(&id));
+    if let Some(network) = by_id.or_else(|| intent.network_by_name(reference)) {
+        return Ok(network);
+    }
+    let not_found = || Error::NetworkNotFound { reference: reference.to_owned() };
+    if reference.is_empty() {
+        return Err(not_found());
+    }
+    let mut matches = intent.networks().filter(|n| n.id.as_str().starts_with(reference));
+    match (matches.next(), matches.count()) {
+        (Some(network), 0) => Ok(network),
+        (Some(_), more) => Err(Error::NetworkAmbiguous { reference: reference.to_owned(), count: more + 1 }),
+        (None, _) => Err(not_found()),
+    }
+}

@@ -1,0 +1,133 @@
+//! Why a command was refused.
+
+use std::sync::Arc;
+
+use libnetwork_ipam::{LeaseError, PoolError, PortError as PortChoiceError, SubnetError};
+use libnetwork_model::{ErrorKind, HasKind, NetworkId};
+use libnetwork_plan::{DriverError, KernelError};
+
+use crate::{NameError, PortError, StoreError};
+
+/// What a command answers with when it was not carried out. Nothing of it is left then.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    #[error("network {reference} not found")]
+    NetworkNotFound { reference: String },
+    #[error("network {reference} is ambiguous ({count} matches found based on ID prefix)")]
+    NetworkAmbiguous { reference: String, count: usize },
+    #[error("network with name {name} already exists")]
+    NetworkExists { name: String },
+    #[error("invalid network name {name:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-]* are allowed")]
+    NetworkName { name: String },
+    #[error("operation is not permitted on predefined {name} network")]
+    NetworkReserved { name: String },
+    #[error("{name} is a pre-defined network and cannot be removed")]
+    NetworkPredefined { name: String },
+    #[error("only one instance of \"{driver}\" network is allowed")]
+    OneInstance { driver: String },
+    #[error("plugin {name:?} not found")]
+    UnknownPlugin { name: String },
+    #[error("IPv4 or IPv6 must be enabled")]
+    NoFamily,
+    #[error("error while removing network: network {name} id {id} has active endpoints ({endpoints})")]
+    ActiveEndpoints { name: String, id: NetworkId, endpoints: String },
+    #[error("sandbox {id} not found")]
+    SandboxNotFound { id: String },
+    #[error("endpoint with name {sandbox} already exists in network {network}")]
+    EndpointExists { sandbox: String, network: String },
+    #[error("container {sandbox} is not connected to network {network}")]
+    NotConnected { sandbox: String, network: String },
+    /// A request that contradicts itself or a rule; the text says which and names the thing.
+    #[error("{what}")]
+    Invalid { what: String },
+    #[error(transparent)]
+    Driver(DriverError),
+    #[error(transparent)]
+    Subnet(SubnetError),
+    #[error(transparent)]
+    Pool(PoolError),
+    #[error(transparent)]
+    Lease(LeaseError),
+    #[error(transparent)]
+    Port(PortChoiceError),
+    /// It was tried, refused by the kernel, and taken back.
+    #[error("cannot set up {object}")]
+    Refused {
+        object: String,
+        #[source]
+        cause: Arc<Cause>,
+    },
+    /// It is gone from the intent; what the kernel still holds of it is tried again until it is gone.
+    #[error("{object} is removed, but not all of it could be taken down yet")]
+    Lingers {
+        object: String,
+        #[source]
+        cause: Arc<Cause>,
+    },
+    #[error("cannot record it")]
+    Store(#[source] Arc<StoreError>),
+    #[error("causewayd is stopping")]
+    Stopping,
+}
+
+/// What the world said no to.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    #[error(transparent)]
+    Kernel(KernelError),
+    #[error(transparent)]
+    Port(PortError),
+    #[error(transparent)]
+    Name(NameError),
+}
+
+impl HasKind for Cause {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Cause::Kernel(error) => error.kind(),
+            Cause::Port(error) => error.kind,
+            Cause::Name(_) => ErrorKind::Internal,
+        }
+    }
+}
+
+impl HasKind for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Error::NetworkNotFound { .. }
+            | Error::SandboxNotFound { .. }
+            | Error::NotConnected { .. }
+            | Error::UnknownPlugin { .. } => ErrorKind::NotFound,
+            Error::NetworkExists { .. } => ErrorKind::Conflict,
+            Error::NetworkAmbiguous { .. }
+            | Error::NetworkName { .. }
+            | Error::NoFamily
+            | Error::Invalid { .. } => ErrorKind::Invalid,
+            Error::NetworkReserved { .. }
+            | Error::NetworkPredefined { .. }
+            | Error::OneInstance { .. }
+            | Error::ActiveEndpoints { .. }
+            | Error::EndpointExists { .. } => ErrorKind::InUse,
+            Error::Driver(error) => error.kind(),
+            Error::Subnet(error) => error.kind(),
+            Error::Pool(error) => error.kind(),
+            Error::Lease(error) => error.kind(),
+            Error::Port(error) => error.kind(),
+            Error::Refused { cause, .. } | Error::Lingers { cause, .. } => cause.kind(),
+            Error::Store(_) => ErrorKind::Internal,
+            Error::Stopping => ErrorKind::Unavailable,
+        }
+    }
+}
+
+/// An error with everything that led to it, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,220 @@
+//! Judging commands about networks.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use ipnet::IpNet;
+use libnetwork_ipam::{SubnetError, choose, choose_ula, complete, validate};
+use libnetwork_model::{Change, Mutation, Network, NetworkId, Subnet};
+
+use crate::{
+    Error, Event,
+    draft::{Desk, Draft, Subject, resolve},
+    drivers::{HOST, NONE},
+    event::now_ns,
+    request::CreateNetwork,
+};
+
+/// Names that stand for something else on Docker's command line (`runconfig.IsPreDefinedNetwork`).
+const RESERVED: [&str; 4] = ["bridge", "host", "none", "default"];
+
+impl Desk<'_> {
+    pub(crate) fn create_network(&mut self, request: &CreateNetwork) -> Result<Draft, Error> {
+        let name = request.name.trim();
+        if RESERVED.contains(&name) {
+            return Err(Error::NetworkReserved { name: name.to_owned() });
+        }
+        if !is_name(name) {
+            return Err(Error::NetworkName { name: name.to_owned() });
+        }
+        if self.intent.network_by_name(name).is_some() {
+            return Err(Error::NetworkExists { name: name.to_owned() });
+        }
+        let driver = if request.driver.is_empty() { "bridge" } else { &request.driver };
+        if driver == HOST || driver == NONE {
+            return Err(Error::OneInstance { driver: driver.to_owned() });
+        }
+        if !matches!(request.ipam_driver.as_str(), "" | "default") {
+            return Err(Error::UnknownPlugin { name: request.ipam_driver.clone() });
+        }
+        if !request.ipv4 && !request.ipv6 {
+            return Err(Error::NoFamily);
+        }
+        let id = NetworkId::from_bytes((self.random)());
+        let network = self.settle(Network {
+            id,
+            name: name.to_owned(),
+            driver: driver.to_owned(),
+            created_ns: now_ns(),
+            ipv4: request.ipv4,
+            ipv6: request.ipv6,
+            internal: request.internal,
+            attachable: request.attachable,
+            predefined: false,
+            subnets: request.subnets.clone(),
+            labels: request.labels.clone(),
+            options: request.options.clone(),
+            ipam_options: request.ipam_options.clone(),
+        })?;
+        let network = Arc::new(network);
+        let subject = Subject::Network(network.id.clone());
+        Ok(Draft {
+            undo: Some(Change(vec![Mutation::RemoveNetwork(network.id.clone())])),
+            subjects: [subject.clone(), Subject::Shared].into(),
+            holds: vec![subject.clone()],
+            events: vec![Event::network("create", &network)],
+            about: subject,
+            object: format!("network {}", network.name),
+            change: Change(vec![Mutation::PutNetwork(network)]),
+        })
+    }
+
+    pub(crate) fn remove_network(&mut self, reference: &str) -> Result<Draft, Error> {
+        let network = resolve(self.intent, reference)?;
+        if network.predefined {
+            return Err(Error::NetworkPredefined { name: network.name.clone() });
+        }
+        let endpoints: Vec<String> = self
+            .intent
+            .endpoints_on(&network.id)
+            .map(|e| {
+                let name = self.intent.sandbox(&e.sandbox).map_or("", |s| s.name.as_str());
+                format!("name:{name:?} id:{:?}", e.id.short())
+            })
+            .collect();
+        if !endpoints.is_empty() {
+            let (name, id) = (network.name.clone(), network.id.clone());
+            return Err(Error::ActiveEndpoints { name, id, endpoints: endpoints.join(", ") });
+        }
+        let subject = Subject::Network(network.id.clone());
+        Ok(Draft {
+            change: Change(vec![Mutation::RemoveNetwork(network.id.clone())]),
+            undo: None,
+            subjects: [subject.clone()].into(),
+            holds: vec![subject.clone()],
+            events: vec![Event::network("destroy", network)],
+            about: subject,
+            object: format!("network {}", network.name),
+        })
+    }
+
+    /// What is missing of `bridge`, `host` and `none`.
+    pub(crate) fn predefined(&mut self) -> Result<Change, Error> {
+        let mut change = Change::default();
+        for (name, driver) in [("bridge", "bridge"), ("host", HOST), ("none", NONE)] {
+            if self.intent.network_by_name(name).is_some() || self.drivers.get(driver).is_none() {
+                continue;
+            }
+            let id = NetworkId::from_bytes((self.random)());
+            let network = self.settle(Network {
+                id,
+                name: name.to_owned(),
+                driver: driver.to_owned(),
+                created_ns: now_ns(),
+                ipv4: true,
+                ipv6: false,
+                internal: false,
+                attachable: false,
+                predefined: true,
+                subnets: Vec::new(),
+                labels: BTreeMap::new(),
+                options: if driver == "bridge" { default_bridge_options() } else { BTreeMap::new() },
+                ipam_options: BTreeMap::new(),
+            })?;
+            change.0.push(Mutation::PutNetwork(Arc::new(network)));
+        }
+        Ok(change)
+    }
+
+    /// Checks a network with its driver and gives it the subnets that it did not ask for.
+    fn settle(&self, mut network: Network) -> Result<Network, Error> {
+        let driver =
+            self.drivers.of(&network).ok_or_else(|| Error::UnknownPlugin { name: network.driver.clone() })?;
+        // Subnets of a family that is not enabled are ignored, as Docker ignores them.
+        network.subnets.retain(|s| if is_v6(s.subnet) { network.ipv6 } else { network.ipv4 });
+        for subnet in &network.subnets {
+            validate(subnet).map_err(Error::Subnet)?;
+        }
+        driver.validate(&network, self.host).map_err(Error::Driver)?;
+        if !driver.leases_addresses() {
+            network.subnets.clear();
+            return Ok(network);
+        }
+        self.refuse_overlaps(&network.subnets)?;
+
+        let own: Vec<IpNet> = network.subnets.iter().map(|s| s.subnet).collect();
+        if network.ipv4 && network.subnet(false).is_none() {
+            let net = choose(self.pools, self.taken().chain(own.iter().copied())).map_err(Error::Pool)?;
+            network.subnets.push(chosen(net));
+        }
+        if network.ipv6 && network.subnet(true).is_none() {
+            let seed = seed(&network.id);
+            let net = choose_ula(&seed, self.taken().chain(own.iter().copied())).map_err(Error::Pool)?;
+            network.subnets.push(chosen(net));
+        }
+        network.subnets =
+            network.subnets.into_iter().map(complete).collect::<Result<_, _>>().map_err(Error::Subnet)?;
+        Ok(network)
+    }
+
+    /// Asked-for subnets may lie on what the host can reach (somebody means it), never on another network of ours.
+    fn refuse_overlaps(&self, subnets: &[Subnet]) -> Result<(), Error> {
+        let overlap = |a: IpNet, b: IpNet| a.contains(&b) || b.contains(&a);
+        for (i, subnet) in subnets.iter().enumerate() {
+            let subnet = subnet.subnet;
+            let within = subnets[..i].iter().map(|s| (s.subnet, String::new()));
+            let others = self.intent.networks().flat_map(|n| n.subnets.iter().map(|s| (s.subnet, &n.name)));
+            let clash = within
+                .chain(
+                    others.filter(|(o, _)| overlap(*o, subnet)).map(|(o, n)| (o, format!(" of network {n}"))),
+                )
+                .find(|(other, _)| overlap(*other, subnet));
+            if let Some((other, whose)) = clash {
+                return Err(Error::Subnet(SubnetError::Overlap { subnet, other, whose }));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, no longer than a file name.
+pub(crate) fn is_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    name.len() <= 255
+        && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+fn chosen(subnet: IpNet) -> Subnet {
+    Subnet { subnet, gateway: None, ip_range: None, auxiliary: BTreeMap::new(), requested: false }
+}
+
+fn is_v6(net: IpNet) -> bool {
+    matches!(net, IpNet::V6(_))
+}
+
+/// The first bytes of an id, which is random: enough for a global id of RFC 4193 and a subnet id.
+fn seed(id: &NetworkId) -> Vec<u8> {
+    let digits = id.as_str().as_bytes();
+    digits.chunks(2).take(7).map(|pair| pair.iter().fold(0, |byte, d| byte << 4 | hex(*d))).collect()
+}
+
+fn hex(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        _ => digit.wrapping_sub(b'a').wrapping_add(10),
+    }
+}
+
+/// What Docker shows of its default bridge. The MTU is not among them: it follows the host.
+fn default_bridge_options() -> BTreeMap<String, String> {
+    [
+        ("com.docker.network.bridge.default_bridge", "true"),
+        ("com.docker.network.bridge.enable_icc", "true"),
+        ("com.docker.network.bridge.enable_ip_masquerade", "true"),
+        ("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0"),
+        ("com.docker.network.bridge.name", "docker0"),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect()
+}

@@ -1,0 +1,303 @@
+//! The reconciler: makes the kernel, the port mapper and the name server follow the intent.
+//!
+//! Owns one task, [`Reconciler::run`], and the mapper's thread. It is cancelled by the command actor ending (its end of
+//! the channel of steps closes), between two passes: a pass that was begun is finished, and one that was cut short by a
+//! kill is finished by the next start, which looks at everything.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use libnetwork_model::{Change, HostFacts, Intent, NetworkId, Revision, SandboxId};
+use libnetwork_plan::{Desired, Drift, Drifted, KernelError, Key, Ns, Operation, Scope};
+use tokio::{
+    sync::{broadcast, mpsc, watch},
+    time::Instant,
+};
+use tracing::{debug, info, warn};
+
+use crate::{
+    Cause, Drivers, Event, Kernel, NameServer, PortMapper,
+    compile::{Compiler, Touched},
+    converge::{Round, converge},
+    draft::Subject,
+    error::chain,
+    mapper::Mapper,
+};
+
+/// How often everything is looked at although nothing was heard.
+const RESYNC: Duration = Duration::from_secs(30);
+/// How long after a first notification its companions are waited for (a flush is many), so that they become one repair.
+const SETTLE: Duration = Duration::from_millis(100);
+/// When what could not be repaired is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// A commit, on its way from the actor.
+pub(crate) struct Step {
+    pub(crate) revision: Revision,
+    pub(crate) intent: Intent,
+    pub(crate) change: Change,
+}
+
+/// Everything up to a revision has been carried out, but for these.
+pub(crate) struct Report {
+    pub(crate) revision: Revision,
+    pub(crate) failures: Vec<(Subject, Arc<Cause>)>,
+}
+
+pub(crate) struct Reconciler<K, M, N> {
+    pub(crate) kernel: K,
+    pub(crate) mapper: Mapper<M>,
+    pub(crate) names: N,
+    pub(crate) drivers: Arc<Drivers>,
+    pub(crate) netns: PathBuf,
+    pub(crate) steps: mpsc::UnboundedReceiver<Step>,
+    pub(crate) reports: mpsc::UnboundedSender<Report>,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) host: watch::Sender<Arc<HostFacts>>,
+    pub(crate) intent: Intent,
+    /// The sandboxes whose resolver is open.
+    pub(crate) open: BTreeSet<SandboxId>,
+    /// What the mapper was last told of bridges.
+    pub(crate) bridges: BTreeMap<NetworkId, String>,
+}
+
+/// What a pass is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    Start,
+    Drift,
+    Resync,
+}
+
+impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
+    pub(crate) async fn run(mut self, mut clean: bool) {
+        let mut resync = Instant::now() + if clean { RESYNC } else { RETRY };
+        // What drifted, and when to look at it.
+        let mut drifted: Option<(Drifted, Instant)> = None;
+        loop {
+            let repair_at = drifted.as_ref().map_or(resync, |(_, at)| (*at).min(resync));
+            tokio::select! {
+                step = self.steps.recv() => {
+                    let Some(step) = step else { break };
+                    self.follow(step).await;
+                }
+                drift = self.kernel.changed() => {
+                    let Drift { what, host } = drift;
+                    if host {
+                        clean &= self.look_at_host().await;
+                    }
+                    drifted = merge(drifted, what);
+                }
+                () = tokio::time::sleep_until(repair_at) => {}
+            }
+            let now = Instant::now();
+            if now >= resync || matches!(&drifted, Some((Drifted::All, at)) if now >= *at) {
+                let reason = if drifted.take().is_some() { Reason::Drift } else { Reason::Resync };
+                clean = self.full(reason).await;
+                resync = Instant::now() + if clean { RESYNC } else { RETRY };
+            } else if let Some((Drifted::Keys(keys), _)) = drifted.take_if(|(_, at)| now >= *at) {
+                if !self.repair(keys).await {
+                    resync = resync.min(Instant::now() + RETRY);
+                }
+            } else if !clean {
+                resync = resync.min(now + RETRY);
+            }
+        }
+        debug!("the reconciler ends");
+    }
+
+    /// One pass over what the waiting commits changed.
+    async fn follow(&mut self, first: Step) {
+        let Step { mut revision, intent: mut after, mut change } = first;
+        while let Ok(step) = self.steps.try_recv() {
+            (revision, after) = (step.revision, step.intent);
+            change.0.extend(step.change.0);
+        }
+        let before = std::mem::replace(&mut self.intent, after.clone());
+        let touched = Touched::by(&change, &before, &after);
+        // Before the kernel, so that a name never leads to an address that someone else has got by then.
+        self.names.publish(&after, Some(&change));
+
+        let host = self.host.borrow().clone();
+        let drivers = self.drivers.clone();
+        let compiler = Compiler { drivers: &drivers, host: &host };
+        self.close_removed(&compiler, &before, &after, &touched).await;
+
+        let was = compiler.scoped(&before, &touched);
+        let desired = compiler.scoped(&after, &touched);
+        let keys: BTreeSet<Key> = was.keys().chain(desired.keys()).cloned().collect();
+        let round =
+            converge(&mut self.kernel, desired, Scope::Keys(keys), || compiler.below(&after, &touched)).await;
+        let mut failures = attribute(&compiler, &before, &after, &touched, round.failed);
+
+        let refused: BTreeSet<&Subject> = failures.iter().map(|(subject, _)| subject).collect();
+        let sound: Vec<SandboxId> = touched
+            .sandboxes
+            .iter()
+            .filter(|id| after.sandbox(id).is_some() && !refused.contains(&Subject::Sandbox((*id).clone())))
+            .cloned()
+            .collect();
+        failures.extend(self.open_resolvers(&after, &sound, &round.done).await);
+        failures.extend(self.publish_ports(&compiler, &before, &after, &sound).await);
+        failures.extend(self.tell_bridges(&compiler, &after, &touched).await);
+        debug!(revision, operations = round.done.len(), failures = failures.len(), "followed the intent");
+        let _ = self.reports.send(Report { revision, failures });
+    }
+
+    /// Everything, whatever was done before and by whom. Answers whether all of it is as it should be.
+    pub(crate) async fn full(&mut self, reason: Reason) -> bool {
+        let mut clean = self.look_at_host().await;
+        let host = self.host.borrow().clone();
+        let drivers = self.drivers.clone();
+        let compiler = Compiler { drivers: &drivers, host: &host };
+        let intent = self.intent.clone();
+        let desired = compiler.everything(&intent);
+        let scope = Scope::all(&desired);
+        let round = converge(&mut self.kernel, desired, scope, Desired::new).await;
+        clean &= round.failed.is_empty();
+        self.speak_of(&round, reason);
+
+        let all: Vec<SandboxId> = intent.sandboxes().map(|s| s.id.clone()).collect();
+        let mut failures = self.open_resolvers(&intent, &all, &round.done).await;
+        if reason == Reason::Start || !round.done.is_empty() {
+            failures.extend(self.publish_all(&compiler, &intent).await);
+        }
+        for (subject, cause) in &failures {
+            warn!(?subject, cause = chain(cause.as_ref()), "not as it should be");
+        }
+        clean && failures.is_empty()
+    }
+
+    /// Looks at what changed behind our back, and at nothing else.
+    async fn repair(&mut self, keys: BTreeSet<Key>) -> bool {
+        if keys.is_empty() {
+            return true;
+        }
+        let host = self.host.borrow().clone();
+        let drivers = self.drivers.clone();
+        let compiler = Compiler { drivers: &drivers, host: &host };
+        let intent = self.intent.clone();
+        // All of it, though little is looked at: what hangs on a lost object is made again with it.
+        let desired = compiler.everything(&intent);
+        let round = converge(&mut self.kernel, desired, Scope::Keys(keys), Desired::new).await;
+        self.speak_of(&round, Reason::Drift);
+        if round.done.is_empty() {
+            return round.failed.is_empty();
+        }
+        let all: Vec<SandboxId> = intent.sandboxes().map(|s| s.id.clone()).collect();
+        let mut failures = self.open_resolvers(&intent, &all, &round.done).await;
+        failures.extend(self.publish_all(&compiler, &intent).await);
+        round.failed.is_empty() && failures.is_empty()
+    }
+
+    /// The host's facts again; who depends on them hears of a change.
+    async fn look_at_host(&mut self) -> bool {
+        let facts = match self.kernel.host().await {
+            Ok(facts) => Arc::new(facts),
+            Err(error) => {
+                warn!(error = chain(&error), "cannot look at the host");
+                return false;
+            }
+        };
+        let old = self.host.send_replace(facts.clone());
+        if old == facts {
+            return true;
+        }
+        info!(mtu = facts.mtu, uplinks = ?facts.uplinks.keys(), "the host's network changed");
+        self.names.upstreams(&facts);
+        let mut clean = true;
+        if old.uplinks != facts.uplinks {
+            let told = facts.clone();
+            if let Some(Err(error)) = self.mapper.call(move |mapper| mapper.uplinks(&told)).await {
+                warn!(error = chain(&error), "cannot publish ports on the uplinks");
+                clean = false;
+            }
+        }
+        // Links follow the MTU: the next full look is due at once.
+        clean && old.mtu == facts.mtu
+    }
+
+    fn speak_of(&self, round: &Round, reason: Reason) {
+        for error in &round.failed {
+            warn!(error = chain(error), "not as it should be");
+        }
+        if round.done.is_empty() {
+            return;
+        }
+        let mut attributes: BTreeMap<String, String> = BTreeMap::new();
+        for operation in &round.done {
+            let word = match operation {
+                Operation::Create { .. } => "missing",
+                Operation::Update { .. } => "changed",
+                Operation::Delete { .. } => "surplus",
+            };
+            let text = attributes.entry(word.to_owned()).or_default();
+            if !text.is_empty() {
+                text.push_str(", ");
+            }
+            let key = operation.key();
+            text.push_str(&key.to_string());
+            if let Ns::Sandbox(_) = key.ns() {
+                text.push_str(&format!(" in {}", key.ns()));
+            }
+        }
+        if reason == Reason::Start {
+            info!(operations = round.done.len(), "adopted what an earlier process left");
+        } else {
+            info!(?reason, ?attributes, "repaired");
+            let _ = self.events.send(Event::repair(attributes));
+        }
+    }
+}
+
+fn merge(pending: Option<(Drifted, Instant)>, what: Drifted) -> Option<(Drifted, Instant)> {
+    match (pending, what) {
+        (None, Drifted::Keys(keys)) if keys.is_empty() => None,
+        (None, what) => Some((what, Instant::now() + SETTLE)),
+        (Some((Drifted::Keys(mut old), at)), Drifted::Keys(new)) => {
+            old.extend(new);
+            Some((Drifted::Keys(old), at))
+        }
+        (Some((_, at)), _) => Some((Drifted::All, at)),
+    }
+}
+
+/// Whose failures these are, the root causes first. What cannot be told apart (a failed listing) is everybody's.
+fn attribute(
+    compiler: &Compiler<'_>,
+    before: &Intent,
+    after: &Intent,
+    touched: &Touched,
+    mut failed: Vec<KernelError>,
+) -> Vec<(Subject, Arc<Cause>)> {
+    if failed.is_empty() {
+        return Vec::new();
+    }
+    failed.sort_by_key(|e| matches!(e.cause, libnetwork_plan::Cause::Prerequisite(_)));
+    let subjects: Vec<(Subject, Desired)> = touched
+        .subjects()
+        .chain([Subject::Shared])
+        .map(|subject| {
+            let mut objects = Desired::new();
+            compiler.subject(before, &subject, &mut objects);
+            compiler.subject(after, &subject, &mut objects);
+            (subject, objects)
+        })
+        .collect();
+    let mut failures = Vec::new();
+    for error in failed {
+        warn!(error = chain(&error), "the kernel refused");
+        let key = error.key.clone();
+        let cause = Arc::new(Cause::Kernel(error));
+        for (subject, objects) in &subjects {
+            if key.as_ref().is_none_or(|key| objects.contains_key(key)) {
+                failures.push((subject.clone(), cause.clone()));
+            }
+        }
+    }
+    failures
+}

@@ -1,0 +1,366 @@
+//! Judging commands about sandboxes and their endpoints.
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+
+use ipnet::IpNet;
+use libnetwork_ipam::{EPHEMERAL, PortWish, Wish, allocate_ports, lease};
+use libnetwork_model::{
+    Change, Endpoint, EndpointId, Intent, MacAddress, Mutation, NamespaceKind, Network, PortRange,
+    PublishedPort, Sandbox, SandboxId,
+};
+
+use crate::{
+    Error, Event,
+    draft::{Desk, Draft, Subject, resolve},
+    drivers::{HOST, NONE},
+    request::{EndpointSpec, Join},
+};
+
+/// The interface's name in the sandbox, when the client insists on one.
+const IFNAME: &str = "com.docker.network.endpoint.ifname";
+/// Interface names are shorter than this (`IFNAMSIZ`, with the final zero).
+const IFNAME_SIZE: usize = 16;
+
+impl Desk<'_> {
+    pub(crate) fn join(&mut self, request: &Join) -> Result<Draft, Error> {
+        let (drop, old) = remove(self.intent, &request.id);
+        // What is there is as good as gone: its addresses and ports may be taken over.
+        let mut intent = self.intent.apply(&drop);
+        let mut sandbox = Sandbox {
+            id: request.id.clone(),
+            name: request.name.clone(),
+            owner: request.id.to_string(),
+            namespace: request.namespace,
+            resolver: request.resolver.clone(),
+            ports: Vec::new(),
+        };
+        intent = intent.apply(&Change(vec![Mutation::PutSandbox(Arc::new(sandbox.clone()))]));
+        let mut endpoints = Vec::with_capacity(request.endpoints.len());
+        for spec in &request.endpoints {
+            let endpoint = Arc::new(self.endpoint(&intent, &sandbox, spec, &old)?);
+            intent = intent.apply(&Change(vec![Mutation::PutEndpoint(endpoint.clone())]));
+            endpoints.push(endpoint);
+        }
+        if sandbox.namespace == NamespaceKind::Own {
+            let before = self.intent.sandbox(&request.id).map_or(&[][..], |s| &s.ports);
+            sandbox.ports = self.ports(&intent, &sandbox.id, &request.ports, before)?;
+        }
+
+        // Endpoints that stay keep their id, so that a join that is repeated disturbs nothing.
+        let kept: BTreeSet<&EndpointId> = endpoints.iter().map(|e| &e.id).collect();
+        let gone = old.iter().filter(|e| !kept.contains(&e.id));
+        let mut change: Vec<Mutation> =
+            gone.clone().map(|e| Mutation::RemoveEndpoint(e.id.clone())).collect();
+        let mut events: Vec<Event> = gone.map(|e| Event::endpoint("disconnect", self.intent, e)).collect();
+        events.extend(
+            endpoints
+                .iter()
+                .filter(|e| !old.iter().any(|o| o.id == e.id))
+                .map(|e| Event::endpoint("connect", &intent, e)),
+        );
+        let (undo, _) = remove(&intent, &request.id);
+        let subject = Subject::Sandbox(sandbox.id.clone());
+        let object = format!("container {}", sandbox.name);
+        let subjects = endpoints.iter().chain(&old).map(|e| Subject::Endpoint(e.id.clone()));
+        let subjects = subjects.chain([subject.clone()]).collect();
+        change.push(Mutation::PutSandbox(Arc::new(sandbox)));
+        change.extend(endpoints.into_iter().map(Mutation::PutEndpoint));
+        Ok(Draft {
+            change: Change(change),
+            undo: Some(undo),
+            subjects,
+            holds: vec![subject.clone()],
+            events,
+            about: subject,
+            object,
+        })
+    }
+
+    pub(crate) fn leave(&mut self, id: &SandboxId) -> Draft {
+        let (change, old) = remove(self.intent, id);
+        let subject = Subject::Sandbox(id.clone());
+        let name = self.intent.sandbox(id).map_or_else(|| id.short().to_owned(), |s| s.name.clone());
+        Draft {
+            change,
+            undo: None,
+            subjects: old.iter().map(|e| Subject::Endpoint(e.id.clone())).chain([subject.clone()]).collect(),
+            holds: vec![subject.clone()],
+            events: old.iter().map(|e| Event::endpoint("disconnect", self.intent, e)).collect(),
+            about: subject,
+            object: format!("container {name}"),
+        }
+    }
+
+    pub(crate) fn connect(&mut self, id: &SandboxId, spec: &EndpointSpec) -> Result<Draft, Error> {
+        let sandbox = self.sandbox(id)?;
+        let endpoint = Arc::new(self.endpoint(self.intent, &sandbox, spec, &[])?);
+        let change = Change(vec![Mutation::PutEndpoint(endpoint.clone())]);
+        let after = self.intent.apply(&change);
+        Ok(Draft {
+            undo: Some(Change(vec![Mutation::RemoveEndpoint(endpoint.id.clone())])),
+            subjects: [Subject::Endpoint(endpoint.id.clone()), Subject::Sandbox(id.clone())].into(),
+            holds: vec![Subject::Sandbox(id.clone())],
+            events: vec![Event::endpoint("connect", &after, &endpoint)],
+            about: Subject::Sandbox(id.clone()),
+            object: format!("the endpoint of container {} on network {}", sandbox.name, spec.network),
+            change,
+        })
+    }
+
+    pub(crate) fn disconnect(&mut self, id: &SandboxId, reference: &str) -> Result<Draft, Error> {
+        let sandbox = self.sandbox(id)?;
+        let network = resolve(self.intent, reference)?;
+        if network.driver == HOST {
+            return invalid("container cannot be disconnected from host network - container must be created in host network mode".into());
+        }
+        let endpoint = self.intent.endpoints_in(id).find(|e| e.network == network.id);
+        let Some(endpoint) = endpoint else {
+            let (sandbox, network) = (sandbox.name.clone(), network.name.clone());
+            return Err(Error::NotConnected { sandbox, network });
+        };
+        Ok(Draft {
+            change: Change(vec![Mutation::RemoveEndpoint(endpoint.id.clone())]),
+            undo: None,
+            subjects: [Subject::Endpoint(endpoint.id.clone()), Subject::Sandbox(id.clone())].into(),
+            holds: vec![Subject::Sandbox(id.clone())],
+            events: vec![Event::endpoint("disconnect", self.intent, endpoint)],
+            about: Subject::Sandbox(id.clone()),
+            object: format!("the endpoint of container {} on network {}", sandbox.name, network.name),
+        })
+    }
+
+    pub(crate) fn rename(&mut self, id: &SandboxId, name: &str) -> Result<Draft, Error> {
+        let sandbox = self.sandbox(id)?;
+        let renamed = Sandbox { name: name.to_owned(), ..(*sandbox).clone() };
+        let subject = Subject::Sandbox(id.clone());
+        Ok(Draft {
+            change: Change(vec![Mutation::PutSandbox(Arc::new(renamed))]),
+            undo: Some(Change(vec![Mutation::PutSandbox(sandbox)])),
+            subjects: [subject.clone()].into(),
+            holds: vec![subject.clone()],
+            events: Vec::new(),
+            about: subject,
+            object: format!("container {name}"),
+        })
+    }
+
+    fn sandbox(&self, id: &SandboxId) -> Result<Arc<Sandbox>, Error> {
+        self.intent.sandbox(id).cloned().ok_or_else(|| Error::SandboxNotFound { id: id.to_string() })
+    }
+
+    /// `intent` has the sandbox and none of `old`, the endpoints that it had before; one of them on the same network
+    /// lives on, unless another address is asked for.
+    fn endpoint(
+        &mut self,
+        intent: &Intent,
+        sandbox: &Sandbox,
+        spec: &EndpointSpec,
+        old: &[Arc<Endpoint>],
+    ) -> Result<Endpoint, Error> {
+        let network = resolve(intent, &spec.network)?;
+        let driver =
+            self.drivers.of(network).ok_or_else(|| Error::UnknownPlugin { name: network.driver.clone() })?;
+        fits(intent, sandbox, network)?;
+        let asked = [spec.ipv4.map(IpAddr::V4), spec.ipv6.map(IpAddr::V6)];
+        if asked.iter().any(Option::is_some) {
+            if network.predefined {
+                return invalid(
+                    "user specified IP address is supported on user defined networks only".into(),
+                );
+            }
+            if let Some(address) = asked.into_iter().flatten().find(|a| !asks_allowed(network, *a)) {
+                return invalid(format!("no configured subnet or ip-range contain the IP address {address}"));
+            }
+        }
+        let old = old.iter().find(|e| e.network == network.id);
+        let mut lease_of = |ipv6: bool| {
+            let enabled = if ipv6 { network.ipv6 } else { network.ipv4 };
+            if !enabled || !driver.leases_addresses() || network.subnet(ipv6).is_none() {
+                return Ok(None);
+            }
+            let had = old.and_then(|e| e.addresses().find(|a| a.is_ipv6() == ipv6));
+            let asked = asked[usize::from(ipv6)];
+            // The old address is free for whoever had it, and for nobody else.
+            if asked.is_none()
+                && let Some(had) = had
+                && let Ok(net) = lease(intent, network, ipv6, Wish::Exactly(had))
+            {
+                return Ok(Some(net));
+            }
+            let wish = match asked {
+                Some(address) => Wish::Exactly(address),
+                None => Wish::Lowest { from: self.hints.get(&network.id, ipv6) },
+            };
+            let net = lease(intent, network, ipv6, wish).map_err(Error::Lease)?;
+            if asked.is_none() {
+                self.hints.leased(&network.id, net.addr());
+            }
+            Ok(Some(net))
+        };
+        let (ipv4, ipv6) = (v4(lease_of(false)?), v6(lease_of(true)?));
+        let same = old.filter(|e| e.ipv4 == ipv4 && e.ipv6 == ipv6);
+        let id = same.map_or_else(|| EndpointId::from_bytes((self.random)()), |e| e.id.clone());
+        let ifname = if driver.leases_addresses() {
+            ifname(intent, sandbox, spec, driver.interface_prefix(network), same)?
+        } else {
+            String::new()
+        };
+        Ok(Endpoint {
+            network: network.id.clone(),
+            sandbox: sandbox.id.clone(),
+            ifname,
+            mac: driver.leases_addresses().then(|| {
+                let derived = || ipv4.map_or_else(|| mac_of(&id), |net| MacAddress::from_ipv4(net.addr()));
+                spec.mac.unwrap_or_else(derived)
+            }),
+            id,
+            ipv4,
+            ipv6,
+            aliases: spec.aliases.clone(),
+            gateway_priority: spec.gateway_priority,
+            options: spec.options.clone(),
+        })
+    }
+
+    fn ports(
+        &mut self,
+        intent: &Intent,
+        sandbox: &SandboxId,
+        wishes: &[PortWish],
+        before: &[PublishedPort],
+    ) -> Result<Vec<PublishedPort>, Error> {
+        if wishes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let binding = |ipv6: bool| {
+            let endpoint = intent.gateway_endpoint(sandbox, ipv6)?;
+            let network = intent.network(&endpoint.network)?;
+            self.drivers.of(network)?.host_binding(network, ipv6)
+        };
+        let bound = binding(false).or_else(|| binding(true));
+        let wishes: Vec<PortWish> = wishes
+            .iter()
+            .map(|wish| {
+                let mut wish = PortWish { host_ip: wish.host_ip.or(bound), ..wish.clone() };
+                // A join that is repeated keeps the ports that the first one chose.
+                let kept = before.iter().find(|p| {
+                    p.protocol == wish.protocol
+                        && p.container_port == wish.container_port
+                        && p.host_ip == wish.host_ip
+                        && p.host_ports.count() == wish.count
+                });
+                if let Some(kept) = kept
+                    && wish.host_ports.is_none_or(|r| {
+                        r.contains(kept.host_ports.first()) && r.contains(kept.host_ports.last())
+                    })
+                {
+                    wish.host_ports = Some(kept.host_ports);
+                }
+                wish
+            })
+            .collect();
+        let taken: Vec<PublishedPort> =
+            intent.ports().filter(|(s, _)| s.id != *sandbox).map(|(_, p)| p.clone()).collect();
+        let random = (self.random)();
+        let span = EPHEMERAL.1 - EPHEMERAL.0 + 1;
+        let from = EPHEMERAL.0 + u16::from_le_bytes([random[0], random[1]]) % span;
+        let mut busy = |protocol, ip, range: PortRange| {
+            let own =
+                before.iter().any(|p| p.protocol == protocol && p.host_ip == ip && p.host_ports == range);
+            if own { None } else { (self.busy)(protocol, ip, range) }
+        };
+        allocate_ports(&wishes, taken.iter(), &mut busy, from).map_err(Error::Port)
+    }
+}
+
+/// A change that removes a sandbox with its endpoints, and those endpoints.
+fn remove(intent: &Intent, id: &SandboxId) -> (Change, Vec<Arc<Endpoint>>) {
+    let endpoints: Vec<Arc<Endpoint>> = intent.endpoints_in(id).cloned().collect();
+    let mut change: Vec<Mutation> =
+        endpoints.iter().map(|e| Mutation::RemoveEndpoint(e.id.clone())).collect();
+    if intent.sandbox(id).is_some() {
+        change.push(Mutation::RemoveSandbox(id.clone()));
+    }
+    (Change(change), endpoints)
+}
+
+/// Docker's rules about which networks go together (`daemon/container_operations.go`).
+fn fits(intent: &Intent, sandbox: &Sandbox, network: &Network) -> Result<(), Error> {
+    let host_network = network.driver == HOST;
+    match sandbox.namespace {
+        NamespaceKind::Own if host_network => {
+            return invalid(
+                "cannot connect container to host network - container must be created in host network mode"
+                    .into(),
+            );
+        }
+        NamespaceKind::Host if !host_network => {
+            return invalid("container sharing network namespace with another container or host cannot be connected to any other network".into());
+        }
+        _ => {}
+    }
+    let others: Vec<_> =
+        intent.endpoints_in(&sandbox.id).filter_map(|e| intent.network(&e.network)).collect();
+    if others.iter().any(|n| network.driver == NONE || n.driver == NONE) {
+        return invalid("container cannot be connected to multiple networks with one of the networks in private (none) mode".into());
+    }
+    if others.iter().any(|n| n.id == network.id) {
+        return Err(Error::EndpointExists { sandbox: sandbox.name.clone(), network: network.name.clone() });
+    }
+    Ok(())
+}
+
+/// Addresses may be asked for in subnets that a person chose: one from the pools may be another after a re-creation.
+fn asks_allowed(network: &Network, address: IpAddr) -> bool {
+    network.subnets.iter().any(|s| s.requested && s.subnet.contains(&address))
+}
+
+fn ifname(
+    intent: &Intent,
+    sandbox: &Sandbox,
+    spec: &EndpointSpec,
+    prefix: &str,
+    same: Option<&Arc<Endpoint>>,
+) -> Result<String, Error> {
+    let used: BTreeSet<&str> = intent.endpoints_in(&sandbox.id).map(|e| e.ifname.as_str()).collect();
+    if let Some(name) = spec.options.get(IFNAME) {
+        let fits = !name.is_empty()
+            && name.len() < IFNAME_SIZE
+            && !matches!(name.as_str(), "." | ".." | "lo")
+            && name.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':'));
+        if !fits {
+            return invalid(format!(
+                "option {IFNAME} is {name:?}: not an interface name of 1 to 15 characters"
+            ));
+        }
+        if used.contains(name.as_str()) {
+            return invalid(format!(
+                "option {IFNAME} is {name:?}: the container has an interface of that name"
+            ));
+        }
+        return Ok(name.clone());
+    }
+    if let Some(endpoint) = same.filter(|e| !used.contains(e.ifname.as_str())) {
+        return Ok(endpoint.ifname.clone());
+    }
+    let free = (0..=used.len()).map(|n| format!("{prefix}{n}")).find(|name| !used.contains(name.as_str()));
+    Ok(free.unwrap_or_else(|| prefix.to_owned()))
+}
+
+/// For an endpoint without IPv4: a locally administered address made of its random id.
+fn mac_of(id: &EndpointId) -> MacAddress {
+    let byte = |i: usize| u8::from_str_radix(&id.as_str()[2 * i..2 * i + 2], 16).unwrap_or(0);
+    MacAddress([0x02, 0x42, byte(0), byte(1), byte(2), byte(3)])
+}
+
+fn v4(net: Option<IpNet>) -> Option<ipnet::Ipv4Net> {
+    net.and_then(|net| if let IpNet::V4(net) = net { Some(net) } else { None })
+}
+
+fn v6(net: Option<IpNet>) -> Option<ipnet::Ipv6Net> {
+    net.and_then(|net| if let IpNet::V6(net) = net { Some(net) } else { None })
+}
+
+fn invalid<T>(what: String) -> Result<T, Error> {
+    Err(Error::Invalid { what })
+}

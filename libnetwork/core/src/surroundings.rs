@@ -1,0 +1,174 @@
+//! The reconciler's dealings with the name server and the port mapper.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use futures_util::{StreamExt, stream};
+use libnetwork_model::{Intent, NamespaceKind, SandboxId};
+use libnetwork_plan::{Key, Operation};
+
+use crate::{
+    Cause, Kernel, NameServer, PortError, PortMapper, PortMapping,
+    compile::{Compiler, Touched},
+    draft::Subject,
+    reconcile::Reconciler,
+};
+
+/// How many resolvers are opened at a time. Each needs a thread in its namespace for a moment.
+const PARALLEL: usize = 16;
+
+type Failures = Vec<(Subject, Arc<Cause>)>;
+
+impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
+    /// Takes away names and ports of sandboxes that go, while their namespaces are still there.
+    pub(crate) async fn close_removed(
+        &mut self,
+        compiler: &Compiler<'_>,
+        before: &Intent,
+        after: &Intent,
+        touched: &Touched,
+    ) {
+        for id in touched.sandboxes.iter().filter(|id| after.sandbox(id).is_none()) {
+            if self.open.remove(id) {
+                self.names.close(id).await;
+            }
+        }
+        let mapped = |intent: &Intent, id| {
+            intent.sandbox(id).map(|s| compiler.mappings(intent, s)).unwrap_or_default()
+        };
+        let gone = touched
+            .sandboxes
+            .iter()
+            .filter(|id| !mapped(before, id).is_empty() && mapped(after, id).is_empty());
+        // A failure is seen again when the mapper is asked for all it has, at the latest by the resync.
+        for (id, error) in self.set(gone.map(|id| (id.clone(), Vec::new())).collect()).await {
+            tracing::warn!(
+                sandbox = id.short(),
+                error = crate::error::chain(&error),
+                "cannot take back ports"
+            );
+        }
+    }
+
+    /// Opens the resolvers that are not, and again those whose namespace was just made again.
+    pub(crate) async fn open_resolvers(
+        &mut self,
+        intent: &Intent,
+        sandboxes: &[SandboxId],
+        done: &[Operation],
+    ) -> Failures {
+        for operation in done {
+            if let Operation::Create { key: Key::Namespace(id), .. } = operation
+                && self.open.remove(id)
+            {
+                self.names.close(id).await;
+            }
+        }
+        let wanted: Vec<_> = sandboxes
+            .iter()
+            .filter_map(|id| intent.sandbox(id))
+            .filter(|s| s.namespace == NamespaceKind::Own)
+            .cloned()
+            .collect();
+        let (names, netns) = (&self.names, &self.netns);
+        let results: Vec<_> = stream::iter(wanted)
+            .map(|sandbox| async move {
+                let path = netns.join(sandbox.id.as_str());
+                (sandbox.id.clone(), names.open(&sandbox, path).await)
+            })
+            .buffer_unordered(PARALLEL)
+            .collect()
+            .await;
+        let mut failures = Failures::new();
+        for (id, result) in results {
+            match result {
+                Ok(()) => drop(self.open.insert(id)),
+                Err(error) => failures.push((Subject::Sandbox(id), Arc::new(Cause::Name(error)))),
+            }
+        }
+        failures
+    }
+
+    /// The ports of these sandboxes, where they differ from what they were.
+    pub(crate) async fn publish_ports(
+        &mut self,
+        compiler: &Compiler<'_>,
+        before: &Intent,
+        after: &Intent,
+        sandboxes: &[SandboxId],
+    ) -> Failures {
+        let changed = sandboxes.iter().filter_map(|id| {
+            let wanted = compiler.mappings(after, after.sandbox(id)?);
+            let had = before.sandbox(id).map(|s| compiler.mappings(before, s)).unwrap_or_default();
+            (!wanted.is_empty() && wanted != had).then(|| (id.clone(), wanted))
+        });
+        ports_failed(self.set(changed.collect()).await)
+    }
+
+    /// All ports, uplinks and bridges; what the mapper has beyond them goes.
+    pub(crate) async fn publish_all(&mut self, compiler: &Compiler<'_>, intent: &Intent) -> Failures {
+        self.bridges = intent.networks().filter_map(|n| Some((n.id.clone(), compiler.bridge(n)?))).collect();
+        let bridges: BTreeSet<String> = self.bridges.values().cloned().collect();
+        let host = self.host.borrow().clone();
+        let answer = self.mapper.call(move |mapper| {
+            mapper.uplinks(&host)?;
+            mapper.bridges(&bridges)?;
+            mapper.sandboxes()
+        });
+        let known = match answer.await {
+            Some(Ok(known)) => known,
+            Some(Err(error)) => return vec![(Subject::Shared, Arc::new(Cause::Port(error)))],
+            None => return Failures::new(),
+        };
+        let mut wanted: BTreeMap<SandboxId, Vec<PortMapping>> =
+            known.into_iter().map(|id| (id, Vec::new())).collect();
+        for sandbox in intent.sandboxes().filter(|s| !s.ports.is_empty()) {
+            wanted.insert(sandbox.id.clone(), compiler.mappings(intent, sandbox));
+        }
+        ports_failed(self.set(wanted.into_iter().collect()).await)
+    }
+
+    pub(crate) async fn tell_bridges(
+        &mut self,
+        compiler: &Compiler<'_>,
+        after: &Intent,
+        touched: &Touched,
+    ) -> Failures {
+        let mut changed = false;
+        for id in &touched.networks {
+            let bridge = after.network(id).and_then(|n| compiler.bridge(n));
+            changed |= self.bridges.get(id) != bridge.as_ref();
+            match bridge {
+                Some(bridge) => self.bridges.insert(id.clone(), bridge),
+                None => self.bridges.remove(id),
+            };
+        }
+        if !changed {
+            return Failures::new();
+        }
+        let bridges: BTreeSet<String> = self.bridges.values().cloned().collect();
+        let result = self.mapper.call(move |mapper| mapper.bridges(&bridges)).await;
+        let Some(Err(error)) = result else { return Failures::new() };
+        let cause = Arc::new(Cause::Port(error));
+        touched.networks.iter().map(|id| (Subject::Network(id.clone()), cause.clone())).collect()
+    }
+
+    async fn set(&mut self, wanted: Vec<(SandboxId, Vec<PortMapping>)>) -> Vec<(SandboxId, PortError)> {
+        if wanted.is_empty() {
+            return Vec::new();
+        }
+        let call = self.mapper.call(move |mapper| {
+            wanted
+                .into_iter()
+                .filter_map(|(id, mappings)| mapper.set(&id, &mappings).err().map(|error| (id, error)))
+                .collect()
+        });
+        call.await.unwrap_or_default()
+    }
+}
+
+fn ports_failed(failed: Vec<(SandboxId, PortError)>) -> Failures {
+    failed.into_iter().map(|(id, error)| (Subject::Sandbox(id), Arc::new(Cause::Port(error)))).collect()
+}
