@@ -1,5 +1,6 @@
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
+use engine_containers::Containers;
 use engine_images::ImageStore;
 use engine_volumes::VolumeStore;
 use libnetwork_rpc::client::Client;
@@ -7,10 +8,16 @@ use libnetwork_rpc::client::Client;
 /// What the API is the face of. Cheap to clone: every handler gets one.
 #[derive(Clone)]
 pub struct Engine {
+    /// Its event bus tells what this crate does to images, networks and volumes too.
+    pub containers: Containers,
     pub images: ImageStore,
     pub volumes: VolumeStore,
     /// causewayd.
     pub network: Client,
     /// `STATE/engine`, as `docker info` names it (`DockerRootDir`); the daemon's id is kept in it.
     pub state_dir: PathBuf,
+    /// OCI runtimes by the name that `--runtime` takes, with the program each one is. `docker info` lists them.
+    pub runtimes: BTreeMap<String, String>,
+    /// Which of them runs a container that names none.
+    pub default_runtime: String,
 }

@@ -248,9 +248,7 @@ impl Fields {
                 .keys()
                 .filter(|key| !names.contains(&key.as_str()))
                 .filter(|key| {
-                    names
-                        .iter()
-                        .any(|name| name.eq_ignore_ascii_case(key) && fields.contains_key(*name))
+                    names.iter().any(|name| name.eq_ignore_ascii_case(key) && fields.contains_key(*name))
                 })
                 .cloned()
                 .collect();

@@ -29,7 +29,9 @@ impl<T: Serialize> IntoResponse for Json<T> {
                 // Docker's encoder ends every value with a newline.
                 text.push(b'\n');
                 let mut response = Response::new(Body::from(text));
-                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                response
+                    .headers_mut()
+                    .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 response
             }
             Err(error) => {

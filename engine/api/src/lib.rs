@@ -5,14 +5,23 @@
 //!
 //! *Invariant*: nothing below this crate knows HTTP, and nothing here decides what a container, image or network does.
 #![forbid(unsafe_code)]
+// The answer to `info` is one literal.
+#![recursion_limit = "256"]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 mod engine;
 mod error;
+mod frames;
 mod gojson;
+mod hijack;
 mod json;
 mod query;
+mod routes;
 mod server;
+mod shutdown;
+mod socket;
+mod stream;
+mod version;
 
 pub use engine::Engine;
 pub use error::ApiError;

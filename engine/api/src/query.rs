@@ -1,15 +1,12 @@
 //! Query parameters, read the way Docker reads them.
 
-use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{FromRequestParts, Query};
+use engine_containers::Filters;
 use http::request::Parts;
-use serde_json::Value;
 
 use crate::ApiError;
-
-/// Values by filter key.
-pub(crate) type Filters = BTreeMap<String, Vec<String>>;
 
 /// The query's parameters in their order.
 #[derive(Debug, Default)]
@@ -57,81 +54,47 @@ impl Params {
         if text.is_empty() {
             return Ok(None);
         }
-        text.parse()
-            .map(Some)
-            .map_err(|_| ApiError::invalid(format!("invalid value for {name}: {text:?} is not a number in range")))
+        text.parse().map(Some).map_err(|_| {
+            ApiError::invalid(format!("invalid value for {name}: {text:?} is not a number in range"))
+        })
     }
 
-    /// The `filters` parameter, in today's form (`{"label":["a"]}`) or the old one (`{"label":{"a":true}}`). Keys that
-    /// are not in `accepted` are refused by name.
+    /// The `filters` parameter; keys that are not in `accepted` are refused by name.
     pub(crate) fn filters(&self, accepted: &[&str]) -> Result<Filters, ApiError> {
         let filters = self.any_filters()?;
-        match filters.keys().find(|key| !accepted.contains(&key.as_str())) {
-            Some(key) => Err(ApiError::invalid(format!("invalid filter '{key}'"))),
-            None => Ok(filters),
-        }
+        filters.allow(accepted)?;
+        Ok(filters)
     }
 
     /// [`Params::filters`] whose keys the crate below checks.
     pub(crate) fn any_filters(&self) -> Result<Filters, ApiError> {
-        let text = self.text("filters");
-        if text.is_empty() {
-            return Ok(Filters::new());
+        Ok(Filters::parse(self.text("filters"))?)
+    }
+
+    /// Unix seconds with an optional fraction, or none where it is missing, empty or 0.
+    pub(crate) fn time(&self, name: &str) -> Result<Option<SystemTime>, ApiError> {
+        let text = self.text(name);
+        if text.is_empty() || text == "0" {
+            return Ok(None);
         }
-        serde_json::from_str(text)
-            .ok()
-            .and_then(|value: Value| match value {
-                Value::Null => Some(Filters::new()),
-                Value::Object(keys) => keys.into_iter().map(|(key, v)| Some((key, values(v)?))).collect(),
-                _ => None,
-            })
-            .ok_or_else(|| ApiError::invalid("invalid filter"))
+        parse_time(text).map(Some).ok_or_else(|| {
+            ApiError::invalid(format!(
+                "invalid value for {name}: {text:?} is not a time in seconds since 1970"
+            ))
+        })
     }
 }
 
-fn values(value: Value) -> Option<Vec<String>> {
-    match value {
-        Value::Array(items) => items
-            .into_iter()
-            .map(|item| match item {
-                Value::String(text) => Some(text),
-                _ => None,
-            })
-            .collect(),
-        Value::Object(set) => set
-            .into_iter()
-            .map(|(text, on)| on.as_bool().map(|on| (text, on)))
-            .filter(|pair| !matches!(pair, Some((_, false))))
-            .map(|pair| pair.map(|(text, _)| text))
-            .collect(),
-        Value::Null => Some(Vec::new()),
-        _ => None,
+fn parse_time(text: &str) -> Option<SystemTime> {
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if fraction.len() > 9 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
     }
-}
-
-/// The one boolean that a filter such as `dangling` has, or none where it was not given.
-pub(crate) fn filter_flag(filters: &Filters, key: &str) -> Result<Option<bool>, ApiError> {
-    let Some(values) = filters.get(key).filter(|values| !values.is_empty()) else { return Ok(None) };
-    let all = |accepted: [&str; 2]| values.iter().all(|value| accepted.contains(&value.as_str()));
-    if all(["1", "true"]) {
-        Ok(Some(true))
-    } else if all(["0", "false"]) {
-        Ok(Some(false))
-    } else {
-        Err(ApiError::invalid(format!(
-            "invalid value for filter '{key}', must be \"true\" (or \"1\"), or \"false\" (or \"0\")"
-        )))
-    }
-}
-
-/// Whether labels satisfy the filters `label` (every `key` or `key=value` holds) and `label!` (none of them does).
-pub(crate) fn labels_match<'a>(filters: &Filters, get: impl Fn(&str) -> Option<&'a str>) -> bool {
-    let holds = |wanted: &String| match wanted.split_once('=') {
-        Some((key, value)) => get(key) == Some(value),
-        None => get(wanted).is_some(),
-    };
-    let wanted = |key| filters.get(key).into_iter().flatten();
-    wanted("label").all(holds) && !wanted("label!").any(holds)
+    let nanos = format!("{fraction:0<9}").parse().ok()?;
+    let seconds: i64 = seconds.parse().ok()?;
+    // Before 1970 is "from the beginning" as well.
+    let since = Duration::new(u64::try_from(seconds).unwrap_or(0), nanos);
+    UNIX_EPOCH.checked_add(since)
 }
 
 #[cfg(test)]
@@ -146,9 +109,15 @@ mod tests {
 
     #[test]
     fn flags_are_dockers() {
-        for (text, expected) in
-            [("", false), ("0", false), ("no", false), ("False", false), ("none", false), ("1", true), ("yes", true)]
-        {
+        for (text, expected) in [
+            ("", false),
+            ("0", false),
+            ("no", false),
+            ("False", false),
+            ("none", false),
+            ("1", true),
+            ("yes", true),
+        ] {
             assert_eq!(params(&format!("a={text}")).flag("a"), expected, "{text:?}");
         }
         assert!(!params("").flag("a"));
@@ -157,19 +126,24 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_of_filters_are_read() {
-        let list = params("filters=%7B%22name%22%3A%5B%22a%22%5D%7D").any_filters().unwrap();
-        let map = params("filters=%7B%22name%22%3A%7B%22a%22%3Atrue%2C%22b%22%3Afalse%7D%7D").any_filters().unwrap();
-        assert_eq!(list, Filters::from([("name".to_owned(), vec!["a".to_owned()])]));
-        assert_eq!(list, map);
-    }
-
-    #[test]
     fn an_unknown_filter_is_named_and_no_json_is_refused() {
         let bogus = params("filters=%7B%22bogus%22%3A%5B%22a%22%5D%7D");
         assert_eq!(bogus.filters(&["name"]).unwrap_err().message, "invalid filter 'bogus'");
         assert_eq!(params("filters=zz").any_filters().unwrap_err().message, "invalid filter");
-        assert_eq!(params("filters=%5B1%5D").any_filters().unwrap_err().message, "invalid filter");
+    }
+
+    #[test]
+    fn times_have_nine_decimals() {
+        let at = |text: &str| params(&format!("t={text}")).time("t").map(|t| t.map(since_epoch));
+        assert_eq!(at("1.5").unwrap(), Some(Duration::new(1, 500_000_000)));
+        assert_eq!(at("1795290419.000000042").unwrap(), Some(Duration::new(1_795_290_419, 42)));
+        assert_eq!(at("").unwrap(), None);
+        assert_eq!(at("-5").unwrap(), Some(Duration::ZERO));
+        assert!(at("x").unwrap_err().message.contains("invalid value for t"));
+    }
+
+    fn since_epoch(time: SystemTime) -> Duration {
+        time.duration_since(UNIX_EPOCH).unwrap()
     }
 
     #[test]
@@ -177,16 +151,5 @@ mod tests {
         assert_eq!(params("h=24").number::<u16>("h").unwrap(), Some(24));
         assert_eq!(params("").number::<u16>("h").unwrap(), None);
         assert!(params("h=x").number::<u16>("h").unwrap_err().message.contains('h'));
-    }
-
-    #[test]
-    fn labels_all_hold_and_excluded_ones_do_not() {
-        let get = |key: &str| (key == "a").then_some("1");
-        let filters = |key: &str, value: &str| Filters::from([(key.to_owned(), vec![value.to_owned()])]);
-        assert!(labels_match(&filters("label", "a"), get));
-        assert!(labels_match(&filters("label", "a=1"), get));
-        assert!(!labels_match(&filters("label", "a=2"), get));
-        assert!(!labels_match(&filters("label!", "a"), get));
-        assert!(labels_match(&filters("label!", "b"), get));
     }
 }

@@ -1,8 +1,29 @@
-use axum::Router;
-use tokio::net::{TcpListener, UnixListener};
-use tokio_util::sync::CancellationToken;
+//! Connections.
+//!
+//! Tasks owned here: one per listener and one per connection, all below the token given to [`serve`]. A connection's
+//! task may be dropped at any moment: what a request has begun below is finished or undone there.
 
-use crate::Engine;
+use std::{io, time::Duration};
+
+use axum::{Extension, Router, middleware::from_fn};
+use futures_util::future::BoxFuture;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::mpsc,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::{ServiceExt, util::MapRequest};
+
+use crate::{Engine, hijack::Takeover, routes, shutdown::Shutdown, socket::Io, version};
+
+/// How long requests in flight may go on after the shutdown began.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long to wait after an accept that failed (the process is out of descriptors): some may be free then.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The largest head of a request, in bytes. Filters are JSON in the query, so it is far above a browser's.
+const HEAD_LIMIT: usize = 256 << 10;
 
 /// A socket to serve the API on.
 #[derive(Debug)]
@@ -11,15 +32,167 @@ pub enum Listener {
     Tcp(TcpListener),
 }
 
+impl Listener {
+    async fn accept(&self) -> io::Result<Io> {
+        match self {
+            Self::Unix(listener) => Ok(Io::Unix(listener.accept().await?.0)),
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Keystrokes in a terminal are small packets.
+                stream.set_nodelay(true)?;
+                Ok(Io::Tcp(stream))
+            }
+        }
+    }
+}
+
 /// The API of an engine. Attach and exec streams need a connection of [`serve`]'s; everything else works with any
 /// caller of the router.
 pub fn router(engine: Engine) -> Router {
-    Router::new().with_state(engine)
+    finish(routes::all().with_state(engine))
+}
+
+/// Gives routes the version prefix, the common headers, and Docker's answer to what is not there.
+pub(crate) fn finish(routes: Router) -> Router {
+    let routes = routes
+        .route_layer(from_fn(version::guard))
+        .method_not_allowed_fallback(version::not_found)
+        .fallback(version::not_found);
+    Router::new().fallback_service(MapRequest::new(routes, version::strip))
 }
 
 /// Serves on all listeners until `shutdown` is cancelled. Then: no new connection, requests in flight get a few seconds,
 /// streams that would never end are cut. Returns when the last connection is gone.
 pub async fn serve(listeners: Vec<Listener>, router: Router, shutdown: CancellationToken) {
-    let _ = (listeners, router);
+    let router = router.layer(Extension(Shutdown::new(shutdown.clone())));
+    let tasks = TaskTracker::new();
+    for listener in listeners {
+        tasks.spawn(accept(listener, router.clone(), shutdown.clone(), tasks.clone()));
+    }
     shutdown.cancelled().await;
+    tasks.close();
+    tasks.wait().await;
+}
+
+async fn accept(listener: Listener, router: Router, shutdown: CancellationToken, tasks: TaskTracker) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => return,
+        };
+        match accepted {
+            Ok(io) => {
+                tasks.spawn(connection(io, router.clone(), shutdown.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(io: Io, router: Router, shutdown: CancellationToken) {
+    let (takeover, mut taken) = mpsc::channel(1);
+    let takeover = Takeover::new(takeover);
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(takeover.clone());
+        let answer: BoxFuture<'static, _> = Box::pin(router.clone().oneshot(request));
+        answer
+    });
+    // Without half_close a client that goes away ends its request: `wait` and `logs -f` must not outlive it.
+    let mut connection =
+        http1::Builder::new().max_buf_size(HEAD_LIMIT).serve_connection(TokioIo::new(io), service);
+    let stopping = shutdown.clone();
+    let ended = async move {
+        stopping.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::pin!(ended);
+    let mut draining = false;
+    let session = loop {
+        tokio::select! {
+            result = &mut connection => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "connection ended early");
+                }
+                return;
+            }
+            Some(session) = taken.recv() => break session,
+            () = shutdown.cancelled(), if !draining => {
+                draining = true;
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+            }
+            () = &mut ended => return,
+        }
+    };
+    let parts = connection.into_parts();
+    drop(parts.service);
+    session(parts.io.into_inner(), parts.read_buf, shutdown).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::to_bytes, response::Response, routing::get};
+    use http::{Request, StatusCode};
+
+    use super::*;
+    use crate::ApiError;
+
+    async fn ask(method: &str, path: &str) -> (Response, String) {
+        let routes = Router::new()
+            .route("/_ping", get(|| async { "OK" }))
+            .route("/refused", get(|| async { ApiError::not_found("network nope not found") }));
+        let request = Request::builder().method(method).uri(path).body(axum::body::Body::empty()).unwrap();
+        let response = finish(routes).oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let text = String::from_utf8(to_bytes(body, 1 << 20).await.unwrap().to_vec()).unwrap();
+        (Response::from_parts(parts, axum::body::Body::empty()), text)
+    }
+
+    #[tokio::test]
+    async fn every_version_spoken_and_none_lead_to_the_same_place() {
+        for path in ["/_ping", "/v1.24/_ping", "/v1.51/_ping"] {
+            let (response, text) = ask("GET", path).await;
+            assert_eq!((response.status(), text.as_str()), (StatusCode::OK, "OK"), "{path}");
+            assert_eq!(response.headers()["api-version"], "1.51");
+            assert_eq!(response.headers()["ostype"], "linux");
+        }
+    }
+
+    #[tokio::test]
+    async fn other_versions_are_refused_in_dockers_words() {
+        for (path, words) in [
+            ("/v1.99/_ping", "client version 1.99 is too new. Maximum supported API version is 1.51"),
+            ("/v2.0/_ping", "client version 2.0 is too new. Maximum supported API version is 1.51"),
+            (
+                "/v1.20/_ping",
+                "client version 1.20 is too old. Minimum supported API version is 1.24, please upgrade your client to \
+                 a newer version",
+            ),
+        ] {
+            let (response, text) = ask("GET", path).await;
+            assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+            assert_eq!(text, format!("{{\"message\":\"{words}\"}}\n"));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_not_found_whatever_the_method_or_version() {
+        for (method, path) in
+            [("GET", "/nope"), ("GET", "/v1.51/nope"), ("GET", "/v1.99/nope"), ("PUT", "/_ping")]
+        {
+            let (response, text) = ask(method, path).await;
+            assert_eq!(response.status(), StatusCode::NOT_FOUND, "{method} {path}");
+            assert_eq!(text, "{\"message\":\"page not found\"}\n");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_is_json() {
+        let (response, text) = ask("GET", "/refused").await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+        assert_eq!(response.headers()["content-type"], "application/json");
+        assert_eq!(text, "{\"message\":\"network nope not found\"}\n");
+    }
 }

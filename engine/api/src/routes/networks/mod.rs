@@ -1,0 +1,156 @@
+//! `/networks`. Network names may hold slashes, so everything below is one wildcard.
+
+mod filter;
+mod wire;
+
+use std::{
+    collections::BTreeMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    Router,
+    extract::{Path, Request, State},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http::StatusCode;
+use libnetwork_rpc::{client::again, v1};
+
+use self::wire::{Connect, CreateNetwork, Created, Disconnect, Network, Pruned};
+use crate::{ApiError, Engine, json::Json, query::Params};
+
+pub(super) fn routes() -> Router<Engine> {
+    Router::new()
+        .route("/networks", get(list))
+        .route("/networks/", get(list))
+        .route("/networks/create", post(create))
+        .route("/networks/prune", post(prune))
+        .route("/networks/{*name}", get(inspect).delete(remove).post(join_or_leave))
+}
+
+async fn list(State(engine): State<Engine>, params: Params) -> Result<Response, ApiError> {
+    let filters = params.filters(filter::KEYS)?;
+    let wanted = filter::Wanted::new(&filters)?;
+    let networks = all(&engine).await?;
+    let shown: Vec<_> = networks
+        .into_iter()
+        .filter(|network| wanted.matches(network))
+        .map(Network::without_members)
+        .collect();
+    Ok(Json(shown).into_response())
+}
+
+async fn inspect(
+    State(engine): State<Engine>,
+    Path(name): Path<String>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let verbose = params.text("verbose");
+    if !matches!(verbose, "" | "0" | "1" | "t" | "T" | "f" | "F" | "true" | "false" | "True" | "False") {
+        return Err(ApiError::invalid(format!("invalid value for verbose: {verbose}")));
+    }
+    let network = find(&engine, &name).await?;
+    if !matches!(params.text("scope"), "" | "local") {
+        return Err(ApiError::not_found(format!("network {name} not found")));
+    }
+    Ok(Json(Network::with_members(network)).into_response())
+}
+
+async fn create(State(engine): State<Engine>, Json(body): Json<CreateNetwork>) -> Result<Response, ApiError> {
+    let request = body.into_request()?;
+    // Not repeated when the answer gets lost: it may have been a success.
+    let network = engine.network.clone().create_network(request).await;
+    let network = network.map_err(|status| ApiError::network(&status))?.into_inner();
+    tell(&engine, "create", &network);
+    Ok((StatusCode::CREATED, Json(Created { id: network.id, warning: String::new() })).into_response())
+}
+
+async fn remove(State(engine): State<Engine>, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
+    let network = find(&engine, &name).await?;
+    take_away(&engine, &network).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn join_or_leave(
+    State(engine): State<Engine>,
+    Path(path): Path<String>,
+    request: Request,
+) -> Result<StatusCode, ApiError> {
+    use axum::extract::FromRequest;
+    match path.rsplit_once('/') {
+        Some((network, "connect")) => {
+            let Json(body): Json<Connect> = Json::from_request(request, &()).await?;
+            named(&body.container)?;
+            engine.containers.network_connect(network, &body.container, body.endpoint_config).await?;
+            Ok(StatusCode::OK)
+        }
+        Some((network, "disconnect")) => {
+            let Json(body): Json<Disconnect> = Json::from_request(request, &()).await?;
+            named(&body.container)?;
+            engine.containers.network_disconnect(network, &body.container, body.force).await?;
+            Ok(StatusCode::OK)
+        }
+        _ => Err(ApiError::not_found("page not found")),
+    }
+}
+
+fn named(container: &str) -> Result<(), ApiError> {
+    if container.is_empty() {
+        return Err(ApiError::invalid("invalid name or ID supplied: \"\""));
+    }
+    Ok(())
+}
+
+async fn prune(State(engine): State<Engine>, params: Params) -> Result<Response, ApiError> {
+    let filters = params.filters(&["until", "label", "label!"])?;
+    let wanted = filter::Wanted::new(&filters)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let until = filter::until(&filters, now)?;
+    let mut gone = Vec::new();
+    for network in all(&engine).await? {
+        let old_enough = until.is_none_or(|until| u128::from(network.created_ns) <= until.as_nanos());
+        if network.predefined || !network.endpoints.is_empty() || !old_enough || !wanted.matches(&network) {
+            continue;
+        }
+        match take_away(&engine, &network).await {
+            Ok(()) => gone.push(network.name),
+            // A container may have joined it meanwhile.
+            Err(error) => tracing::warn!(network = network.name, %error, "cannot prune a network"),
+        }
+    }
+    let attributes = BTreeMap::from([("reclaimed".to_owned(), "0".to_owned())]);
+    engine.containers.events().emit("network", "prune", "", attributes);
+    Ok(Json(Pruned { networks_deleted: (!gone.is_empty()).then_some(gone) }).into_response())
+}
+
+async fn take_away(engine: &Engine, network: &v1::Network) -> Result<(), ApiError> {
+    let request = v1::RemoveNetworkRequest { id: network.id.clone() };
+    engine.network.clone().remove_network(request).await.map_err(|status| ApiError::network(&status))?;
+    tell(engine, "destroy", network);
+    Ok(())
+}
+
+pub(super) async fn all(engine: &Engine) -> Result<Vec<v1::Network>, ApiError> {
+    let reply = again(|| {
+        let mut client = engine.network.clone();
+        async move { client.list_networks(v1::ListNetworksRequest {}).await }
+    });
+    Ok(reply.await.map_err(|status| ApiError::network(&status))?.networks)
+}
+
+async fn find(engine: &Engine, reference: &str) -> Result<v1::Network, ApiError> {
+    let reply = again(|| {
+        let mut client = engine.network.clone();
+        let request = v1::GetNetworkRequest { reference: reference.to_owned() };
+        async move { client.get_network(request).await }
+    });
+    reply.await.map_err(|status| ApiError::network(&status))
+}
+
+fn tell(engine: &Engine, action: &str, network: &v1::Network) {
+    let driver = if network.driver == "none" { "null" } else { &network.driver };
+    let attributes =
+        BTreeMap::from([("name".to_owned(), network.name.clone()), ("type".to_owned(), driver.to_owned())]);
+    engine.containers.events().emit("network", action, &network.id, attributes);
+}
