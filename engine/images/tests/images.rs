@@ -8,6 +8,7 @@ use std::io::{Cursor, Write};
 use engine_images::wire::RemovedItem;
 use engine_images::{Error, Filters, ImageUse, ImportOptions, ListOptions, Progress, RemoveOptions};
 use libnetwork_model::{ErrorKind, HasKind};
+use proptest::prelude::*;
 use support::{World, bytes, docker_archive, in_a_world, tar};
 
 fn one_file() -> Vec<u8> {
@@ -301,4 +302,55 @@ fn loads_of_the_same_image_at_once_agree() {
         world.store.remove("x", RemoveOptions::default(), &[]).await.unwrap();
         assert_eq!(world.files(), Vec::<String>::new());
     });
+}
+
+fn any_layer() -> impl Strategy<Value = Vec<u8>> {
+    let name =
+        prop_oneof!["[a-c]", "[a-c]/[a-c]", Just("a/.wh.b".to_owned()), "[a-c]{110}", Just("ü".to_owned())];
+    let file = (name, prop::option::of(prop::collection::vec(any::<u8>(), 0..900)));
+    (prop::collection::vec(file, 0..5), 0..3).prop_map(|(files, compression)| {
+        let files: Vec<_> = files.iter().map(|(name, content)| (name.as_str(), content.as_deref())).collect();
+        let plain = tar(&files);
+        match compression {
+            0 => zstd::encode_all(plain.as_slice(), 1).unwrap(),
+            _ => plain,
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_image_survives_save_and_load(images in prop::collection::vec(prop::collection::vec(any_layer(), 0..4), 1..3)) {
+        in_a_world(async |world| {
+            let mut words = Vec::new();
+            for (n, layers) in images.iter().enumerate() {
+                match load(&world, docker_archive(layers, &[&format!("i{n}")])).await {
+                    Ok(loaded) => words.push(loaded[0].names[0].clone()),
+                    // A name both a file and a parent of one.
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Invalid, "{error}"),
+                }
+            }
+            if words.is_empty() {
+                assert_eq!(world.files(), Vec::<String>::new());
+                return;
+            }
+            let mut before = Vec::new();
+            for word in &words {
+                before.push(world.store.inspect(word).await.unwrap());
+            }
+            let archive = bytes(world.store.save(&words).await.unwrap()).await;
+            let files = world.files();
+            world.store.prune(filters(&[("dangling", "false")]), &[]).await.unwrap();
+            assert_eq!(world.files(), Vec::<String>::new());
+            load(&world, archive.clone()).await.unwrap();
+            for (word, before) in words.iter().zip(before) {
+                let after = world.store.inspect(word).await.unwrap();
+                assert_eq!((after.id, after.root_fs, after.size), (before.id, before.root_fs, before.size));
+            }
+            assert_eq!(world.files(), files);
+            assert!(bytes(world.store.save(&words).await.unwrap()).await == archive);
+        });
+    }
 }

@@ -4,7 +4,11 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+mod copy;
+mod disk;
 mod error;
+mod filter;
+mod mount;
 mod store;
 pub mod wire;
 

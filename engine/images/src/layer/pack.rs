@@ -112,6 +112,9 @@ impl<W: Write> Packer<W> {
         let mut header = Header::new_ustar();
         header.set_entry_type(EntryType::Regular);
         header.set_mode(0o600);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_size(0);
         self.append_plain(header, in_tar, None, Vec::new(), io::empty())
     }

@@ -296,13 +296,19 @@ fn normalised(raw: &[u8]) -> Result<PathBuf> {
 
 fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Attributes> {
     let header = entry.header();
+    // Go takes an empty field for 0, and some archives have them.
+    let old = header.as_old();
+    let blank = |field: &[u8]| field.iter().all(|&b| b == 0 || b == b' ');
+    let number =
+        |field: &[u8], value: io::Result<u64>| if blank(field) { Ok(0) } else { value.map_err(broken) };
+    let mode = number(&old.mode, header.mode().map(u64::from))? as u32;
     let id =
         |id: u64| u32::try_from(id).map_err(|_| Error::Archive(format!("owner {id} does not fit 32 bits")));
     let mut attributes = Attributes {
-        mode: Mode::from_bits_truncate(header.mode().map_err(broken)? & 0o7777),
+        mode: Mode::from_bits_truncate(mode & 0o7777),
         owner: (
-            Uid::from_raw(id(header.uid().map_err(broken)?)?),
-            Gid::from_raw(id(header.gid().map_err(broken)?)?),
+            Uid::from_raw(id(number(&old.uid, header.uid())?)?),
+            Gid::from_raw(id(number(&old.gid, header.gid())?)?),
         ),
         modified: TimeSpec::new(i64::try_from(header.mtime().unwrap_or(0)).unwrap_or(0), 0),
         xattrs: Vec::new(),

@@ -9,23 +9,23 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use tokio_stream::StreamExt;
 
-pub struct World {
-    pub dir: PathBuf,
-    pub store: ImageStore,
+pub(crate) struct World {
+    pub(crate) dir: PathBuf,
+    pub(crate) store: ImageStore,
 }
 
 impl World {
-    pub async fn reopen(&mut self) {
+    pub(crate) async fn reopen(&mut self) {
         self.store = ImageStore::open(self.dir.join("images"), self.dir.join("containers")).await.unwrap();
     }
 
-    pub async fn import(&self, tar: Vec<u8>, reference: &str) -> Digest {
+    pub(crate) async fn import(&self, tar: Vec<u8>, reference: &str) -> Digest {
         let options = ImportOptions { reference: Some(reference.to_owned()), ..ImportOptions::default() };
         self.store.import(std::io::Cursor::new(tar), options, Progress::none()).await.unwrap()
     }
 
     /// All files below the store, relative, besides the catalog.
-    pub fn files(&self) -> Vec<String> {
+    pub(crate) fn files(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mut waiting = vec![self.dir.join("images")];
         while let Some(dir) = waiting.pop() {
@@ -42,13 +42,13 @@ impl World {
         found
     }
 
-    pub fn mounts(&self) -> usize {
+    pub(crate) fn mounts(&self) -> usize {
         let table = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
         table.lines().filter(|line| line.contains(self.dir.to_str().unwrap())).count() - 1
     }
 }
 
-pub fn in_a_world<F: Future<Output = ()>>(test: impl FnOnce(World) -> F + Send) {
+pub(crate) fn in_a_world<F: Future<Output = ()>>(test: impl FnOnce(World) -> F + Send) {
     let dir = tempfile::TempDir::new().unwrap();
     std::thread::scope(|scope| {
         let inside = scope.spawn(|| {
@@ -70,7 +70,7 @@ pub fn in_a_world<F: Future<Output = ()>>(test: impl FnOnce(World) -> F + Send) 
 }
 
 /// A tar of files; a content of `None` is a directory.
-pub fn tar(files: &[(&str, Option<&[u8]>)]) -> Vec<u8> {
+pub(crate) fn tar(files: &[(&str, Option<&[u8]>)]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, content) in files {
         let mut header = tar::Header::new_gnu();
@@ -89,7 +89,7 @@ pub fn tar(files: &[(&str, Option<&[u8]>)]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-pub async fn bytes(mut stream: ArchiveStream) -> Vec<u8> {
+pub(crate) async fn bytes(mut stream: ArchiveStream) -> Vec<u8> {
     let mut out = Vec::new();
     while let Some(chunk) = stream.next().await {
         out.extend_from_slice(&chunk.unwrap());
@@ -98,8 +98,9 @@ pub async fn bytes(mut stream: ArchiveStream) -> Vec<u8> {
 }
 
 /// A docker-archive of one image with these layers.
-pub fn docker_archive(layers: &[Vec<u8>], names: &[&str]) -> Vec<u8> {
-    let diff_ids: Vec<String> = layers.iter().map(|layer| Digest::of(layer).to_string()).collect();
+pub(crate) fn docker_archive(layers: &[Vec<u8>], names: &[&str]) -> Vec<u8> {
+    let plain = |layer: &Vec<u8>| zstd::decode_all(layer.as_slice()).unwrap_or_else(|_| layer.clone());
+    let diff_ids: Vec<String> = layers.iter().map(|layer| Digest::of(&plain(layer)).to_string()).collect();
     let config = serde_json::json!({
         "architecture": "amd64", "os": "linux", "config": {"Cmd": ["sh"], "Env": null, "Hostname": "kept"},
         "rootfs": {"type": "layers", "diff_ids": diff_ids}, "created": "2020-01-01T00:00:00Z",
