@@ -56,7 +56,7 @@ fn status_of(kind: ErrorKind) -> StatusCode {
     }
 }
 
-/// An error of the crates below. Their Display does not repeat the source, so the causes are joined here.
+/// An error of the crates below: what it says, and its causes after it.
 impl<E: std::error::Error + HasKind> From<E> for ApiError {
     fn from(error: E) -> Self {
         Self::new(error.kind(), chain(&error))
@@ -67,8 +67,12 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut message = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        message.push_str(": ");
-        message.push_str(&error.to_string());
+        let text = error.to_string();
+        // Some libraries' errors have said it already.
+        if !message.ends_with(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
         cause = error.source();
     }
     message

@@ -18,7 +18,42 @@ pub(crate) fn from_slice<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError
         let reason = if error.is_eof() { "unexpected EOF".to_owned() } else { error.to_string() };
         ApiError::invalid(format!("invalid JSON: {reason}"))
     })?;
-    T::deserialize(Go(value)).map_err(|error| ApiError::invalid(format!("invalid JSON: {error}")))
+    // A second copy of an ordinary body costs nothing against what a container or network does.
+    let copy = (text.len() <= EXPLAINED).then(|| value.clone());
+    T::deserialize(Go(value)).map_err(|mut error| {
+        if let Some(name) = copy.and_then(|value| culprit::<T>(value, &error.path)) {
+            error.path.insert(0, name);
+        }
+        ApiError::invalid(format!("invalid JSON: {error}"))
+    })
+}
+
+/// The largest body, in bytes, of which an error is looked into.
+const EXPLAINED: usize = 64 << 10;
+
+/// Structs that flatten another lose the name of the field that does not fit (serde keeps no place for it). It is found
+/// by leaving out one field after the other.
+fn culprit<T: DeserializeOwned>(mut value: Value, path: &[String]) -> Option<String> {
+    fn at<'a>(value: &'a mut Value, path: &[String]) -> Option<&'a mut Map<String, Value>> {
+        let mut place = value;
+        for step in path.iter().rev() {
+            place = match place {
+                Value::Object(fields) => fields.get_mut(step)?,
+                Value::Array(items) => items.get_mut(step.parse::<usize>().ok()?)?,
+                _ => return None,
+            };
+        }
+        place.as_object_mut()
+    }
+    let names: Vec<String> = at(&mut value, path)?.keys().cloned().collect();
+    names.into_iter().find(|name| {
+        let Some(taken) = at(&mut value, path).and_then(|fields| fields.remove(name)) else { return false };
+        let fits = T::deserialize(Go(value.clone())).is_ok();
+        if let Some(fields) = at(&mut value, path) {
+            fields.insert(name.clone(), taken);
+        }
+        fits
+    })
 }
 
 #[derive(Debug)]
@@ -347,6 +382,26 @@ mod tests {
             "invalid JSON: cannot unmarshal number into a value of type string in field Ports.80/tcp.0.HostPort"
         );
         assert!(read(r#"{"Count":70000}"#).unwrap_err().message.contains("in field Count"));
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(rename_all = "PascalCase", default)]
+    struct Flat {
+        #[serde(flatten)]
+        outer: Outer,
+        host: Option<Box<Flat>>,
+    }
+
+    #[test]
+    fn a_mismatch_in_a_flattened_struct_names_the_field_too() {
+        let error = |text: &str| from_slice::<Flat>(text.as_bytes()).unwrap_err().message;
+        assert!(
+            error(r#"{"List":[],"Name":5}"#).ends_with("in field Name"),
+            "{}",
+            error(r#"{"List":[],"Name":5}"#)
+        );
+        let nested = error(r#"{"Name":"a","Host":{"Flag":true,"Count":"x"}}"#);
+        assert!(nested.ends_with("in field Host.Count"), "{nested}");
     }
 
     #[test]
