@@ -1,7 +1,7 @@
 //! The embedded resolver: sockets inside the sandboxes' namespaces, answers from a [`dns_zone::Zone`], the rest
 //! forwarded. Implements [`NameServer`].
 //!
-//! A sandbox asks at 127.0.0.11, port 53; its nftables table (compiled by its network's driver) redirects that to
+//! A sandbox asks at 127.0.0.11, port 53; rules in its namespace (`libnetwork_plan::sandbox_objects`) lead that to
 //! [`Settings::port`], so that port 53 stays the container's own on every address.
 //!
 //! *Invariant*: a question for a name that is known here never leaves the host, whatever its type.
@@ -42,8 +42,8 @@ mod wire;
 /// What the resolver is told at start.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The UDP and TCP port at 127.0.0.11 inside each sandbox, to which the sandbox's own nftables table redirects
-    /// 127.0.0.11:53 (`libnetwork_plan::DNS_PORT`).
+    /// The UDP and TCP port at 127.0.0.11 inside each sandbox, to which the sandbox's own rules lead 127.0.0.11:53:
+    /// [`libnetwork_plan::DNS_PORT`], but in tests.
     pub port: u16,
     /// Ends every task of the resolver.
     pub shutdown: CancellationToken,

@@ -8,13 +8,14 @@
 use std::{
     fs::File,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddrV4},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     path::Path,
     sync::{OnceLock, mpsc},
     thread,
 };
 
+use libnetwork_plan::DNS_ADDRESS;
 use nix::{
     sched::{CloneFlags, setns},
     sys::{
@@ -24,10 +25,8 @@ use nix::{
 };
 use tokio::sync::oneshot;
 
-/// Where a sandbox asks, by Docker's convention.
-pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
-
-type Job = Box<dyn FnOnce() + Send>;
+/// Told whether its namespace was entered.
+type Job = Box<dyn FnOnce(io::Result<()>) + Send>;
 
 /// Runs jobs inside namespaces.
 #[derive(Default)]
@@ -63,7 +62,7 @@ impl Namespaces {
         };
         let (reply, result) = oneshot::channel();
         // The receiver may have been cancelled meanwhile: its sockets close again.
-        let job: Job = Box::new(move || drop(reply.send(job())));
+        let job: Job = Box::new(move |entered| drop(reply.send(entered.and_then(|()| job()))));
         let gone = || io::Error::other("the thread that enters namespaces has ended");
         worker.send((namespace, job)).map_err(|_| gone())?;
         result.await.map_err(|_| gone())?
@@ -104,11 +103,7 @@ fn start() -> io::Result<mpsc::Sender<(OwnedFd, Job)>> {
     let home = File::open("/proc/thread-self/ns/net")?;
     let work = move || {
         for (namespace, job) in jobs {
-            // A job that is dropped unrun tells its waiter so.
-            match setns(&namespace, CloneFlags::CLONE_NEWNET) {
-                Ok(()) => job(),
-                Err(errno) => tracing::warn!(%errno, "cannot enter a sandbox's namespace"),
-            }
+            job(setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(io::Error::from));
             if let Err(errno) = setns(&home, CloneFlags::CLONE_NEWNET) {
                 tracing::error!(%errno, "cannot return from a sandbox's namespace");
                 return;
@@ -120,13 +115,13 @@ fn start() -> io::Result<mpsc::Sender<(OwnedFd, Job)>> {
 }
 
 fn bind_udp(port: u16) -> io::Result<OwnedFd> {
-    let socket = unbound(ADDRESS.into(), SockType::Datagram)?;
+    let socket = unbound(DNS_ADDRESS.into(), SockType::Datagram)?;
     bind(&socket, port)?;
     Ok(socket)
 }
 
 fn bind_tcp(port: u16) -> io::Result<OwnedFd> {
-    let socket = unbound(ADDRESS.into(), SockType::Stream)?;
+    let socket = unbound(DNS_ADDRESS.into(), SockType::Stream)?;
     // Connections of an earlier process that linger in TIME_WAIT must not keep a restart from listening.
     socket::setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     bind(&socket, port)?;
@@ -137,9 +132,7 @@ fn bind_tcp(port: u16) -> io::Result<OwnedFd> {
 fn bind(socket: &OwnedFd, port: u16) -> io::Result<()> {
     // Whether the sandbox's loopback is up already is not our business: it answers once it is.
     socket::setsockopt(socket, sockopt::IpFreebind, &true)?;
-    let SocketAddr::V4(address) = SocketAddr::from((ADDRESS, port)) else {
-        return Err(io::ErrorKind::AddrNotAvailable.into());
-    };
+    let address = SocketAddrV4::new(DNS_ADDRESS, port);
     Ok(socket::bind(socket.as_raw_fd(), &SockaddrIn::from(address))?)
 }
 

@@ -13,7 +13,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     io,
     net::{IpAddr, SocketAddr, TcpStream as StdTcpStream, UdpSocket as StdUdpSocket},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -21,9 +21,9 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::socket::SockType;
+use nix::sys::socket::{MsgFlags, SockType, recv};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::{TcpSocket, UdpSocket},
     time::{Instant, timeout},
 };
@@ -118,19 +118,19 @@ async fn over_udp(served: &Served, ask: &Forward, server: IpAddr) -> io::Result<
     let socket = UdpSocket::from_std(socket)?;
     socket.connect(SocketAddr::new(server, PORT)).await?;
     socket.send(&ask.packet).await?;
-    loop {
-        socket.readable().await?;
-        let received = BUFFER.with_borrow_mut(|buffer| {
-            let length = socket.try_recv(buffer)?;
+    // A server that is not there is reported as an error alone, which does not count as readable.
+    let interest = Interest::READABLE | Interest::ERROR;
+    let receive = || {
+        BUFFER.with_borrow_mut(|buffer| {
+            let length = recv(socket.as_raw_fd(), buffer, MsgFlags::empty())?;
             let reply = &buffer[..length];
-            Ok::<_, io::Error>(wire::answers(reply, &ask.packet, ask.question_end).then(|| reply.to_vec()))
-        });
-        match received {
-            Ok(Some(reply)) => return Ok(reply),
-            // Someone else's reply, or a forged one.
-            Ok(None) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+            Ok(wire::answers(reply, &ask.packet, ask.question_end).then(|| reply.to_vec()))
+        })
+    };
+    loop {
+        // None: someone else's reply, or a forged one.
+        if let Some(reply) = socket.async_io(interest, receive).await? {
+            return Ok(reply);
         }
     }
 }
