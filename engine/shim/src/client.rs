@@ -36,6 +36,8 @@ pub(crate) struct Client {
     outbox: Outbox,
     /// When it last took something, while it is behind.
     progress: Instant,
+    /// It sends no more, though it may still take output.
+    pub(crate) read_closed: bool,
     /// Close once all has been written.
     pub(crate) last_word: bool,
     /// Of no further use.
@@ -50,6 +52,7 @@ impl Client {
             attached: None,
             outbox: Outbox::default(),
             progress: Instant::now(),
+            read_closed: false,
             last_word: false,
             gone: false,
         }

@@ -214,7 +214,7 @@ impl Shim {
             let full = client.attached.is_some_and(|attached| {
                 self.processes.get(&attached.process).is_some_and(|p| p.io.input.len() >= MOST_INPUT)
             });
-            if !full {
+            if !full && !client.read_closed {
                 flags |= PollFlags::POLLIN;
             }
             if !client.is_drained() {
@@ -256,10 +256,23 @@ impl Shim {
         if !flags.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
             return;
         }
-        let open = client.receive();
+        let open = !client.read_closed && client.receive();
         self.take_frames(key);
-        if !open && let Some(client) = self.clients.get_mut(&key) {
-            client.gone = true;
+        if open {
+            return;
+        }
+        let Some(client) = self.clients.get_mut(&key) else { return };
+        match &mut client.attached {
+            // Half closed: it has no more input, and goes on to take output.
+            Some(attached) if !flags.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) => {
+                client.read_closed = true;
+                let (process, left) = (attached.process, attached.stdin && !attached.input_ended);
+                attached.input_ended = true;
+                if left {
+                    self.input_left(process);
+                }
+            }
+            _ => client.gone = true,
         }
     }
 

@@ -1,9 +1,12 @@
 //! Talking to shims.
 
 mod attach;
+mod connection;
 mod runtime;
+mod spawn;
 mod stats;
 mod task;
+mod update;
 
 pub use attach::{Attach, AttachInput, AttachOptions, AttachOutput, Output, Stream};
 pub use runtime::{Runtime, RuntimeConfig};

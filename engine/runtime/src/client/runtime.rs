@@ -1,8 +1,20 @@
 //! Making and finding shims.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use crate::{ContainerSpec, IoConfig, RuntimeError, Task};
+use engine_protocol::{OciRuntime, Reply, Request, State, layout};
+
+use super::{
+    connection::{self, Connection},
+    spawn::{self, Program},
+    task::Task,
+};
+use crate::{ContainerSpec, IoConfig, RuntimeError, purge};
 
 /// Where shims live and what they run.
 #[derive(Debug, Clone)]
@@ -20,42 +32,153 @@ pub struct RuntimeConfig {
 /// Creates containers and finds those that an earlier engine created. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Runtime {
-    config: Arc<RuntimeConfig>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: RuntimeConfig,
+    program: Program,
 }
 
 impl Runtime {
     /// Creates the shims' directory.
     pub fn new(config: RuntimeConfig) -> Result<Self, RuntimeError> {
-        let _ = Arc::new(&config);
-        todo!()
+        let shims = purge::shims(&config.run_dir);
+        fs::create_dir_all(&shims).map_err(RuntimeError::io("make directory", &shims))?;
+        let program = Program::open(&config.shim_binary)?;
+        Ok(Self { inner: Arc::new(Inner { config, program }) })
     }
 
     pub fn config(&self) -> &RuntimeConfig {
-        &self.config
+        &self.inner.config
+    }
+
+    fn directory(&self, id: &str) -> PathBuf {
+        purge::shims(&self.inner.config.run_dir).join(id)
+    }
+
+    fn cgroup(&self, id: &str) -> String {
+        format!("/{}/{id}", self.inner.config.cgroup_parent)
     }
 
     /// Writes the bundle, spawns the shim and waits until the container is created: its namespaces, cgroup and
-    /// mounts exist, and its process waits for [`Task::start`]. Leaves nothing behind when it fails.
+    /// mounts exist, and its process waits for [`Task::start`]. Leaves nothing behind when it fails. When it is
+    /// cancelled, [`Runtime::adopt`] or [`Runtime::remove`] finds what was made.
     pub async fn create(&self, id: &str, spec: &ContainerSpec, io: &IoConfig) -> Result<Task, RuntimeError> {
-        let _ = (id, spec, io);
-        todo!()
+        let runtime = self.oci_runtime(spec.runtime.as_deref())?;
+        let (directory, cgroup) = (self.directory(id), self.cgroup(id));
+        {
+            let (id, spec, io) = (id.to_owned(), spec.clone(), io.clone());
+            let (directory, cgroup) = (directory.clone(), cgroup.clone());
+            blocking(move || spawn::write_bundle(&directory, &id, &cgroup, &spec, &io, runtime)).await?;
+        }
+        let created = self.spawn(id, &directory, &cgroup).await;
+        if created.is_err() {
+            let config = self.inner.config.clone();
+            let id = id.to_owned();
+            let removed = blocking(move || purge::remove(&config.run_dir, &config.cgroup_parent, &id)).await;
+            if let Err(error) = removed {
+                tracing::warn!(%error, "a container that could not be created left something behind");
+            }
+        }
+        created
     }
 
-    /// Finds a container that was created by an earlier engine; none when there is no trace of it. A container whose
-    /// shim has ended is found as well, exited, with the status that the shim left.
+    async fn spawn(&self, id: &str, directory: &Path, cgroup: &str) -> Result<Task, RuntimeError> {
+        self.inner.program.spawn(id, directory).await?;
+        let stream = connection::connect(directory).await;
+        let stream = stream.map_err(RuntimeError::io("connect to the shim at", directory))?;
+        let connection = Connection::new(id.to_owned(), stream);
+        match connection.ask(Request::Created).await {
+            Some(Reply::State(state)) => Ok(Task::live(id, directory, cgroup, &state, connection)),
+            Some(Reply::Failed(failure)) => {
+                // Lets the shim clean up after itself, which is gentler than what follows.
+                let _ = connection.ask(Request::Delete).await;
+                Err(RuntimeError::Failed(failure))
+            }
+            _ => {
+                let log = fs::read_to_string(directory.join(layout::LOG)).unwrap_or_default();
+                Err(RuntimeError::Shim { id: id.to_owned(), detail: log.trim().to_owned() })
+            }
+        }
+    }
+
+    /// Finds a container that was created by an earlier engine; none when there is no trace of it, or only of an
+    /// attempt to create it, which is removed. A container whose shim has ended is found as well, exited, with the
+    /// status that the shim left; with 255 where the shim was killed, and the container then is too.
     pub async fn adopt(&self, id: &str) -> Result<Option<Task>, RuntimeError> {
-        let _ = id;
-        todo!()
+        let (directory, cgroup) = (self.directory(id), self.cgroup(id));
+        if !directory.join(layout::CONFIG).exists() || !directory.join(layout::SPEC).exists() {
+            self.remove(id).await?;
+            return Ok(None);
+        }
+        if let Ok(stream) = connection::connect(&directory).await {
+            let connection = Connection::new(id.to_owned(), stream);
+            match connection.ask(Request::Created).await {
+                Some(Reply::State(state)) => {
+                    return Ok(Some(Task::live(id, &directory, &cgroup, &state, connection)));
+                }
+                Some(_) => {
+                    let _ = connection.ask(Request::Delete).await;
+                    self.remove(id).await?;
+                    return Ok(None);
+                }
+                // It ended just now.
+                None => {}
+            }
+        }
+        let config = self.inner.config.clone();
+        let (id_owned, cgroup_owned, directory_owned) = (id.to_owned(), cgroup.clone(), directory.clone());
+        let state = blocking(move || -> Result<Option<State>, RuntimeError> {
+            if let Some(state) = purge::exit_state(&directory_owned) {
+                return Ok(Some(state));
+            }
+            // Nobody holds what it writes, or would ever say how it ends.
+            purge::kill(&config.run_dir, &config.cgroup_parent, &id_owned)?;
+            Ok(purge::lost_state(&directory_owned, &id_owned, &cgroup_owned))
+        })
+        .await?;
+        Ok(state.map(|state| Task::ended(id, &directory, &cgroup, state)))
     }
 
     /// The ids of all containers with a shim's directory.
     pub async fn list(&self) -> Result<Vec<String>, RuntimeError> {
-        todo!()
+        let shims = purge::shims(&self.inner.config.run_dir);
+        blocking(move || purge::ids(&shims)).await
     }
 
     /// Removes a container by force, whatever state it or its shim is in. Nothing to remove is no error.
     pub async fn remove(&self, id: &str) -> Result<(), RuntimeError> {
-        let _ = id;
-        todo!()
+        let config = self.inner.config.clone();
+        let id = id.to_owned();
+        blocking(move || purge::remove(&config.run_dir, &config.cgroup_parent, &id)).await
+    }
+
+    fn oci_runtime(&self, name: Option<&str>) -> Result<OciRuntime, RuntimeError> {
+        let Some(name) = name else { return Ok(OciRuntime::Builtin) };
+        let unknown = || RuntimeError::UnknownRuntime(name.to_owned());
+        let path = match self.inner.config.runtimes.get(name) {
+            Some(path) => path.clone(),
+            None if name.starts_with('/') => name.into(),
+            None => return Err(unknown()),
+        };
+        if path.components().count() > 1 {
+            return if path.is_file() { Ok(OciRuntime::Binary(path)) } else { Err(unknown()) };
+        }
+        let search = std::env::var_os("PATH").unwrap_or_default();
+        let found =
+            std::env::split_paths(&search).map(|directory| directory.join(&path)).find(|p| p.is_file());
+        found.map(OciRuntime::Binary).ok_or_else(unknown)
+    }
+}
+
+/// Runs what touches files or waits, off the async workers.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RuntimeError> + Send + 'static,
+) -> Result<T, RuntimeError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(RuntimeError::io("run", "a blocking task")(io::Error::other(error))),
     }
 }
