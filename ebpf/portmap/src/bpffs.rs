@@ -1,6 +1,9 @@
 //! The private bpffs that the maps and links are pinned to.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use libnetwork_core::PortError;
 use nix::{
@@ -36,6 +39,25 @@ pub(crate) fn remove(path: &Path) -> Result<(), PortError> {
     }
 }
 
+/// The directory of the pins of a layout: `v1`.
+pub(crate) fn version_dir(dir: &Path, version: u32) -> PathBuf {
+    dir.join(format!("v{version}"))
+}
+
+/// Removes the pins of every layout but this one. The kernel has files of its own on a bpffs, which stay.
+pub(crate) fn remove_versions(dir: &Path, kept: Option<u32>) -> Result<(), PortError> {
+    for entry in fs::read_dir(dir).on("list", dir.display())? {
+        let name = entry.on("list", dir.display())?.file_name();
+        let version = name.to_str().and_then(|name| name.strip_prefix('v')).and_then(|v| v.parse().ok());
+        if let Some(version) = version
+            && Some(version) != kept
+        {
+            remove(&version_dir(dir, version))?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes all that is pinned, the mount and the directory. The pins go first, each by itself: another mount namespace
 /// may have a copy of the mount, which would keep them.
 pub(crate) fn purge(dir: &Path) -> Result<(), PortError> {
@@ -43,9 +65,7 @@ pub(crate) fn purge(dir: &Path) -> Result<(), PortError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error).on("look at", dir.display()),
         Ok(true) => {
-            for entry in fs::read_dir(dir).on("list", dir.display())? {
-                remove(&entry.on("list", dir.display())?.path())?;
-            }
+            remove_versions(dir, None)?;
             umount2(dir, MntFlags::MNT_DETACH).on("unmount", dir.display())?;
         }
         Ok(false) => {}

@@ -1,6 +1,6 @@
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -56,7 +56,7 @@ impl BpfPortMapper {
     /// Every later call must come from a thread in the same namespace. Blocking; needs root and Linux 6.6.
     pub fn open(bpffs: &Path, options: &Options) -> Result<Self, PortError> {
         bpffs::ensure(bpffs)?;
-        let pins = bpffs.join(format!("v{VERSION}"));
+        let pins = bpffs::version_dir(bpffs, VERSION);
         let (map_pins, link_pins) = (pins.join("maps"), pins.join("links"));
         if !maps_are_ours(&map_pins) {
             bpffs::remove(&pins)?;
@@ -76,7 +76,8 @@ impl BpfPortMapper {
         let mut ebpf = links::load(given.as_deref().unwrap_or(OBJECT), &map_pins, options.flows, cookie)?;
         let tables = Tables::open(&mut ebpf, &map_pins)?;
         let links = Links::adopt(ebpf, link_pins, &cgroup)?;
-        remove_other_versions(bpffs, &pins)?;
+        // Other layouts' programs go when ours are in place.
+        bpffs::remove_versions(bpffs, Some(VERSION))?;
         let interfaces = Interfaces::open().on("open", "a socket")?;
         Ok(Self { tables, links, interfaces })
     }
@@ -232,15 +233,4 @@ fn maps_are_ours(dir: &Path) -> bool {
                     && info.map_type().is_ok_and(|kind| kind == map.kind)
             })
     })
-}
-
-/// Other versions' programs go when ours are in place.
-fn remove_other_versions(bpffs: &Path, ours: &Path) -> Result<(), PortError> {
-    let entries: io::Result<Vec<_>> = fs::read_dir(bpffs).on("list", bpffs.display())?.collect();
-    for entry in entries.on("list", bpffs.display())? {
-        if entry.path() != ours {
-            bpffs::remove(&entry.path())?;
-        }
-    }
-    Ok(())
 }

@@ -1,0 +1,227 @@
+//! A host in a network namespace of its own, with an uplink to an outside client, two bridges, and containers on them:
+//!
+//! ```text
+//! outside 192.0.2.2 ── 192.0.2.1 host 10.1.0.1 br-1 ┬ a 10.1.0.2 (publishes)
+//!                                                   └ b 10.1.0.3
+//!                                     10.2.0.1 br-2 ── c 10.2.0.2
+//! ```
+//! and the same in IPv6 (2001:db8::, fd00:1::, fd00:2::). The networks are isolated from each other as an engine does it.
+#![allow(dead_code, unreachable_pub)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    net::IpAddr,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+};
+
+use ebpf_portmap::{BpfPortMapper, Options, purge};
+use libnetwork_core::{PortMapper, PortMapping, PortTarget};
+use libnetwork_model::{HostFacts, PortRange, Protocol, PublishedPort, SandboxId, Uplink};
+use nix::sched::{CloneFlags, setns};
+
+pub mod talk;
+
+pub const A_MAC: &str = "02:42:0a:01:00:02";
+
+pub struct World {
+    name: String,
+    dir: tempfile::TempDir,
+    mapper: Option<BpfPortMapper>,
+}
+
+static WORLDS: AtomicU32 = AtomicU32::new(0);
+
+impl World {
+    pub fn new() -> Self {
+        let name = format!("pm{}-{}", std::process::id(), WORLDS.fetch_add(1, Ordering::Relaxed));
+        let world = Self { name, dir: tempfile::tempdir().unwrap(), mapper: None };
+        for place in ["host", "outside", "a", "b", "c"] {
+            ip(&["netns", "add", &world.namespace(place)]);
+            world.ip(place, "link set lo up");
+        }
+        world.inside("host", || {
+            fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+            fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+        });
+        for (bridge, net) in [("br-000000000001", 1), ("br-000000000002", 2)] {
+            world.ip("host", &format!("link add {bridge} type bridge"));
+            world.ip("host", &format!("link set {bridge} up"));
+            world.ip("host", &format!("address add 10.{net}.0.1/24 dev {bridge}"));
+            world.ip("host", &format!("address add fd00:{net}::1/64 dev {bridge} nodad"));
+        }
+        world.join("outside", "up0", "02:42:c0:00:02:02");
+        world.ip("host", "address add 192.0.2.1/24 dev up0");
+        world.ip("host", "address add 2001:db8::1/64 dev up0 nodad");
+        world.ip("outside", "address add 192.0.2.2/24 dev eth0");
+        world.ip("outside", "address add 2001:db8::2/64 dev eth0 nodad");
+        for (place, link, net, number) in [("a", "cwa", 1, 2), ("b", "cwb", 1, 3), ("c", "cwc", 2, 2)] {
+            world.join(place, link, &format!("02:42:0a:0{net}:00:0{number}"));
+            world.ip("host", &format!("link set {link} master br-00000000000{net}"));
+            world.ip(place, &format!("address add 10.{net}.0.{number}/24 dev eth0"));
+            world.ip(place, &format!("address add fd00:{net}::{number}/64 dev eth0 nodad"));
+            world.ip(place, &format!("route add default via 10.{net}.0.1"));
+            world.ip(place, &format!("-6 route add default via fd00:{net}::1"));
+        }
+        world.isolate();
+        world
+    }
+
+    /// With the mapper open, told of uplinks and bridges, and nothing published.
+    pub fn open() -> Self {
+        let mut world = Self::new();
+        world.reopen();
+        world
+    }
+
+    /// Ends the mapper, as a killed process would, and opens another in its place.
+    pub fn reopen(&mut self) {
+        self.mapper = None;
+        let pins = self.pins();
+        // The object that `ebpf/check-object` built afresh, if it says so.
+        let object = std::env::var_os("CAUSEWAY_BPF_OBJECT").map(Into::into);
+        let options = Options { flows: 4096, object, ..Options::default() };
+        let mapper =
+            self.inside("host", || BpfPortMapper::open(&pins, &options).unwrap_or_else(|e| panic!("{e:?}")));
+        self.mapper = Some(mapper);
+        let facts = self.facts();
+        let bridges = BTreeSet::from(["br-000000000001".to_owned(), "br-000000000002".to_owned()]);
+        self.mapper(|m| m.uplinks(&facts).unwrap());
+        self.mapper(|m| m.bridges(&bridges).unwrap());
+    }
+
+    pub fn pins(&self) -> std::path::PathBuf {
+        self.dir.path().join("bpf")
+    }
+
+    pub fn facts(&self) -> HostFacts {
+        let index = self.inside("host", || nix::net::if_::if_nametoindex("up0").unwrap());
+        let addresses = vec!["192.0.2.1/24".parse().unwrap(), "2001:db8::1/64".parse().unwrap()];
+        let uplink = Uplink { index, mtu: 1500, addresses };
+        HostFacts { uplinks: BTreeMap::from([("up0".to_owned(), uplink)]), ..HostFacts::default() }
+    }
+
+    /// Calls the open mapper in the host's namespace.
+    pub fn mapper<T: Send>(&mut self, call: impl FnOnce(&mut BpfPortMapper) -> T + Send) -> T {
+        let mut mapper = self.mapper.take().expect("the mapper is open");
+        let (mapper, result) = self.inside("host", move || {
+            let result = call(&mut mapper);
+            (mapper, result)
+        });
+        self.mapper = Some(mapper);
+        result
+    }
+
+    /// Publishes ports of container a.
+    pub fn publish(&mut self, mappings: &[PortMapping]) {
+        self.mapper(|m| m.set(&sandbox(), mappings).unwrap_or_else(|e| panic!("{e:?}")));
+    }
+
+    pub fn inside<T: Send>(&self, place: &str, call: impl FnOnce() -> T + Send) -> T {
+        let namespace = self.file(place);
+        thread::scope(|scope| {
+            let run = move || {
+                setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+                call()
+            };
+            scope.spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Runs on, in a thread of its own, until the process ends or the call returns.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        place: &str,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> thread::JoinHandle<T> {
+        let namespace = self.file(place);
+        thread::spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            call()
+        })
+    }
+
+    pub fn ip(&self, place: &str, arguments: &str) {
+        let namespace = self.namespace(place);
+        ip(&["-n", &namespace].into_iter().chain(arguments.split(' ')).collect::<Vec<_>>());
+    }
+
+    fn file(&self, place: &str) -> File {
+        File::open(format!("/run/netns/{}", self.namespace(place))).unwrap()
+    }
+
+    fn namespace(&self, place: &str) -> String {
+        format!("{}-{place}", self.name)
+    }
+
+    /// A veth pair between the host and a place, where its end is called eth0.
+    fn join(&self, place: &str, link: &str, mac: &str) {
+        let namespace = self.namespace(place);
+        self.ip("host", &format!("link add {link} type veth peer name eth0 address {mac} netns {namespace}"));
+        self.ip("host", &format!("link set {link} up"));
+        self.ip(place, "link set eth0 up");
+    }
+
+    fn isolate(&self) {
+        // By pairs of bridges: where br_netfilter is loaded, frames within one pass here too.
+        let rules = "table inet isolation {\n chain forward {\n type filter hook forward priority 0\n\
+                     iifname br-000000000001 oifname br-000000000002 drop\n\
+                     iifname br-000000000002 oifname br-000000000001 drop\n\
+                     iifname up0 oifname \"br-*\" drop\n }\n }\n";
+        self.inside("host", || {
+            let path = self.dir.path().join("rules");
+            fs::write(&path, rules).unwrap();
+            assert!(Command::new("nft").arg("-f").arg(&path).status().unwrap().success());
+        });
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.mapper = None;
+        let purged = purge(&self.pins());
+        for place in ["host", "outside", "a", "b", "c"] {
+            let _ = Command::new("ip").args(["netns", "delete", &self.namespace(place)]).status();
+        }
+        if !thread::panicking() {
+            purged.unwrap();
+        }
+    }
+}
+
+fn ip(arguments: &[&str]) {
+    let output = Command::new("ip").args(arguments).output().unwrap();
+    assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+pub fn sandbox() -> SandboxId {
+    SandboxId::from_bytes([0xa5; 32])
+}
+
+/// Ports of container a, on both families.
+pub fn mapping(protocol: Protocol, host_ip: Option<&str>, first: u16, last: u16, to: u16) -> PortMapping {
+    let target = |address: &str, gateway: &str| PortTarget {
+        address: address.parse().unwrap(),
+        link: "cwa".into(),
+        mac: A_MAC.parse().unwrap(),
+        bridge: "br-000000000001".into(),
+        gateway: gateway.parse().unwrap(),
+    };
+    PortMapping {
+        port: PublishedPort {
+            protocol,
+            host_ip: host_ip.map(|ip| ip.parse::<IpAddr>().unwrap()),
+            host_ports: PortRange::new(first, last).unwrap(),
+            container_port: to,
+        },
+        ipv4: Some(target("10.1.0.2", "10.1.0.1")),
+        ipv6: Some(target("fd00:1::2", "fd00:1::1")),
+    }
+}
+
+/// TCP and UDP port 8080 of every host address to port 80.
+pub fn web() -> Vec<PortMapping> {
+    vec![mapping(Protocol::Tcp, None, 8080, 8080, 80), mapping(Protocol::Udp, None, 8080, 8080, 80)]
+}
