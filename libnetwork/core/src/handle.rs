@@ -1,6 +1,6 @@
 //! Starting the core, and talking to it.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use libnetwork_ipam::Pool;
 use libnetwork_model::{HostFacts, Intent, NetworkId, Revision, SandboxId};
@@ -53,8 +53,6 @@ pub enum StartError {
     Host(#[from] KernelError),
     #[error("cannot make the predefined networks")]
     Predefined(#[source] Error),
-    #[error("cannot start a thread")]
-    Thread(#[from] io::Error),
 }
 
 /// The core's tasks. They end when the token given to [`start`] is cancelled and every command is answered.
@@ -113,7 +111,7 @@ pub async fn start<S: Store, K: Kernel, M: PortMapper, N: NameServer>(
 
     let mut reconciler = Reconciler {
         kernel,
-        mapper: Mapper::start(mapper)?,
+        mapper: Mapper::new(mapper),
         names,
         drivers: drivers.clone(),
         netns,

@@ -1,40 +1,31 @@
-//! The port mapper on a thread of its own.
+//! The port mapper, off the async threads.
 //!
-//! Owns one thread: it may block in the kernel, and ends when the [`Mapper`] is dropped, after the call it is in.
+//! Owns no task: each call runs on a thread of the runtime's blocking pool, one at a time, and is waited for. A call that
+//! nobody waits for any more still comes to its end there.
 
-use std::{io, sync::mpsc, thread};
-
-use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 
 use crate::PortMapper;
 
-type Job<M> = Box<dyn FnOnce(&mut M) + Send>;
-
-pub(crate) struct Mapper<M> {
-    jobs: mpsc::Sender<Job<M>>,
-}
+/// None when a call panicked, which in a release build ends the process.
+pub(crate) struct Mapper<M>(Option<M>);
 
 impl<M: PortMapper> Mapper<M> {
-    pub(crate) fn start(mut mapper: M) -> io::Result<Self> {
-        let (jobs, queue) = mpsc::channel::<Job<M>>();
-        thread::Builder::new().name("portmap".into()).spawn(move || {
-            for job in queue {
-                job(&mut mapper);
-            }
-        })?;
-        Ok(Self { jobs })
+    pub(crate) fn new(mapper: M) -> Self {
+        Self(Some(mapper))
     }
 
-    /// What the mapper answers. None when its thread died of a panic, which in a release build ends the process.
     pub(crate) async fn call<R: Send + 'static>(
-        &self,
+        &mut self,
         call: impl FnOnce(&mut M) -> R + Send + 'static,
     ) -> Option<R> {
-        let (sender, receiver) = oneshot::channel();
-        let job: Job<M> = Box::new(move |mapper| {
-            let _ = sender.send(call(mapper));
+        let mut mapper = self.0.take()?;
+        let work = spawn_blocking(move || {
+            let answer = call(&mut mapper);
+            (mapper, answer)
         });
-        self.jobs.send(job).ok()?;
-        receiver.await.ok()
+        let (mapper, answer) = work.await.ok()?;
+        self.0 = Some(mapper);
+        Some(answer)
     }
 }

@@ -1,6 +1,6 @@
 //! The reconciler: makes the kernel, the port mapper and the name server follow the intent.
 //!
-//! Owns one task, [`Reconciler::run`], and the mapper's thread. It is cancelled by the command actor ending (its end of
+//! Owns one task, [`Reconciler::run`]. It is cancelled by the command actor ending (its end of
 //! the channel of steps closes), between two passes: a pass that was begun is finished, and one that was cut short by a
 //! kill is finished by the next start, which looks at everything.
 

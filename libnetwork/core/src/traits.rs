@@ -79,7 +79,7 @@ pub struct PortTarget {
     pub gateway: IpAddr,
 }
 
-/// Publishes ports. Called from one thread that may block; each call is idempotent.
+/// Publishes ports. Called from threads that may block, never from two at once; each call is idempotent.
 pub trait PortMapper: Send + 'static {
     /// The sandboxes that have mappings in the kernel, those an earlier process made included.
     fn sandboxes(&mut self) -> Result<BTreeSet<SandboxId>, PortError>;

@@ -1,0 +1,321 @@
+//! A world for the core to act on: it outlives the process that acts, keeps state, refuses, and can stop a process dead.
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use driver_bridge::BridgeDriver;
+use driver_host::{HostDriver, NoneDriver};
+use libnetwork_core::{
+    Config, Drivers, HOST, Handle, Kernel, NONE, NameError, NameServer, Parts, PortError, PortMapper,
+    PortMapping, Running, Store, StoreError,
+};
+use libnetwork_model::{Change, ErrorKind, HostFacts, Intent, NamespaceKind, Revision, Sandbox, SandboxId};
+use libnetwork_plan::{
+    Desired, Drift, KernelError, Link, LinkKind, Object, Observed, Operation, Owner, Scope, fake::FakeKernel,
+    sandbox_objects,
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Clone, Default)]
+pub(crate) struct World {
+    pub(crate) kernel: Arc<Mutex<FakeKernel>>,
+    pub(crate) stored: Arc<Mutex<(Revision, Intent)>>,
+    pub(crate) ports: Arc<Mutex<Ports>>,
+    pub(crate) names: Arc<Mutex<Names>>,
+    pub(crate) host: Arc<Mutex<HostFacts>>,
+    pub(crate) counter: Arc<Mutex<u64>>,
+    /// Operations that the process may still do before it is stopped dead. None: as many as it likes.
+    pub(crate) life: Arc<Mutex<Option<usize>>>,
+    pub(crate) commits_refused: Arc<Mutex<usize>>,
+}
+
+#[derive(Default)]
+pub(crate) struct Ports {
+    pub(crate) set: BTreeMap<SandboxId, Vec<PortMapping>>,
+    pub(crate) refuse: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct Names {
+    pub(crate) open: BTreeSet<SandboxId>,
+    pub(crate) intent: Intent,
+    pub(crate) refuse: bool,
+}
+
+pub(crate) struct Process {
+    pub(crate) core: Handle,
+    pub(crate) drifts: mpsc::UnboundedSender<Drift>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) running: Running,
+}
+
+impl World {
+    pub(crate) async fn start(&self) -> Process {
+        let (drifts, receiver) = mpsc::unbounded_channel();
+        let world = self.clone();
+        let counter = self.counter.clone();
+        // What a process had open ends with it.
+        self.names.lock().unwrap().open.clear();
+        self.host.lock().unwrap().mtu = 1500;
+        let config = Config {
+            pools: libnetwork_ipam::default_pools(),
+            netns: PathBuf::from("/netns"),
+            random: Box::new(move || {
+                let mut counter = counter.lock().unwrap();
+                *counter += 1;
+                // Spread, so that short ids differ.
+                let mut bytes = [0; 32];
+                bytes[..8].copy_from_slice(&counter.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+                bytes
+            }),
+            busy: Box::new(|_, _, _| None),
+        };
+        let parts = Parts {
+            store: world.clone(),
+            kernel: KernelSide { world: world.clone(), drifts: receiver },
+            mapper: world.clone(),
+            names: world,
+            drivers: drivers(),
+        };
+        let shutdown = CancellationToken::new();
+        let (core, running) = libnetwork_core::start(config, parts, shutdown.clone()).await.unwrap();
+        Process { core, drifts, shutdown, running }
+    }
+
+    /// Everything is as the intent says, and nothing else is there. Compares worlds, and asks no planner.
+    pub(crate) fn check(&self, intent: &Intent) -> Result<(), String> {
+        let mut desired = Desired::new();
+        let (drivers, host) = (drivers(), self.host.lock().unwrap().clone());
+        for network in intent.networks() {
+            drivers.of(network).unwrap().host_objects(&host, &mut desired);
+            drivers.of(network).unwrap().network_objects(network, &host, &mut desired);
+            for endpoint in intent.endpoints_on(&network.id) {
+                drivers.of(network).unwrap().endpoint_objects(network, endpoint, &host, &mut desired);
+            }
+        }
+        for sandbox in intent.sandboxes() {
+            sandbox_objects(intent, sandbox, &mut desired);
+        }
+        let kernel = self.kernel.lock().unwrap();
+        for (key, want) in &desired {
+            match kernel.objects().get(key) {
+                None => return Err(format!("{key} in {} is missing", key.ns())),
+                Some((_, have)) if !satisfies(want, have) => {
+                    return Err(format!("{key} in {} is {have:?}, not {want:?}", key.ns()));
+                }
+                Some(_) => {}
+            }
+        }
+        let surplus = kernel.objects().iter().find(|(key, (owner, object))| {
+            *owner == Owner::Ours && !matches!(object, Object::Sysctl(_)) && !desired.contains_key(key)
+        });
+        if let Some((key, _)) = surplus {
+            return Err(format!("{key} in {} is left over", key.ns()));
+        }
+        drop(kernel);
+
+        let own = |s: &&Arc<Sandbox>| s.namespace == NamespaceKind::Own;
+        let open: BTreeSet<SandboxId> = intent.sandboxes().filter(own).map(|s| s.id.clone()).collect();
+        let names = self.names.lock().unwrap();
+        if names.open != open {
+            return Err(format!("resolvers are open in {:?}, not {open:?}", names.open));
+        }
+        if names.intent != *intent {
+            return Err("names answer for another intent".into());
+        }
+        let publishes =
+            |s: &&Arc<Sandbox>| !s.ports.is_empty() && intent.gateway_endpoint(&s.id, false).is_some();
+        let wanted: BTreeSet<&SandboxId> = intent.sandboxes().filter(publishes).map(|s| &s.id).collect();
+        let ports = self.ports.lock().unwrap();
+        if ports.set.keys().collect::<BTreeSet<_>>() != wanted {
+            return Err(format!("ports are published for {:?}, not {wanted:?}", ports.set.keys()));
+        }
+        for (id, mappings) in &ports.set {
+            let endpoint = intent.gateway_endpoint(id, false).unwrap();
+            let address = endpoint.ipv4.unwrap().addr();
+            let listed = &intent.sandbox(id).unwrap().ports;
+            let leads = mappings.iter().all(|m| m.ipv4.as_ref().is_some_and(|t| t.address == address));
+            if !leads || mappings.len() != listed.len() {
+                return Err(format!("ports of {id:?} lead to {mappings:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What holds of every intent, whatever happened.
+pub(crate) fn check_intent(intent: &Intent) -> Result<(), String> {
+    let mut leases = BTreeSet::new();
+    for endpoint in intent.endpoints() {
+        let network = intent.network(&endpoint.network).ok_or("an endpoint without its network")?;
+        intent.sandbox(&endpoint.sandbox).ok_or("an endpoint without its sandbox")?;
+        for address in endpoint.addresses() {
+            if !leases.insert((endpoint.network.clone(), address)) {
+                return Err(format!("{address} is leased twice on {}", network.name));
+            }
+            if network.subnets.iter().any(|s| s.gateway == Some(address)) {
+                return Err(format!("{address} is the gateway of {}", network.name));
+            }
+        }
+    }
+    let ports: Vec<_> = intent.ports().collect();
+    for (i, (_, a)) in ports.iter().enumerate() {
+        if ports[..i].iter().any(|(_, b)| a.collides(b)) {
+            return Err(format!("{a:?} is published twice"));
+        }
+    }
+    let networks: Vec<_> = intent.networks().collect();
+    for (i, a) in networks.iter().enumerate() {
+        for b in &networks[..i] {
+            let clash = a.subnets.iter().any(|s| b.subnets.iter().any(|t| s.subnet.contains(&t.subnet)));
+            if clash || a.name == b.name {
+                return Err(format!("{} and {} overlap", a.name, b.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn drivers() -> Drivers {
+    Drivers::default().with("bridge", BridgeDriver).with(HOST, HostDriver).with(NONE, NoneDriver)
+}
+
+/// Equal, but for what was left to the kernel.
+fn satisfies(want: &Object, have: &Object) -> bool {
+    let (Object::Link(want), Object::Link(have)) = (want, have) else { return want == have };
+    let mut have: Link = have.clone();
+    if want.mac.is_none() {
+        have.mac = None;
+    }
+    if let (LinkKind::Veth { peer: Some(want) }, LinkKind::Veth { peer: Some(have) }) =
+        (&want.kind, &mut have.kind)
+        && want.mac.is_none()
+    {
+        have.mac = None;
+    }
+    *want == have
+}
+
+struct KernelSide {
+    world: World,
+    drifts: mpsc::UnboundedReceiver<Drift>,
+}
+
+impl Kernel for KernelSide {
+    async fn observe(&mut self, scope: &Scope) -> Result<Observed, KernelError> {
+        Ok(self.world.kernel.lock().unwrap().observe(scope))
+    }
+
+    async fn apply(&mut self, operations: &[Operation]) -> Vec<Result<(), KernelError>> {
+        let mut results = Vec::new();
+        for operation in operations {
+            let dead = match &mut *self.world.life.lock().unwrap() {
+                Some(0) => true,
+                Some(left) => {
+                    *left -= 1;
+                    false
+                }
+                None => false,
+            };
+            if dead {
+                pending::<()>().await;
+            }
+            results.extend(self.world.kernel.lock().unwrap().apply(std::slice::from_ref(operation)));
+        }
+        results
+    }
+
+    async fn host(&mut self) -> Result<HostFacts, KernelError> {
+        Ok(self.world.host.lock().unwrap().clone())
+    }
+
+    async fn changed(&mut self) -> Drift {
+        match self.drifts.recv().await {
+            Some(drift) => drift,
+            None => pending().await,
+        }
+    }
+}
+
+impl Store for World {
+    fn load(&mut self) -> Result<(Revision, Intent), StoreError> {
+        Ok(self.stored.lock().unwrap().clone())
+    }
+
+    fn commit(&mut self, base: Revision, changes: &[Change]) -> Result<Revision, StoreError> {
+        let mut refused = self.commits_refused.lock().unwrap();
+        if *refused > 0 {
+            *refused -= 1;
+            return Err(StoreError::Io {
+                operation: "write",
+                path: "intent".into(),
+                source: Box::new(std::io::Error::from_raw_os_error(28)),
+            });
+        }
+        let mut stored = self.stored.lock().unwrap();
+        assert_eq!(base, stored.0);
+        stored.0 += changes.len() as u64;
+        stored.1 = changes.iter().fold(stored.1.clone(), |intent, change| intent.apply(change));
+        Ok(stored.0)
+    }
+}
+
+impl PortMapper for World {
+    fn sandboxes(&mut self) -> Result<BTreeSet<SandboxId>, PortError> {
+        Ok(self.ports.lock().unwrap().set.keys().cloned().collect())
+    }
+
+    fn set(&mut self, sandbox: &SandboxId, mappings: &[PortMapping]) -> Result<(), PortError> {
+        let mut ports = self.ports.lock().unwrap();
+        if mappings.is_empty() {
+            ports.set.remove(sandbox);
+        } else if ports.refuse {
+            return Err(PortError {
+                operation: "publish",
+                object: format!("{:?}", mappings[0].port),
+                kind: ErrorKind::Exhausted,
+                source: Box::new(std::io::Error::from_raw_os_error(28)),
+            });
+        } else {
+            ports.set.insert(sandbox.clone(), mappings.to_vec());
+        }
+        Ok(())
+    }
+
+    fn uplinks(&mut self, _host: &HostFacts) -> Result<(), PortError> {
+        Ok(())
+    }
+}
+
+impl NameServer for World {
+    async fn open(&self, sandbox: &Sandbox, namespace: PathBuf) -> Result<(), NameError> {
+        assert_eq!(namespace, PathBuf::from("/netns").join(sandbox.id.as_str()));
+        let mut names = self.names.lock().unwrap();
+        if names.refuse {
+            let source = std::io::Error::from_raw_os_error(24);
+            return Err(NameError { operation: "open", sandbox: sandbox.id.clone(), source });
+        }
+        names.open.insert(sandbox.id.clone());
+        Ok(())
+    }
+
+    async fn close(&self, sandbox: &SandboxId) {
+        self.names.lock().unwrap().open.remove(sandbox);
+    }
+
+    fn publish(&self, intent: &Intent, change: Option<&Change>) {
+        let mut names = self.names.lock().unwrap();
+        if let Some(change) = change {
+            assert_eq!(names.intent.apply(change), *intent, "the change does not lead to the intent");
+        }
+        names.intent = intent.clone();
+    }
+
+    fn upstreams(&self, _host: &HostFacts) {}
+}
