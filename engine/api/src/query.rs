@@ -71,10 +71,10 @@ impl Params {
         Ok(Filters::parse(self.text("filters"))?)
     }
 
-    /// Unix seconds with an optional fraction, or none where it is missing, empty or 0.
+    /// Unix seconds with an optional fraction, or none where it is missing or empty.
     pub(crate) fn time(&self, name: &str) -> Result<Option<SystemTime>, ApiError> {
         let text = self.text(name);
-        if text.is_empty() || text == "0" {
+        if text.is_empty() {
             return Ok(None);
         }
         parse_time(text).map(Some).ok_or_else(|| {

@@ -1,14 +1,16 @@
 //! Connections.
 //!
-//! Tasks owned here: one per listener and one per connection, all below the token given to [`serve`]. A connection's
-//! task may be dropped at any moment: what a request has begun below is finished or undone there.
+//! Tasks owned here, all below the token given to [`serve`]: one per listener, one per connection, and one per request.
+//! A request goes on when its client goes away, so that what it began is finished or undone; the streams that it answers
+//! with end with the connection. Listeners and connections may be cancelled at any moment.
 
-use std::{io, time::Duration};
+use std::{convert::Infallible, io, time::Duration};
 
-use axum::{Extension, Router, middleware::from_fn};
+use axum::{Extension, Router, middleware::from_fn, response::IntoResponse};
 use futures_util::future::BoxFuture;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use libnetwork_model::ErrorKind;
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::mpsc,
@@ -16,7 +18,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{ServiceExt, util::MapRequest};
 
-use crate::{Engine, hijack::Takeover, routes, shutdown::Shutdown, socket::Io, version};
+use crate::{ApiError, Engine, hijack::Takeover, routes, shutdown::Shutdown, socket::Io, version};
 
 /// How long requests in flight may go on after the shutdown began.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -62,7 +64,7 @@ pub(crate) fn finish(routes: Router) -> Router {
 }
 
 /// Serves on all listeners until `shutdown` is cancelled. Then: no new connection, requests in flight get a few seconds,
-/// streams that would never end are cut. Returns when the last connection is gone.
+/// streams that would never end are cut. Returns when all are gone, at the latest after those seconds.
 pub async fn serve(listeners: Vec<Listener>, router: Router, shutdown: CancellationToken) {
     let router = router.layer(Extension(Shutdown::new(shutdown.clone())));
     let tasks = TaskTracker::new();
@@ -71,7 +73,9 @@ pub async fn serve(listeners: Vec<Listener>, router: Router, shutdown: Cancellat
     }
     shutdown.cancelled().await;
     tasks.close();
-    tasks.wait().await;
+    if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
+        tracing::warn!(tasks = tasks.len(), "requests are still in flight");
+    }
 }
 
 async fn accept(listener: Listener, router: Router, shutdown: CancellationToken, tasks: TaskTracker) {
@@ -82,7 +86,7 @@ async fn accept(listener: Listener, router: Router, shutdown: CancellationToken,
         };
         match accepted {
             Ok(io) => {
-                tasks.spawn(connection(io, router.clone(), shutdown.clone()));
+                tasks.spawn(connection(io, router.clone(), shutdown.clone(), tasks.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -92,23 +96,23 @@ async fn accept(listener: Listener, router: Router, shutdown: CancellationToken,
     }
 }
 
-async fn connection(io: Io, router: Router, shutdown: CancellationToken) {
+async fn connection(io: Io, router: Router, shutdown: CancellationToken, tasks: TaskTracker) {
     let (takeover, mut taken) = mpsc::channel(1);
     let takeover = Takeover::new(takeover);
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(takeover.clone());
-        let answer: BoxFuture<'static, _> = Box::pin(router.clone().oneshot(request));
+        let answer = tasks.spawn(router.clone().oneshot(request));
+        let answer: BoxFuture<'static, Result<_, Infallible>> = Box::pin(async {
+            Ok(answer.await.unwrap_or_else(|error| {
+                tracing::error!(%error, "a request failed");
+                Ok(ApiError::new(ErrorKind::Internal, "the request failed inside the engine").into_response())
+            })?)
+        });
         answer
     });
-    // Without half_close a client that goes away ends its request: `wait` and `logs -f` must not outlive it.
+    // Without half_close a client that goes away ends its streams: `logs -f` must not outlive it.
     let mut connection =
         http1::Builder::new().max_buf_size(HEAD_LIMIT).serve_connection(TokioIo::new(io), service);
-    let stopping = shutdown.clone();
-    let ended = async move {
-        stopping.cancelled().await;
-        tokio::time::sleep(DRAIN).await;
-    };
-    tokio::pin!(ended);
     let mut draining = false;
     let session = loop {
         tokio::select! {
@@ -123,7 +127,6 @@ async fn connection(io: Io, router: Router, shutdown: CancellationToken) {
                 draining = true;
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
             }
-            () = &mut ended => return,
         }
     };
     let parts = connection.into_parts();
@@ -133,15 +136,14 @@ async fn connection(io: Io, router: Router, shutdown: CancellationToken) {
 
 #[cfg(test)]
 mod tests {
-    use axum::{body::to_bytes, response::Response, routing::get};
+    use axum::{body::to_bytes, extract::Path, response::Response, routing::get};
     use http::{Request, StatusCode};
 
     use super::*;
-    use crate::ApiError;
-
     async fn ask(method: &str, path: &str) -> (Response, String) {
         let routes = Router::new()
             .route("/_ping", get(|| async { "OK" }))
+            .route("/named/{name}", get(|Path(name): Path<String>| async move { name }))
             .route("/refused", get(|| async { ApiError::not_found("network nope not found") }));
         let request = Request::builder().method(method).uri(path).body(axum::body::Body::empty()).unwrap();
         let response = finish(routes).oneshot(request).await.unwrap();
@@ -194,5 +196,13 @@ mod tests {
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
         assert_eq!(response.headers()["content-type"], "application/json");
         assert_eq!(text, "{\"message\":\"network nope not found\"}\n");
+    }
+
+    #[tokio::test]
+    async fn a_path_that_is_no_text_is_an_error_like_any_other() {
+        let (response, text) = ask("GET", "/named/%ff").await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        assert!(text.starts_with("{\"message\":\"Invalid URL"), "{text}");
+        assert_eq!(ask("GET", "/named/a%2Fb").await.1, "a/b");
     }
 }

@@ -1,6 +1,7 @@
 //! The version prefix of a path, and the headers that every answer of a known route carries.
 
 use axum::{
+    body::to_bytes,
     extract::{FromRequestParts, Request},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -88,13 +89,25 @@ fn split(path: &str) -> Option<((u32, u32), &str)> {
 pub(crate) async fn guard(request: Request, next: Next) -> Response {
     let mut response = match request.extensions().get() {
         Some(Prefix::Refused(error)) => error.clone().into_response(),
-        _ => next.run(request).await,
+        _ => as_json(next.run(request).await).await,
     };
     let headers = response.headers_mut();
     for (name, value) in common_headers() {
         headers.insert(name, value);
     }
     response
+}
+
+/// axum refuses a path that does not decode in plain text; clients look for a message.
+async fn as_json(response: Response) -> Response {
+    let plain =
+        response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !response.status().is_client_error() || !plain {
+        return response;
+    }
+    let status = response.status();
+    let text = to_bytes(response.into_body(), 4096).await.unwrap_or_default();
+    ApiError { status, message: String::from_utf8_lossy(&text).into_owned() }.into_response()
 }
 
 pub(crate) fn common_headers() -> [(HeaderName, HeaderValue); 4] {

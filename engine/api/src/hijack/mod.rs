@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes};
 use engine_containers::{Attached, Input, OutputStream, StdStream};
 use futures_util::{StreamExt, future::BoxFuture};
 use http::{header, request::Parts};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -63,7 +63,7 @@ impl<S: Sync> FromRequestParts<S> for Hijack {
 }
 
 impl Hijack {
-    /// Turns the connection into the process's stdio. Never returns: the connection's task drops this request.
+    /// Turns the connection into the process's stdio. What it returns goes nowhere.
     pub(crate) async fn attach(self, attached: Attached) -> Response {
         let Attached { tty, output, input } = attached;
         self.connect(tty, output, input).await
@@ -102,9 +102,16 @@ impl Hijack {
     }
 
     async fn take(self, session: Session) -> Response {
-        // The receiver lives as long as this request does.
+        let (begin, begun) = oneshot::channel::<()>();
+        let session: Session = Box::new(move |io, read, shutdown| {
+            drop(begin);
+            session(io, read, shutdown)
+        });
+        // Where the connection is gone the session is dropped, and `begin` with it.
         let _ = self.takeover.0.send(session).await;
-        std::future::pending().await
+        // An answer before the connection is ours would be written to it.
+        let _ = begun.await;
+        Response::default()
     }
 
     fn head(&self, tty: bool) -> Bytes {

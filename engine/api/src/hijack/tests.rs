@@ -14,6 +14,7 @@ use super::*;
 use crate::{
     json::Json,
     server::{Listener, finish, serve},
+    stream::json_lines,
 };
 
 /// A process like cat: what goes in comes out, until the input ends.
@@ -200,21 +201,46 @@ impl Drop for Gone {
     }
 }
 
+fn until_dropped<T: Send + 'static>(
+    gone: &Arc<Notify>,
+) -> impl futures_util::Stream<Item = T> + Send + use<T> {
+    let guard = Gone(gone.clone());
+    stream::pending().inspect(move |_| {
+        let _ = &guard;
+    })
+}
+
 #[tokio::test]
-async fn a_request_ends_with_its_client() {
+async fn a_body_without_an_end_ends_with_its_client() {
     let gone = Arc::new(Notify::new());
     let told = gone.clone();
+    let routes = Router::new().route("/wait", post(move || async move { json_lines(until_dropped(&told)) }));
+    let server = Server::start(routes);
+    let mut stream = server.ask("POST /wait HTTP/1.1\r\nHost: d\r\n\r\n").await;
+    // The head comes at once: the CLI waits for it before it starts the container that it waits for.
+    assert!(head(&mut stream).await.starts_with("HTTP/1.1 200 OK"));
+    drop(stream);
+    tokio::time::timeout(Duration::from_secs(10), gone.notified()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_is_finished_also_when_its_client_is_gone() {
+    let (begun, go_on, done) = (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let theirs = (begun.clone(), go_on.clone(), done.clone());
     let routes = Router::new().route(
-        "/wait",
+        "/start",
         post(move || async move {
-            let _guard = Gone(told);
-            std::future::pending::<()>().await;
+            theirs.0.notify_one();
+            theirs.1.notified().await;
+            theirs.2.notify_one();
         }),
     );
     let server = Server::start(routes);
-    let stream = server.ask("POST /wait HTTP/1.1\r\nHost: d\r\n\r\n").await;
+    let stream = server.ask("POST /start HTTP/1.1\r\nHost: d\r\n\r\n").await;
+    begun.notified().await;
     drop(stream);
-    tokio::time::timeout(Duration::from_secs(10), gone.notified()).await.unwrap();
+    go_on.notify_one();
+    tokio::time::timeout(Duration::from_secs(10), done.notified()).await.unwrap();
 }
 
 #[tokio::test]
@@ -224,10 +250,7 @@ async fn a_silent_stream_ends_with_its_client() {
     let routes = Router::new().route(
         "/a",
         post(move |hijack: Hijack| async move {
-            let guard = Gone(told);
-            let output: OutputStream = Box::pin(stream::pending().inspect(move |_| {
-                let _ = &guard;
-            }));
+            let output: OutputStream = Box::pin(until_dropped(&told));
             hijack.connect(true, output, None::<Cat>).await
         }),
     );

@@ -1,5 +1,7 @@
 //! Containers: attach, logs, stats.
 
+use std::time::UNIX_EPOCH;
+
 use axum::{
     Router,
     body::Body,
@@ -56,7 +58,8 @@ async fn logs(
         stderr: params.flag("stderr"),
         follow: params.flag("follow"),
         since: params.time("since")?,
-        until: params.time("until")?,
+        // 0 is how some clients leave it out.
+        until: params.time("until")?.filter(|until| *until != UNIX_EPOCH),
         timestamps: params.flag("timestamps"),
         details: params.flag("details"),
         // As Docker: "all", and whatever is no number, means everything.
