@@ -16,6 +16,7 @@ mod gojson;
 mod hijack;
 mod json;
 mod query;
+mod relay;
 mod routes;
 mod server;
 mod shutdown;
@@ -25,6 +26,7 @@ mod version;
 
 pub use engine::Engine;
 pub use error::ApiError;
+pub use relay::relay_network_events;
 pub use server::{Listener, router, serve};
 
 /// The newest API version spoken, and the one that answers without a prefix get.

@@ -103,10 +103,10 @@ async fn connection(io: Io, router: Router, shutdown: CancellationToken, tasks: 
         request.extensions_mut().insert(takeover.clone());
         let answer = tasks.spawn(router.clone().oneshot(request));
         let answer: BoxFuture<'static, Result<_, Infallible>> = Box::pin(async {
-            Ok(answer.await.unwrap_or_else(|error| {
+            answer.await.unwrap_or_else(|error| {
                 tracing::error!(%error, "a request failed");
                 Ok(ApiError::new(ErrorKind::Internal, "the request failed inside the engine").into_response())
-            })?)
+            })
         });
         answer
     });

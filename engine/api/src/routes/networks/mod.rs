@@ -18,7 +18,7 @@ use http::StatusCode;
 use libnetwork_rpc::{client::again, v1};
 
 use self::wire::{Connect, CreateNetwork, Created, Disconnect, Network, Pruned};
-use crate::{ApiError, Engine, json::Json, query::Params};
+use crate::{ApiError, Engine, json::Json, query::Params, relay::docker_driver};
 
 pub(super) fn routes() -> Router<Engine> {
     Router::new()

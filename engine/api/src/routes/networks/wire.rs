@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use libnetwork_rpc::v1;
 use serde::{Deserialize, Serialize};
 
-use crate::ApiError;
+use crate::{ApiError, relay::docker_driver};
 
 type Texts = BTreeMap<String, String>;
 
@@ -201,8 +201,7 @@ impl Network {
             id: network.id,
             created: created(network.created_ns),
             scope: "local",
-            // Docker calls the driver of `none` by this name.
-            driver: if network.driver == "none" { "null".to_owned() } else { network.driver },
+            driver: docker_driver(&network.driver).to_owned(),
             enable_ipv4: network.ipv4,
             enable_ipv6: network.ipv6,
             ipam: Ipam {

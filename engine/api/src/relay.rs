@@ -1,0 +1,85 @@
+//! What causewayd tells, told on the engine's event bus.
+//!
+//! Owns no task: the daemon runs [`relay_network_events`] as one below its token, which may be cancelled at any moment.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use engine_containers::events::Events;
+use libnetwork_rpc::{client::Client, v1};
+use tokio_util::sync::CancellationToken;
+
+/// How long to wait before asking a causewayd again that ended the stream. The client itself waits for one that is away.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Emits Docker's `network connect` and `network disconnect` for every endpoint that comes or goes, whoever asked for
+/// it, until `shutdown` is cancelled. Networks that are made and removed are told by the routes that do it, so that a
+/// client sees its own change. What happens while causewayd is away is not told.
+pub async fn relay_network_events(network: Client, events: Events, shutdown: CancellationToken) {
+    let relay = async {
+        loop {
+            if let Err(status) = listen(network.clone(), &events).await {
+                tracing::debug!(%status, "causewayd's events ended");
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    tokio::select! {
+        () = relay => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+async fn listen(mut network: Client, events: &Events) -> Result<(), tonic::Status> {
+    let mut stream = network.watch(v1::WatchRequest {}).await?.into_inner();
+    while let Some(event) = stream.message().await? {
+        tell(&event, events);
+    }
+    Ok(())
+}
+
+fn tell(event: &v1::Event, events: &Events) {
+    if event.kind != "endpoint" {
+        return;
+    }
+    let attributes = BTreeMap::from([
+        ("container".to_owned(), event.sandbox_id.clone()),
+        ("name".to_owned(), event.network_name.clone()),
+        ("type".to_owned(), docker_driver(&event.network_driver).to_owned()),
+    ]);
+    events.emit("network", &event.action, &event.network_id, attributes);
+}
+
+/// The driver's name as Docker has it: that of `none` is `null`.
+pub(crate) fn docker_driver(name: &str) -> &str {
+    if name == "none" { "null" } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn endpoints_are_told_with_dockers_attributes_and_nothing_else_is() {
+        let events = Events::default();
+        let mut told = events.subscribe(Some(0));
+        for kind in ["ready", "network", "repair"] {
+            tell(&v1::Event { kind: kind.into(), ..Default::default() }, &events);
+        }
+        let event = v1::Event {
+            kind: "endpoint".into(),
+            action: "connect".into(),
+            network_id: "9".repeat(64),
+            network_name: "none".into(),
+            network_driver: "none".into(),
+            sandbox_id: "c".repeat(64),
+            ..Default::default()
+        };
+        tell(&event, &events);
+        let seen = told.next().await.unwrap();
+        assert_eq!((seen.kind.as_str(), seen.action.as_str()), ("network", "connect"));
+        assert_eq!(seen.actor.id, "9".repeat(64));
+        let expected = [("container", "c".repeat(64)), ("name", "none".into()), ("type", "null".into())];
+        assert_eq!(seen.actor.attributes, expected.map(|(k, v)| (k.to_owned(), v)).into());
+        assert!(told.next_past().is_none());
+    }
+}
