@@ -8,6 +8,10 @@
 //! *Invariant*: no sandbox's questions wait for another's: each has sockets, connections and a share of the forwarding
 //! of its own, and what they may use is bounded.
 //!
+//! The sockets' loops and the wire format are ours, not hickory-server's: that takes a task, a boxed future and a parsed
+//! message per query, where a batch of datagrams answered on the spot needs none, and it has no way to hold connections
+//! of one sandbox to a number, nor to give way to a newcomer. hickory-proto is the tests' oracle.
+//!
 //! Modules: `namespace` makes sockets, `listener` runs one sandbox's, `udp` and `tcp` read them, `respond` decides
 //! (without I/O), `wire` is the format, `upstream` asks the servers that know the rest.
 

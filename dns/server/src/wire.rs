@@ -7,6 +7,9 @@
 
 use std::net::IpAddr;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) const HEADER: usize = 12;
 /// What a client that advertises nothing takes over UDP (RFC 1035 4.2.1).
 pub(crate) const PLAIN_UDP: usize = 512;

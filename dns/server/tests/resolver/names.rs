@@ -3,8 +3,9 @@ use libnetwork_core::NameServer;
 use libnetwork_model::{Change, HostFacts, Mutation, NamespaceKind, Sandbox};
 
 use crate::{
-    bed::{Namespace, on_host, server},
+    bed::{self, Namespace, on_host, server},
     town::*,
+    upstream::{self, ip},
 };
 
 #[test]
@@ -115,11 +116,22 @@ fn opening_is_idempotent_and_closing_releases_the_sockets() {
         server.publish(&intent(town()), None);
         server.open(&asker, inside.path()).await.unwrap();
         server.open(&asker, inside.path()).await.unwrap();
-        let second = crate::bed::server();
+        let second = bed::server();
         second.open(&asker, inside.path()).await.expect_err("the address is in use");
         // A query under way must not keep the socket.
-        server
-            .upstreams(&HostFacts { resolvers: vec!["192.0.2.1".parse().unwrap()], ..HostFacts::default() });
+        let asked = upstream::start("127.0.0.53", None, |_, _| None).await;
+        server.upstreams(&HostFacts { resolvers: vec![ip("127.0.0.53")], ..HostFacts::default() });
+        let pending = inside.run(|| {
+            let slow = bed::query("slow.example.", RecordType::A).to_vec().unwrap();
+            let (socket, mut stream) = (bed::udp_client(), bed::tcp_client());
+            socket.send(&slow).unwrap();
+            bed::send_framed(&mut stream, &slow).unwrap();
+            (socket, stream)
+        });
+        let _pending = pending.await;
+        while asked.lock().unwrap().len() < 2 {
+            tokio::task::yield_now().await;
+        }
         server.close(&asker.id).await;
         server.close(&asker.id).await;
         second.publish(&intent(town()), None);
@@ -137,7 +149,7 @@ fn a_sandbox_made_anew_under_its_id_is_served_in_its_new_namespace() {
         server.open(&asker, old.path()).await.unwrap();
         server.open(&asker, new.path()).await.unwrap();
         assert_eq!(data(&new.ask("web.", RecordType::A).await), ["10.1.0.2"]);
-        crate::bed::server().open(&asker, old.path()).await.expect("the old sockets are closed");
+        bed::server().open(&asker, old.path()).await.expect("the old sockets are closed");
     });
 }
 
@@ -150,7 +162,7 @@ fn a_namespace_that_is_none_is_an_error_and_the_host_s_is_left_alone() {
         server.open(&sandbox(1, "asker"), "/dev/null".into()).await.expect_err("no namespace");
         let on_host = Sandbox { namespace: NamespaceKind::Host, ..sandbox(2, "host") };
         server.open(&on_host, "/proc/thread-self/ns/net".into()).await.unwrap();
-        std::net::UdpSocket::bind(crate::bed::RESOLVER).expect("nothing of ours listens on the host");
+        std::net::UdpSocket::bind(bed::RESOLVER).expect("nothing of ours listens on the host");
     });
 }
 
@@ -159,7 +171,7 @@ fn the_end_of_the_resolver_closes_its_sockets() {
     on_host(|| async {
         let inside = Namespace::new();
         let shutdown = tokio_util::sync::CancellationToken::new();
-        let settings = dns_server::Settings { port: crate::bed::RESOLVER.1, shutdown: shutdown.clone() };
+        let settings = dns_server::Settings { port: bed::RESOLVER.1, shutdown: shutdown.clone() };
         let first = dns_server::DnsServer::new(settings);
         let asker = sandbox(1, "asker");
         first.open(&asker, inside.path()).await.unwrap();
