@@ -44,14 +44,9 @@ fn tell(event: &v1::Event, events: &Events) {
     let attributes = BTreeMap::from([
         ("container".to_owned(), event.sandbox_id.clone()),
         ("name".to_owned(), event.network_name.clone()),
-        ("type".to_owned(), docker_driver(&event.network_driver).to_owned()),
+        ("type".to_owned(), event.network_driver.clone()),
     ]);
     events.emit("network", &event.action, &event.network_id, attributes);
-}
-
-/// The driver's name as Docker has it: that of `none` is `null`.
-pub(crate) fn docker_driver(name: &str) -> &str {
-    if name == "none" { "null" } else { name }
 }
 
 #[cfg(test)]
@@ -70,7 +65,7 @@ mod tests {
             action: "connect".into(),
             network_id: "9".repeat(64),
             network_name: "none".into(),
-            network_driver: "none".into(),
+            network_driver: "null".into(),
             sandbox_id: "c".repeat(64),
             ..Default::default()
         };

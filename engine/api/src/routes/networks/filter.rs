@@ -6,7 +6,7 @@ use engine_containers::Filters;
 use jiff::Timestamp;
 use libnetwork_rpc::v1::Network;
 
-use crate::{ApiError, relay::docker_driver};
+use crate::ApiError;
 
 /// The keys that `ls` knows.
 pub(super) const KEYS: &[&str] = &["dangling", "driver", "id", "label", "label!", "name", "scope", "type"];
@@ -43,7 +43,7 @@ impl<'a> Wanted<'a> {
         let label = |key: &str| network.labels.get(key).map(String::as_str);
         let kind = if network.predefined { "builtin" } else { "custom" };
         let unused = !network.predefined && network.endpoints.is_empty();
-        filters.exact("driver", docker_driver(&network.driver))
+        filters.exact("driver", &network.driver)
             && filters.exact("scope", "local")
             && filters.exact("type", kind)
             && filters.any("id", |pattern| found(pattern, &network.id))

@@ -18,7 +18,7 @@ use http::StatusCode;
 use libnetwork_rpc::{client::again, v1};
 
 use self::wire::{Connect, CreateNetwork, Created, Disconnect, Network, Pruned};
-use crate::{ApiError, Engine, json::Json, query::Params, relay::docker_driver};
+use crate::{ApiError, Engine, json::Json, query::Params};
 
 pub(super) fn routes() -> Router<Engine> {
     Router::new()
@@ -149,8 +149,9 @@ async fn find(engine: &Engine, reference: &str) -> Result<v1::Network, ApiError>
 }
 
 fn tell(engine: &Engine, action: &str, network: &v1::Network) {
-    let driver = if network.driver == "none" { "null" } else { &network.driver };
-    let attributes =
-        BTreeMap::from([("name".to_owned(), network.name.clone()), ("type".to_owned(), driver.to_owned())]);
+    let attributes = BTreeMap::from([
+        ("name".to_owned(), network.name.clone()),
+        ("type".to_owned(), network.driver.clone()),
+    ]);
     engine.containers.events().emit("network", action, &network.id, attributes);
 }

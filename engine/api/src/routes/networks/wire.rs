@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use libnetwork_rpc::v1;
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiError, relay::docker_driver};
+use crate::ApiError;
 
 type Texts = BTreeMap<String, String>;
 
@@ -201,7 +201,7 @@ impl Network {
             id: network.id,
             created: created(network.created_ns),
             scope: "local",
-            driver: docker_driver(&network.driver).to_owned(),
+            driver: network.driver,
             enable_ipv4: network.ipv4,
             enable_ipv6: network.ipv6,
             ipam: Ipam {
