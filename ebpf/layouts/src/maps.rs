@@ -88,7 +88,8 @@ pub struct Target {
 pub const TOWARDS: u8 = 0;
 pub const BACK: u8 = 1;
 
-/// A packet's addresses and ports as they arrive, in the map `FLOWS`. Each flow has two entries, one for each direction.
+/// A packet's addresses and ports as they arrive, in the map `FLOWS`; in `CLOSED` when their TCP
+/// connection is closed. Each flow has two entries, one for each direction.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowKey {

@@ -87,7 +87,9 @@ pub(crate) fn load(object: &[u8], maps: &Path, flows: u32, cookie: u64) -> Resul
     for map in &object::PINNED {
         loader.map_pin_path(map.name, maps.join(map.name));
     }
+    // Two entries a flow; of the closed ones, those of the last quarter that closed.
     loader.map_max_entries(object::FLOWS, flows.saturating_mul(2).max(2));
+    loader.map_max_entries(object::CLOSED, (flows / 2).max(2));
     loader.override_global("HOST_COOKIE", &cookie, true);
     let mut ebpf = loader.load(object).on("load", "the BPF object")?;
     for (name, program) in ebpf.programs_mut() {

@@ -24,7 +24,7 @@ pub struct Options {
     /// The cgroup (v2) whose processes are led to published ports when they connect to one by an address of the host.
     /// None: the root of the hierarchy, so every process of the host namespace.
     pub cgroup: Option<PathBuf>,
-    /// Flows tracked at once; the ones idle the longest make room. About 300 bytes of kernel memory each. Maps that are
+    /// Flows tracked at once; the ones idle the longest make room. About 400 bytes of kernel memory each. Maps that are
     /// there already keep their size.
     pub flows: u32,
     /// Another build of the programs than the one compiled in: a developer's.

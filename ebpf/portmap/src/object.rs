@@ -27,6 +27,7 @@ pub(crate) const PORTS: &str = "PORTS";
 pub(crate) const TARGETS: &str = "TARGETS";
 pub(crate) const ADDRESSES: &str = "ADDRESSES";
 pub(crate) const FLOWS: &str = "FLOWS";
+pub(crate) const CLOSED: &str = "CLOSED";
 pub(crate) const SOCKETS: &str = "SOCKETS";
 
 /// A map that outlives this process.
@@ -40,11 +41,12 @@ pub(crate) struct Pinned {
 /// A longest-prefix trie's keys begin with the length of the prefix.
 const PREFIX_LENGTH: usize = 4;
 
-pub(crate) const PINNED: [Pinned; 5] = [
+pub(crate) const PINNED: [Pinned; 6] = [
     pinned::<u32>(PORTS, MapType::LpmTrie, PREFIX_LENGTH + size_of::<PortKey>()),
     pinned::<Target>(TARGETS, MapType::Hash, size_of::<u32>()),
     pinned::<u8>(ADDRESSES, MapType::Hash, size_of::<Address>()),
     pinned::<Flow>(FLOWS, MapType::LruHash, size_of::<FlowKey>()),
+    pinned::<Flow>(CLOSED, MapType::LruHash, size_of::<FlowKey>()),
     pinned::<SocketOrigin>(SOCKETS, MapType::LruHash, size_of::<SocketKey>()),
 ];
 

@@ -14,7 +14,7 @@ use crate::{
     flows,
     layouts::{BACK, Target},
     maps::FLOWS,
-    packet::{self, ACK, Packet, SYN, last4},
+    packet::{self, Packet, last4},
     ports,
 };
 
@@ -24,32 +24,42 @@ const AF_INET6: u8 = 10;
 #[inline(always)]
 pub fn run(ctx: &TcContext) -> i32 {
     let Some(packet) = packet::parse(ctx, BACK) else { return TCX_NEXT };
-    let Some(flow) = FLOWS.get_ptr_mut(&packet.key) else { return TCX_NEXT };
-    let flow = unsafe { &mut *flow };
-    let Some(target) = ports::target(flow.target) else { return TCX_NEXT };
-    // Another container's veth: a forged source address.
-    if target.link != unsafe { (*ctx.skb.skb).ifindex } {
-        return TCX_NEXT;
-    }
     let now = flows::seconds();
-    // The container answers a handshake that was not seen here: the client came straight to it this time, from the
-    // port that it had in a connection that is closed.
-    let answers_another = packet.tcp_flags & (SYN | ACK) == SYN | ACK && flows::is_closed(flow.state);
-    if answers_another || flows::is_over(&packet.key, flow, now) {
+    let target = if let Some(flow) = FLOWS.get_ptr_mut(&packet.key) {
+        let flow = unsafe { &mut *flow };
+        let Some(target) = target_at(ctx, flow.target) else { return TCX_NEXT };
+        if flows::is_over(&packet.key, flow, now) {
+            return TCX_NEXT;
+        }
+        if flow.seen != now {
+            flow.seen = now;
+        }
+        flows::track(&packet.key, flow, packet.tcp_flags);
+        packet.to = *flow;
+        if flows::is_closed(packet.to.state) {
+            flows::close(&packet.key, &packet.to);
+        }
+        target
+    } else if let Some(flow) = flows::closed(packet, now) {
+        let Some(target) = target_at(ctx, flow.target) else { return TCX_NEXT };
+        packet.to = flow;
+        target
+    } else {
         return TCX_NEXT;
-    }
-    packet.to = *flow;
+    };
     let Some(mut next_hop) = route(ctx, packet, target) else { return TCX_NEXT };
-
-    if flow.seen != now {
-        flow.seen = now;
-    }
-    flows::track(&packet.key, flow, packet.tcp_flags);
     if packet::rewrite(ctx, packet).is_err() {
         return TC_ACT_SHOT as i32;
     }
     let size = size_of::<bpf_redir_neigh>() as i32;
     unsafe { bpf_redirect_neigh(next_hop.link, &mut next_hop.neighbour, size, 0) as i32 }
+}
+
+/// The target, if the packet comes from its veth: from another, the source address is forged.
+#[inline(always)]
+fn target_at(ctx: &TcContext, id: u32) -> Option<&'static Target> {
+    let target = ports::target(id)?;
+    (target.link == unsafe { (*ctx.skb.skb).ifindex }).then_some(target)
 }
 
 struct NextHop {

@@ -4,18 +4,18 @@
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_coarse_ns};
 
 use crate::{
-    UDP,
+    TCP, UDP,
     layouts::{BACK, FIN_BACK, FIN_TOWARDS, Flow, FlowKey, RESET, TOWARDS},
-    maps::FLOWS,
-    packet::{ACK, FIN, RST, SYN},
+    maps::{CLOSED, FLOWS},
+    packet::{ACK, FIN, Packet, RST, SYN},
     ports,
 };
 
-/// Seconds after which a flow without a packet is over: UDP as conntrack has it for streams, TCP as long as conntrack
-/// keeps an established connection, and long enough for the last acknowledgements when both ends have closed it.
+/// Seconds after which a flow without a packet is over, as conntrack has it: a stream of datagrams, an established
+/// connection, and one that both ends have closed or either has reset.
 const UDP_IDLE: u32 = 120;
 const TCP_IDLE: u32 = 5 * 24 * 3600;
-const TCP_CLOSED: u32 = 10;
+const TCP_CLOSED: u32 = 120;
 
 #[inline(always)]
 pub fn seconds() -> u32 {
@@ -98,6 +98,39 @@ pub fn pair(key: &FlowKey, flow: &Flow, now: u32) -> bool {
     }
     // NOEXIST: another CPU may just have given the place to another flow.
     FLOWS.insert(&other_key, &other, BPF_NOEXIST.into()).is_ok()
+}
+
+/// What becomes of a packet of a connection that is closed: a late one, or one sent again. A handshake begins another
+/// connection between the same addresses and ports, perhaps one straight to the container, and ends this one for good. As long as packets come the entry stays: the reset may have
+/// been a forged one, which neither end took.
+#[inline(always)]
+pub fn closed(packet: &Packet, now: u32) -> Option<Flow> {
+    if packet.key.protocol != TCP {
+        return None;
+    }
+    if packet.tcp_flags & SYN != 0 {
+        let _ = CLOSED.remove(&packet.key);
+        return None;
+    }
+    let flow = unsafe { &mut *CLOSED.get_ptr_mut(&packet.key)? };
+    if is_over(&packet.key, flow, now) {
+        return None;
+    }
+    if flow.seen != now {
+        flow.seen = now;
+    }
+    Some(*flow)
+}
+
+/// Moves both entries of a closed connection out of the way: many short connections must not push out the idle ones,
+/// nor hold addresses and ports that others may use. `flow` must not lie in a map.
+#[inline(never)]
+pub fn close(key: &FlowKey, flow: &Flow) {
+    let other_key = other_key(key, flow);
+    let _ = CLOSED.insert(key, flow, 0);
+    let _ = CLOSED.insert(&other_key, other_flow(key, flow), 0);
+    let _ = FLOWS.remove(key);
+    let _ = FLOWS.remove(&other_key);
 }
 
 /// Notes in both entries what the packet does to the TCP connection. A handshake that begins anew clears it.

@@ -23,6 +23,10 @@ pub static ADDRESSES: HashMap<Address, u8> = HashMap::with_max_entries(1 << 16, 
 #[map]
 pub static FLOWS: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(1 << 17, 0);
 
+/// The entries of TCP connections that are closed, for their last packets. User space sets the size.
+#[map]
+pub static CLOSED: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(1 << 16, 0);
+
 #[map]
 pub static SOCKETS: LruHashMap<SocketKey, SocketOrigin> = LruHashMap::with_max_entries(1 << 14, 0);
 

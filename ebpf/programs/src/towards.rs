@@ -37,9 +37,18 @@ pub fn run(ctx: &TcContext) -> i32 {
         if let Some(target) = ports::target(flow.target)
             && keep(packet, flow, now)
         {
+            if flows::is_closed(packet.to.state) {
+                flows::close(&packet.key, &packet.to);
+            }
             return deliver(ctx, packet, target);
         }
         let _ = FLOWS.remove(&packet.key);
+    }
+    if let Some(flow) = flows::closed(packet, now)
+        && let Some(target) = ports::target(flow.target)
+    {
+        packet.to = flow;
+        return deliver(ctx, packet, target);
     }
 
     let Some(id) = published(&packet.key) else { return TCX_NEXT };

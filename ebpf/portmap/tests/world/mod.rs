@@ -12,6 +12,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     net::IpAddr,
+    os::fd::AsRawFd,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -57,14 +58,9 @@ impl World {
         world.ip("host", "address add 2001:db8::1/64 dev up0 nodad");
         world.ip("outside", "address add 192.0.2.2/24 dev eth0");
         world.ip("outside", "address add 2001:db8::2/64 dev eth0 nodad");
-        for (place, link, net, number) in [("a", "cwa", 1, 2), ("b", "cwb", 1, 3), ("c", "cwc", 2, 2)] {
-            world.join(place, link, &format!("02:42:0a:0{net}:00:0{number}"));
-            world.ip("host", &format!("link set {link} master br-00000000000{net}"));
-            world.ip(place, &format!("address add 10.{net}.0.{number}/24 dev eth0"));
-            world.ip(place, &format!("address add fd00:{net}::{number}/64 dev eth0 nodad"));
-            world.ip(place, &format!("route add default via 10.{net}.0.1"));
-            world.ip(place, &format!("-6 route add default via fd00:{net}::1"));
-        }
+        world.join_a();
+        world.join_container("b", "cwb", 1, 3);
+        world.join_container("c", "cwc", 2, 2);
         world.isolate();
         world
     }
@@ -90,6 +86,11 @@ impl World {
         let bridges = BTreeSet::from(["br-000000000001".to_owned(), "br-000000000002".to_owned()]);
         self.mapper(|m| m.uplinks(&facts).unwrap());
         self.mapper(|m| m.bridges(&bridges).unwrap());
+    }
+
+    /// Ends the mapper, as a killed process would.
+    pub fn close(&mut self) {
+        self.mapper = None;
     }
 
     pub fn pins(&self) -> std::path::PathBuf {
@@ -154,6 +155,45 @@ impl World {
 
     fn namespace(&self, place: &str) -> String {
         format!("{}-{place}", self.name)
+    }
+
+    /// Connects container a to its network: with its first veth pair, or another.
+    pub fn join_a(&self) {
+        self.join_container("a", "cwa", 1, 2);
+    }
+
+    fn join_container(&self, place: &str, link: &str, net: u8, number: u8) {
+        self.join(place, link, &format!("02:42:0a:0{net}:00:0{number}"));
+        self.ip("host", &format!("link set {link} master br-00000000000{net}"));
+        self.ip(place, &format!("address add 10.{net}.0.{number}/24 dev eth0"));
+        self.ip(place, &format!("address add fd00:{net}::{number}/64 dev eth0 nodad"));
+        self.ip(place, &format!("route add default via 10.{net}.0.1"));
+        self.ip(place, &format!("-6 route add default via fd00:{net}::1"));
+    }
+
+    /// Makes the interface sum its packets itself, and check the sums of those that arrive.
+    pub fn without_checksum_offload(&self, place: &str, link: &str) {
+        const SIOCETHTOOL: libc::c_ulong = 0x8946;
+        const ETHTOOL_SRXCSUM: u32 = 0x15;
+        const ETHTOOL_STXCSUM: u32 = 0x17;
+        self.inside(place, || {
+            let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+            for command in [ETHTOOL_STXCSUM, ETHTOOL_SRXCSUM] {
+                let mut value = [command, 0];
+                // SAFETY: zeros are an ifreq; the request reads the two words that ifru_data points to.
+                unsafe {
+                    let mut request: libc::ifreq = std::mem::zeroed();
+                    for (to, from) in request.ifr_name.iter_mut().zip(link.bytes()) {
+                        *to = from as libc::c_char;
+                    }
+                    request.ifr_ifru.ifru_data = value.as_mut_ptr().cast();
+                    let result = libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL as _, &raw mut request);
+                    // A bridge's receiving side has no such switch.
+                    let done = result == 0 || command == ETHTOOL_SRXCSUM;
+                    assert!(done, "{link}: {}", std::io::Error::last_os_error());
+                }
+            }
+        });
     }
 
     /// A veth pair between the host and a place, where its end is called eth0.

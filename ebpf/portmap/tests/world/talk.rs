@@ -114,6 +114,14 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// Closes it without a trace, so that its port can be used again at once.
+    pub fn reset(self) {
+        use nix::sys::socket::{setsockopt, sockopt};
+        setsockopt(&self.stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
+    }
+}
+
 /// Asks the server who it sees; also says who answers.
 pub fn ask(socket: &UdpSocket, to: SocketAddr) -> io::Result<(SocketAddr, SocketAddr)> {
     let mut buffer = [0; 64];

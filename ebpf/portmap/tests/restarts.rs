@@ -1,0 +1,222 @@
+//! What a restart of the mapper costs, and what it finds and leaves.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod world;
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use aya::maps::{Array, LpmTrie, Map, MapData, lpm_trie::Key};
+use ebpf_portmap::purge;
+use libnetwork_core::PortMapper;
+use libnetwork_model::{HostFacts, Protocol};
+use world::{
+    World, mapping, sandbox,
+    talk::{Connection, ask, datagram_socket},
+    web,
+};
+
+const CLIENTS: [(&str, &str); 5] = [
+    ("outside", "192.0.2.1:8080"),
+    ("outside", "[2001:db8::1]:8080"),
+    ("host", "127.0.0.1:8080"),
+    ("c", "192.0.2.1:8080"),
+    ("a", "192.0.2.1:8080"),
+];
+
+#[test]
+fn restarts_lose_no_connection_no_packet_and_refuse_nothing() {
+    let mut world = World::open();
+    world.serve("a", 80);
+    world.publish(&web());
+    let connections: Vec<_> =
+        CLIENTS.map(|(place, to)| world.inside(place, || Connection::open(to).unwrap())).into();
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients = CLIENTS.map(|(place, to)| {
+        let stop = stop.clone();
+        world.spawn(place, move || {
+            let address = to.parse().unwrap();
+            let socket = datagram_socket(address, 0).unwrap();
+            let mut answers = 0;
+            while !stop.load(Ordering::Relaxed) {
+                // A lost datagram is an error here, after the patience of the socket.
+                assert_eq!(ask(&socket, address).unwrap().1, address);
+                Connection::open(to).unwrap();
+                answers += 1;
+            }
+            answers
+        })
+    });
+    for _ in 0..10 {
+        world.reopen();
+        world.publish(&web());
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        assert!(client.join().unwrap() > 0);
+    }
+    for mut connection in connections {
+        assert_eq!(connection.echo(b"still here").unwrap(), b"still here");
+    }
+}
+
+#[test]
+fn what_an_earlier_process_published_is_there_before_anything_is_said() {
+    let mut world = World::open();
+    world.serve("a", 80);
+    world.publish(&web());
+    world.reopen();
+    assert_eq!(world.mapper(|m| m.sandboxes().unwrap()), BTreeSet::from([sandbox()]));
+    for (place, to) in CLIENTS {
+        world.tcp(place, to).unwrap();
+    }
+    world.publish(&[]);
+    assert!(world.tcp("outside", "192.0.2.1:8080").is_err());
+}
+
+#[test]
+fn a_start_that_was_cut_off_is_finished() {
+    let mut world = World::open();
+    world.serve("a", 5000);
+    let range = [mapping(Protocol::Tcp, None, 4000, 5999, 4000)];
+    world.publish(&range);
+    let version = world.pins().join(format!("v{}", ebpf_layouts::VERSION));
+    for link in fs::read_dir(version.join("links")).unwrap().step_by(2) {
+        fs::remove_file(link.unwrap().path()).unwrap();
+    }
+    // And a range half written, with a port that leads nowhere.
+    let map = Map::LpmTrie(MapData::from_pin(version.join("maps/PORTS")).unwrap());
+    let mut ports = LpmTrie::<_, [u8; 20], u32>::try_from(map).unwrap();
+    let keys: Vec<_> = ports.keys().map(Result::unwrap).collect();
+    for key in keys.iter().step_by(2) {
+        ports.remove(key).unwrap();
+    }
+    let stray = keys[0].data();
+    ports
+        .insert(&Key::new(160, [stray[0], 0, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 1, 1]), 77, 0)
+        .unwrap();
+
+    world.reopen();
+    assert_eq!(ports.keys().count(), keys.len());
+    world.publish(&range);
+    for (place, to) in CLIENTS {
+        world.tcp(place, &to.replace("8080", "5000")).unwrap();
+    }
+}
+
+#[test]
+fn maps_of_another_layout_are_replaced() {
+    let mut world = World::open();
+    world.serve("a", 80);
+    world.publish(&web());
+    let version = world.pins().join(format!("v{}", ebpf_layouts::VERSION));
+    let older = world.pins().join("v0/maps");
+    fs::create_dir_all(&older).unwrap();
+    Array::<MapData, u32>::create(1, 0).unwrap().pin(older.join("ELSE")).unwrap();
+    let ports = version.join("maps/PORTS");
+    fs::remove_file(&ports).unwrap();
+    Array::<MapData, u32>::create(1, 0).unwrap().pin(&ports).unwrap();
+
+    world.reopen();
+    assert!(!older.exists());
+    assert!(world.mapper(|m| m.sandboxes().unwrap()).is_empty());
+    assert!(world.tcp("outside", "192.0.2.1:8080").is_err());
+    world.publish(&web());
+    for (place, to) in CLIENTS {
+        world.tcp(place, to).unwrap();
+    }
+}
+
+#[test]
+fn two_hosts_on_one_machine_do_not_disturb_each_other() {
+    let (mut one, mut other) = (World::open(), World::open());
+    for world in [&mut one, &mut other] {
+        world.serve("a", 80);
+        world.publish(&web());
+    }
+    for (place, to) in CLIENTS {
+        one.tcp(place, to).unwrap();
+        other.tcp(place, to).unwrap();
+    }
+    one.publish(&[]);
+    drop(one);
+    for (place, to) in CLIENTS {
+        other.tcp(place, to).unwrap();
+    }
+}
+
+#[test]
+fn purging_leaves_nothing_attached_and_no_file() {
+    let mut world = World::open();
+    world.serve("a", 80);
+    world.publish(&web());
+    let pins = world.pins();
+    let attached = |world: &World, link: &'static str| {
+        world.inside("host", move || {
+            use aya::programs::{SchedClassifier, TcAttachType};
+            SchedClassifier::query_tcx(link, TcAttachType::Ingress).unwrap().1.len()
+        })
+    };
+    for link in ["up0", "cwa", "br-000000000001", "br-000000000002"] {
+        assert_eq!(attached(&world, link), 1, "{link}");
+    }
+    world.close();
+    purge(&pins).unwrap();
+    for link in ["up0", "cwa", "br-000000000001", "br-000000000002"] {
+        assert_eq!(attached(&world, link), 0, "{link}");
+    }
+    assert!(!pins.exists());
+    for (place, to) in CLIENTS {
+        assert_eq!(world.tcp(place, to).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
+    purge(&pins).unwrap();
+}
+
+#[test]
+fn a_container_that_comes_back_on_another_veth_is_reached() {
+    let mut world = World::open();
+    world.serve("a", 80);
+    world.publish(&web());
+    world.tcp("outside", "192.0.2.1:8080").unwrap();
+    world.ip("host", "link delete cwa");
+    world.join_a();
+    world.publish(&web());
+    for (place, to) in CLIENTS {
+        world.tcp(place, to).unwrap_or_else(|e| panic!("{place} to {to}: {e}"));
+    }
+    world.ip("host", "link delete cwa");
+    world.publish(&[]);
+    world.reopen();
+    assert!(world.mapper(|m| m.sandboxes().unwrap()).is_empty());
+}
+
+#[test]
+fn uplinks_come_and_go() {
+    let mut world = World::open();
+    world.serve("a", 80);
+    world.publish(&web());
+    world.mapper(|m| m.uplinks(&HostFacts::default()).unwrap());
+    assert_eq!(world.tcp("outside", "192.0.2.1:8080").unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    // The host still knows itself by its address.
+    world.tcp("host", "192.0.2.1:8080").unwrap();
+
+    let facts = world.facts();
+    world.mapper(|m| m.uplinks(&facts).unwrap());
+    world.tcp("outside", "192.0.2.1:8080").unwrap();
+
+    // An address that comes, and one that goes.
+    world.ip("host", "address add 192.0.2.9/24 dev up0");
+    assert!(world.tcp("outside", "192.0.2.9:8080").is_err());
+    world.mapper(|m| m.uplinks(&facts).unwrap());
+    world.tcp("outside", "192.0.2.9:8080").unwrap();
+    world.ip("host", "link delete up0");
+    world.mapper(|m| m.uplinks(&facts).unwrap());
+    world.mapper(|m| m.uplinks(&HostFacts::default()).unwrap());
+    world.tcp("c", "10.2.0.1:8080").unwrap();
+}
