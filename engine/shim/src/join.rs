@@ -138,11 +138,12 @@ fn become_process(process: &Process, seccomp: Option<LinuxSeccomp>, streams: Str
         // SAFETY: no memory is involved.
         unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
     }
+    // Another user has none in effect by now.
+    capabilities::reset_effective(syscall.as_ref()).map_err(Trouble::at("reset capabilities"))?;
     // Without no_new_privs loading a filter needs a capability, so it comes before the capabilities go.
     if let Some(profile) = seccomp.as_ref().filter(|_| !no_new_privileges) {
         libcontainer::seccomp::initialize_seccomp(profile).map_err(Trouble::at("load the seccomp filter"))?;
     }
-    capabilities::reset_effective(syscall.as_ref()).map_err(Trouble::at("reset capabilities"))?;
     if let Some(wanted) = process.capabilities() {
         capabilities::drop_privileges(wanted, syscall.as_ref()).map_err(Trouble::at("drop capabilities"))?;
     }
