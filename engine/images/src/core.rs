@@ -33,6 +33,7 @@ use crate::durable;
 use crate::error::{Error, Result};
 use crate::layer::{Staged, unpack};
 use crate::progress::Progress;
+use crate::turns::{Leaving, Turns};
 
 /// As many as Docker stacks.
 pub(crate) const MAX_LAYERS: usize = 125;
@@ -48,6 +49,8 @@ pub(crate) struct Core {
     incoming: RwLock<()>,
     /// A collection that found operations under way and left it to the last of them.
     collect_later: AtomicBool,
+    pub(crate) sweeping: Turns,
+    pub(crate) unmounting: Leaving,
 }
 
 impl Core {
@@ -73,11 +76,15 @@ impl Core {
             writer: Mutex::new(()),
             incoming: RwLock::new(()),
             collect_later: AtomicBool::new(false),
+            sweeping: Turns::default(),
+            unmounting: Leaving::default(),
         };
         for name in names_in(&core.images.join("tmp"))? {
             let leftover = core.images.join("tmp").join(name);
-            // An export that was cut off may have left its mount.
-            let _ = umount2(&leftover.join("merged"), MntFlags::MNT_DETACH);
+            // An export or a removal that was cut off may have left its mount.
+            for merged in ["merged", "rootfs/merged"] {
+                let _ = umount2(&leftover.join(merged), MntFlags::MNT_DETACH);
+            }
             durable::remove_all(&leftover)?;
         }
         core.collect()?;

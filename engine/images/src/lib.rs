@@ -26,6 +26,7 @@ mod remove;
 mod rootfs;
 mod save;
 mod store;
+mod turns;
 pub mod wire;
 
 pub use archive::ArchiveStream;

@@ -130,15 +130,34 @@ impl ImageStore {
     }
 
     /// Unmounts it, lazily where something still uses it. Not mounted, or not prepared: fine.
+    ///
+    /// It is on its way when this returns: the kernel syncs the whole filesystem below an overlay that is unmounted,
+    /// and only [`Self::mount`] of the same container and [`Self::settle`] have to wait for that.
     pub async fn unmount(&self, container_id: &str) -> Result<()> {
         let id = container_id.to_owned();
-        self.run(move |core| core.unmount(&id)).await
+        let core = self.0.clone();
+        if self.run(move |core| core.begin_unmount(&id)).await? {
+            let id = container_id.to_owned();
+            drop(tokio::task::spawn_blocking(move || core.finish_unmount(&id)));
+        }
+        Ok(())
     }
 
-    /// Unmounts it and removes its directories (`<id>/rootfs` and all below). Gone already: fine.
+    /// Removes a root filesystem, mounted or not. Gone already: fine.
+    ///
+    /// When this returns, nothing is left of it below `<id>`; what has to be unmounted and deleted is on its way out,
+    /// on a thread of its own.
     pub async fn remove_rootfs(&self, container_id: &str) -> Result<()> {
         let id = container_id.to_owned();
-        self.run(move |core| core.remove_rootfs(&id)).await
+        self.run(move |core| core.remove_rootfs(&id)).await?;
+        let core = self.0.clone();
+        drop(tokio::task::spawn_blocking(move || core.sweep()));
+        Ok(())
+    }
+
+    /// Waits until what was unmounted and removed is so on disk: for an orderly end of the engine.
+    pub async fn settle(&self) -> Result<()> {
+        self.run(|core| core.settle()).await
     }
 
     /// `docker diff`.

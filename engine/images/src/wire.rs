@@ -28,6 +28,7 @@ pub struct ImageInspect {
     /// Free text.
     pub author: String,
     /// What containers inherit.
+    #[serde(serialize_with = "with_empty_fields")]
     pub config: ImageConfig,
     /// GOARCH.
     pub architecture: String,
@@ -48,6 +49,24 @@ pub struct ImageInspect {
     pub root_fs: RootFs,
     /// What only this store knows.
     pub metadata: Metadata,
+}
+
+/// API 1.50 and 1.51 leave out what is empty, except for these fields.
+fn with_empty_fields<S: serde::Serializer>(config: &ImageConfig, serializer: S) -> Result<S::Ok, S::Error> {
+    use serde::ser::Error;
+    use serde_json::Value;
+    let mut value = serde_json::to_value(config).map_err(S::Error::custom)?;
+    if let Value::Object(fields) = &mut value {
+        // Go takes an empty map for no value.
+        fields.retain(|_, value| value.as_object().is_none_or(|map| !map.is_empty()));
+        for key in ["Cmd", "Entrypoint", "Env", "Labels", "OnBuild", "Volumes"] {
+            fields.entry(key).or_insert(Value::Null);
+        }
+        for key in ["User", "WorkingDir"] {
+            fields.entry(key).or_insert_with(|| Value::String(String::new()));
+        }
+    }
+    value.serialize(serializer)
 }
 
 /// The storage driver and its directories: `LowerDir`, `UpperDir`, `MergedDir`, `WorkDir`.

@@ -44,7 +44,9 @@ fn an_import_has_what_its_request_says() {
         assert_eq!((image.id.clone(), image.repo_tags), (id.to_string(), vec!["web:1".to_owned()]));
         assert_eq!((image.architecture.as_str(), image.variant.as_str(), image.size), ("arm64", "v8", 2));
         assert_eq!((image.comment.as_str(), image.root_fs.layers.len()), ("Imported from -", 1));
-        let json = serde_json::to_value(&image.config).unwrap();
+        let json =
+            serde_json::to_value(world.store.inspect("web:1").await.unwrap()).unwrap()["Config"].clone();
+        assert_eq!((&json["Labels"], &json["User"]), (&serde_json::Value::Null, &"".into()));
         assert_eq!(json["Cmd"], serde_json::json!(["httpd"]));
         assert_eq!(json["ExposedPorts"], serde_json::json!({"80/tcp": {}}));
         for word in [&id.hex()[..12], &id.hex(), &id.to_string(), &id.to_string()[..20]] {

@@ -5,7 +5,7 @@ mod support;
 
 use std::fs;
 use std::io::Cursor;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use engine_images::wire::ChangeKind;
 use engine_images::{CommitOptions, ImageConfig, Progress, RemoveOptions};
@@ -21,6 +21,8 @@ fn base() -> Vec<u8> {
         ("var", None),
         ("var/log", None),
         ("var/log/old", Some(b"123")),
+        ("opt", None),
+        ("srv", None),
         ("bin", None),
         ("bin/tool", Some(b"tool")),
     ])
@@ -48,14 +50,17 @@ fn a_container_sees_its_image_and_keeps_what_it_writes() {
         assert_eq!((size.rw, size.root_fs), (5, 5 + 16));
         world.store.unmount("c1").await.unwrap();
         world.store.unmount("c1").await.unwrap();
+        world.store.settle().await.unwrap();
         assert!(!root.join("etc/new").exists());
         world.store.mount("c1").await.unwrap();
         assert_eq!(fs::read(root.join("etc/new")).unwrap(), b"12345");
         let held = fs::File::open(root.join("etc/new")).unwrap();
         world.store.remove_rootfs("c1").await.unwrap();
         world.store.remove_rootfs("c1").await.unwrap();
+        world.store.settle().await.unwrap();
         drop(held);
         assert_eq!(world.mounts(), 0);
+        assert_eq!(fs::read_dir(world.dir.join("images/tmp")).unwrap().count(), 0);
         assert!(!world.dir.join("containers/c1/rootfs").exists());
         assert_eq!(world.store.mount("c1").await.unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(world.store.mount("../images").await.unwrap_err().kind(), ErrorKind::NotFound);
@@ -76,8 +81,9 @@ fn diff_lists_what_changed() {
         fs::remove_dir_all(root.join("var/log")).unwrap();
         fs::create_dir(root.join("var/log")).unwrap();
         fs::write(root.join("var/log/fresh"), b"").unwrap();
-        fs::write(root.join("tmpfile"), b"").unwrap();
-        fs::remove_file(root.join("tmpfile")).unwrap();
+        fs::write(root.join("srv/comes"), b"").unwrap();
+        fs::remove_file(root.join("srv/comes")).unwrap();
+        fs::set_permissions(root.join("opt"), fs::Permissions::from_mode(0o700)).unwrap();
         let changes = world.store.diff("c").await.unwrap();
         let shown: Vec<String> = (changes.iter())
             .map(|change| {
@@ -94,9 +100,11 @@ fn diff_lists_what_changed() {
             [
                 "C /bin",
                 "D /bin/tool",
+                "C /etc",
                 "C /etc/passwd",
                 "A /new",
                 "A /new/file",
+                "C /opt",
                 "C /var",
                 "C /var/log",
                 "A /var/log/fresh",
@@ -152,6 +160,7 @@ fn commit_makes_an_image_that_shows_the_same() {
         for id in ["c", "d"] {
             world.store.remove_rootfs(id).await.unwrap();
         }
+        world.store.settle().await.unwrap();
         world.store.remove("child", RemoveOptions::default(), &[]).await.unwrap();
         assert_eq!(world.files(), Vec::<String>::new());
     });
@@ -167,11 +176,18 @@ fn an_export_is_the_same_mounted_or_not() {
         fs::remove_file(rootfs.merged.join("bin/tool")).unwrap();
         let mounted = bytes(world.store.export("c").await.unwrap()).await;
         world.store.unmount("c").await.unwrap();
+        world.store.settle().await.unwrap();
         let unmounted = bytes(world.store.export("c").await.unwrap()).await;
         assert!(mounted == unmounted);
         while world.mounts() > 0 {
             tokio::task::yield_now().await;
         }
+        // Stopped, and gone, while it is read.
+        world.store.mount("c").await.unwrap();
+        let stream = world.store.export("c").await.unwrap();
+        world.store.remove_rootfs("c").await.unwrap();
+        assert!(bytes(stream).await == mounted);
+        world.store.prepare("c", image).await.unwrap();
         // Given up half way.
         drop(world.store.export("c").await.unwrap());
         while world.mounts() > 0 {
@@ -213,6 +229,7 @@ fn layers_outlive_their_image_as_long_as_a_container_needs_them() {
         world.store.mount("c").await.unwrap();
         assert_eq!(fs::read(rootfs.merged.join("bin/tool")).unwrap(), b"tool");
         world.store.remove_rootfs("c").await.unwrap();
+        world.store.settle().await.unwrap();
         assert_eq!(world.files(), Vec::<String>::new());
     });
 }
@@ -235,5 +252,54 @@ fn the_root_directory_is_as_the_image_says() {
         world.store.mount("c").await.unwrap();
         let root = fs::metadata(&rootfs.merged).unwrap();
         assert_eq!((root.mode() & 0o7777, root.uid(), root.gid()), (0o1711, 3, 4));
+    });
+}
+
+#[test]
+fn a_removal_that_was_cut_off_is_finished_at_the_next_start() {
+    in_a_world(async |mut world| {
+        let image = world.import(base(), "base").await;
+        world.store.prepare("c", image).await.unwrap();
+        world.store.mount("c").await.unwrap();
+        let away = world.dir.join("images/tmp/swept-x");
+        fs::create_dir(&away).unwrap();
+        fs::rename(world.dir.join("containers/c/rootfs"), away.join("rootfs")).unwrap();
+        assert_eq!(world.mounts(), 1);
+        world.reopen().await;
+        assert_eq!((world.mounts(), away.exists()), (0, false));
+        let again = world.store.prepare("c", image).await.unwrap();
+        world.store.mount("c").await.unwrap();
+        assert!(again.merged.join("bin/tool").exists());
+    });
+}
+
+#[test]
+fn many_containers_come_and_go_at_once() {
+    in_a_world(async |world| {
+        let image = world.import(base(), "base").await;
+        let lives: Vec<_> = (0..24)
+            .map(|n| {
+                let store = world.store.clone();
+                tokio::spawn(async move {
+                    let id = format!("c{n}");
+                    for _ in 0..3 {
+                        store.prepare(&id, image).await.unwrap();
+                        let rootfs = store.mount(&id).await.unwrap();
+                        fs::write(rootfs.merged.join("etc/own"), &id).unwrap();
+                        assert_eq!(fs::read_to_string(rootfs.upper.join("etc/own")).unwrap(), id);
+                        store.unmount(&id).await.unwrap();
+                        store.mount(&id).await.unwrap();
+                        assert_eq!(fs::read_to_string(rootfs.merged.join("etc/own")).unwrap(), id);
+                        store.remove_rootfs(&id).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for life in lives {
+            life.await.unwrap();
+        }
+        world.store.settle().await.unwrap();
+        assert_eq!(world.mounts(), 0);
+        assert_eq!(fs::read_dir(world.dir.join("images/tmp")).unwrap().count(), 0);
     });
 }

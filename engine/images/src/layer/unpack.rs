@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 /// What came of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Unpacked {
-    /// Bytes in regular files.
+    /// Bytes, as [`super::size`] counts them.
     pub(crate) size: u64,
     /// Whether there was an entry for the root directory.
     pub(crate) has_root: bool,
@@ -43,6 +43,8 @@ pub(crate) fn unpack(mut tar: impl Read, into: &Path) -> Result<Unpacked> {
         unpacker.entry(entry.map_err(broken)?)?;
     }
     unpacker.directory_times();
+    // Measured afterwards: an entry may replace an earlier one.
+    unpacker.result.size = super::size(into).map_err(Error::io("measure", into))?;
     // What follows the end mark belongs to the digest too.
     io::copy(&mut tar, &mut io::sink()).map_err(broken)?;
     Ok(unpacker.result)
@@ -109,7 +111,7 @@ impl Unpacker {
                 self.times.push((path.clone(), attributes.modified));
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                self.result.size += write_file(&parent, name, &mut entry, &path)?;
+                write_file(&parent, name, &mut entry, &path)?;
             }
             EntryType::Symlink => {
                 let target = entry.link_name_bytes().unwrap_or_default().into_owned();
@@ -366,7 +368,7 @@ fn write_file<R: Read>(
     name: &OsStr,
     entry: &mut tar::Entry<'_, R>,
     path: &Path,
-) -> Result<u64> {
+) -> Result<()> {
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let fd =
         openat(parent, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(Error::errno("create", path))?;
@@ -387,7 +389,7 @@ fn write_file<R: Read>(
     if written != entry.size() {
         return Err(Error::Archive(format!("unexpected end of archive in {}", path.display())));
     }
-    Ok(written)
+    Ok(())
 }
 
 /// Owner before mode and attributes: changing it clears setuid bits and capabilities.

@@ -10,7 +10,8 @@ use super::view::{Seen, look};
 use crate::layer::{is_opaque, is_whiteout};
 use crate::wire::{Change, ChangeKind};
 
-/// The changes, by path. A directory that only passes through to a change counts as changed, as in Docker.
+/// The changes, by path. As in Docker 28, a directory is changed when its mode or owner is, or anything below it; that
+/// files came and went again, or its time, is no change.
 pub(super) fn changes(upper: &Path, lowers: &[PathBuf]) -> io::Result<Vec<Change>> {
     let mut walk = Walk { lowers, changed: Vec::new(), touched: BTreeSet::new() };
     walk.directory(upper, Path::new("/"))?;
@@ -89,10 +90,11 @@ impl Walk<'_> {
     }
 
     fn add(&mut self, path: &Path, kind: ChangeKind) {
-        let parent = path.parent().unwrap_or(Path::new("/"));
-        if kind != ChangeKind::Modified && parent != Path::new("/") && self.touched.insert(parent.to_owned())
-        {
-            self.changed.push((parent.to_owned(), ChangeKind::Modified));
+        let above = path.ancestors().skip(1).take_while(|above| *above != Path::new("/"));
+        for above in above {
+            if self.touched.insert(above.to_owned()) {
+                self.changed.push((above.to_owned(), ChangeKind::Modified));
+            }
         }
         if self.touched.insert(path.to_owned()) {
             self.changed.push((path.to_owned(), kind));
@@ -101,30 +103,5 @@ impl Walk<'_> {
 }
 
 fn alike(a: &fs::Metadata, b: &fs::Metadata) -> bool {
-    a.mode() == b.mode() && (a.uid(), a.gid()) == (b.uid(), b.gid()) && a.mtime() == b.mtime()
-}
-
-/// Bytes in the files below `dir`, each file once however many names it has.
-pub(super) fn size(dir: &Path) -> io::Result<u64> {
-    let mut seen = BTreeSet::new();
-    let mut total = 0;
-    let mut waiting = vec![dir.to_owned()];
-    while let Some(dir) = waiting.pop() {
-        let entries = match fs::read_dir(&dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            entries => entries?,
-        };
-        for entry in entries {
-            let entry = entry?;
-            let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.is_dir() {
-                waiting.push(entry.path());
-            } else if metadata.is_file()
-                && (metadata.nlink() == 1 || seen.insert((metadata.dev(), metadata.ino())))
-            {
-                total += metadata.len();
-            }
-        }
-    }
-    Ok(total)
+    a.mode() == b.mode() && (a.uid(), a.gid()) == (b.uid(), b.gid())
 }

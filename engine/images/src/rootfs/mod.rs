@@ -28,7 +28,7 @@ use crate::archive::ArchiveStream;
 use crate::core::{Core, is_plain_name, names_in};
 use crate::durable;
 use crate::error::{Error, Result};
-use crate::layer::{Style, pack};
+use crate::layer::{Style, pack, size};
 use crate::options::{Rootfs, RootfsSize};
 use crate::wire::Change;
 
@@ -41,6 +41,9 @@ struct Record {
     /// Diff ids, lowest first.
     layers: Vec<Digest>,
 }
+
+/// Directories in `tmp` that wait to be unmounted and deleted.
+const SWEPT: &str = "swept-";
 
 impl Core {
     fn rootfs_dir(&self, container_id: &str) -> Result<PathBuf> {
@@ -130,6 +133,8 @@ impl Core {
         let dir = self.rootfs_dir(container_id)?;
         let record = self.record(container_id, &dir)?;
         let rootfs = self.describe(container_id, &dir, &record)?;
+        // The same upper directory in two mounts is what overlayfs calls undefined.
+        self.unmounting.wait(container_id);
         if mount::is_mounted(&rootfs.merged)? {
             return Ok(rootfs);
         }
@@ -140,18 +145,72 @@ impl Core {
         Ok(rootfs)
     }
 
-    pub(crate) fn unmount(&self, container_id: &str) -> Result<()> {
-        mount::unmount(&self.rootfs_dir(container_id)?.join("merged"))
+    /// Whether there is something to unmount; then the caller runs [`Self::finish_unmount`] when nobody waits for it.
+    pub(crate) fn begin_unmount(&self, container_id: &str) -> Result<bool> {
+        Ok(mount::is_mounted(&self.rootfs_dir(container_id)?.join("merged"))?
+            && self.unmounting.begin(container_id))
     }
 
+    pub(crate) fn finish_unmount(&self, container_id: &str) {
+        let merged = self.rootfs_dir(container_id).map(|dir| dir.join("merged"));
+        if let Err(error) = merged.and_then(|merged| mount::unmount(&merged)) {
+            tracing::error!(container_id, error = &error as &dyn std::error::Error, "still mounted");
+        }
+        self.unmounting.end(container_id);
+    }
+
+    /// Takes it away from where it can be found. It is unmounted and deleted by [`Self::sweep`], which the caller runs
+    /// when nobody waits for it: unmounting overlayfs syncs the whole filesystem that the upper directory is on.
     pub(crate) fn remove_rootfs(&self, container_id: &str) -> Result<()> {
         let dir = self.rootfs_dir(container_id)?;
-        mount::unmount(&dir.join("merged"))?;
+        if !dir.exists() {
+            return Ok(());
+        }
         let image = read_record(&dir).ok().flatten().map(|record| record.image);
-        durable::remove_all(&dir)?;
+        let workspace = self.workspace()?.keep();
+        // A mount moves with the directory above it.
+        if fs::rename(&dir, workspace.join("rootfs")).is_err() {
+            mount::unmount(&dir.join("merged"))?;
+            durable::remove_all(&dir)?;
+        }
+        let swept = workspace
+            .with_file_name(format!("{SWEPT}{}", workspace.file_name().unwrap_or_default().display()));
+        fs::rename(&workspace, &swept).map_err(Error::io("rename", &workspace))?;
         // Its layers may have waited for nothing else.
         if image.is_none_or(|image| !self.catalog().images.contains_key(&image)) {
             self.collect_or_log();
+        }
+        Ok(())
+    }
+
+    /// Unmounts and deletes removed root filesystems. One sweeper at a time does it for all who ask meanwhile.
+    pub(crate) fn sweep(&self) {
+        self.sweeping.ask();
+        while let Some(_sweeper) = self.sweeping.turn() {
+            if let Err(error) = self.sweep_once() {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "left to the next removal, or the next start"
+                );
+            }
+        }
+    }
+
+    /// The same, and waits for what is being unmounted or swept.
+    pub(crate) fn settle(&self) -> Result<()> {
+        self.unmounting.wait_for_all();
+        let _sweeper = self.sweeping.wait();
+        self.sweep_once()
+    }
+
+    fn sweep_once(&self) -> Result<()> {
+        let tmp = self.images.join("tmp");
+        for name in names_in(&tmp)? {
+            if name.as_encoded_bytes().starts_with(SWEPT.as_bytes()) {
+                let dir = tmp.join(name);
+                mount::unmount(&dir.join("rootfs/merged"))?;
+                durable::remove_all(&dir)?;
+            }
         }
         Ok(())
     }
@@ -165,23 +224,40 @@ impl Core {
         let dir = self.rootfs_dir(container_id)?;
         let record = self.record(container_id, &dir)?;
         let upper = dir.join("upper");
-        let rw = changes::size(&upper).map_err(Error::io("measure", &upper))?;
+        let rw = size(&upper).map_err(Error::io("measure", &upper))?;
         let image = self.catalog().layers_size(record.layers.iter().copied().collect());
         Ok(RootfsSize { rw, root_fs: rw + image })
     }
 
-    /// Opens what will be exported. Where the container is not mounted a read-only mount of our own serves, so that a
-    /// container that starts or goes meanwhile is not in the way.
+    /// Opens what will be exported, by a mount of our own, so that a container that starts, stops or goes meanwhile
+    /// changes nothing about what is read: a bind of the container's mount, or where it has none, one that is
+    /// read-only.
     pub(crate) fn export(self: &std::sync::Arc<Self>, container_id: &str) -> Result<ArchiveStream> {
         let rootfs = self.rootfs(container_id)?;
-        if mount::is_mounted(&rootfs.merged)? {
-            return Ok(ArchiveStream::produce(move |out| pack(&rootfs.merged, Style::Export, out)));
+        let workspace = self.workspace()?;
+        let merged = workspace.path().join("merged");
+        fs::create_dir(&merged).map_err(Error::io("create directory", &merged))?;
+        self.unmounting.wait(container_id);
+        if mount::is_mounted(&rootfs.merged)? && mount::bind(&rootfs.merged, &merged).is_ok() {
+            let mounted = mount::Mounted::new(merged.clone(), workspace);
+            // It may have been unmounted just before: then this is a bind of the bare directory.
+            let device = |path: &Path| fs::metadata(path).map(|m| m.dev()).map_err(Error::io("stat", path));
+            if device(&merged)? != device(&rootfs.upper)? {
+                return Ok(ArchiveStream::produce(move |out| pack(mounted.path(), Style::Export, out)));
+            }
+            drop(mounted);
+            return self.export_unmounted(&rootfs);
         }
+        drop(workspace);
+        self.export_unmounted(&rootfs)
+    }
+
+    fn export_unmounted(&self, rootfs: &Rootfs) -> Result<ArchiveStream> {
         let workspace = self.workspace()?;
         let merged = workspace.path().join("merged");
         fs::create_dir(&merged).map_err(Error::io("create directory", &merged))?;
         let mut lower = vec![rootfs.upper.clone()];
-        lower.extend(rootfs.lower);
+        lower.extend(rootfs.lower.iter().cloned());
         let mut names = self.short_names(&lower[1..])?;
         // Relative to the links' directory like the others: the upper one is linked beside the mount.
         let link = workspace.path().join("upper");

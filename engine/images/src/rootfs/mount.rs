@@ -59,6 +59,11 @@ pub(super) fn overlay(base: &Path, lower: &[String], upper: Option<(&Path, &Path
     }
 }
 
+/// Shows the mount at `from` at `to` as well.
+pub(super) fn bind(from: &Path, to: &Path) -> Result<()> {
+    mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(Error::errno("bind", to))
+}
+
 /// Commas separate options; overlayfs takes a backslash before one.
 fn escaped(path: &Path) -> OsString {
     let mut out = Vec::new();

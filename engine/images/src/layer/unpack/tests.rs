@@ -54,7 +54,7 @@ fn an_entry_keeps_kind_owner_mode_time_and_attributes() {
         entry(tar, EntryType::Fifo, "./d/fifo", "", b"");
         entry(tar, EntryType::Regular, "made/on/the/way", "", b"x");
     });
-    assert_eq!(result.unwrap(), Unpacked { size: 6, has_root: false });
+    assert_eq!(result.unwrap(), Unpacked { size: 6 + 11, has_root: false });
     let d = dir.path().join("d");
     let stat = |name: &str| fs::symlink_metadata(d.join(name)).unwrap();
     let file = stat("file");
