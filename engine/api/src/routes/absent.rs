@@ -2,6 +2,7 @@
 
 use axum::{
     Router,
+    extract::Path,
     response::{IntoResponse, Response},
     routing::{any, get, post},
 };
@@ -52,8 +53,15 @@ async fn no_plugins() -> Response {
     Json(json!([])).into_response()
 }
 
-async fn plugins() -> ApiError {
-    ApiError::unimplemented("managed plugins are not built yet")
+/// `docker inspect` asks for a plugin of the name it looks for, among others, and goes on only after a 404.
+async fn plugins(Path(path): Path<String>) -> ApiError {
+    match path.rsplit_once('/') {
+        Some((name, _)) => ApiError::not_found(format!("plugin {name:?} not found")),
+        None if matches!(path.as_str(), "pull" | "create" | "privileges") => {
+            ApiError::unimplemented("managed plugins are not built yet")
+        }
+        None => ApiError::not_found(format!("plugin {path:?} not found")),
+    }
 }
 
 async fn build() -> ApiError {
