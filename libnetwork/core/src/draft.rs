@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
-use libnetwork_ipam::Pool;
+use libnetwork_ipam::{Busy, Pool};
 use libnetwork_model::{
     Change, EndpointId, HostFacts, Intent, Network, NetworkId, PortRange, Protocol, SandboxId,
 };
@@ -37,8 +37,8 @@ pub(crate) struct Draft {
     pub(crate) object: String,
 }
 
-/// Whether a program on the host has bound a port of the range already: the first such.
-pub type BusyPorts = Box<dyn FnMut(Protocol, Option<std::net::IpAddr>, PortRange) -> Option<u16> + Send>;
+/// What keeps a range of host ports from being bound, if anything.
+pub type BusyPorts = Box<dyn FnMut(Protocol, Option<std::net::IpAddr>, PortRange) -> Option<Busy> + Send>;
 
 /// What a judgement may look at and draw from.
 pub(crate) struct Desk<'a> {

@@ -1,2 +1,55 @@
 //! causewayd, the network daemon.
-fn main() {}
+//!
+//! Composes libnetwork: store, kernel, port mapper, name server and drivers are made here and handed to the core, whose
+//! handle the gRPC service asks. The network namespace that it is started in is "the host".
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+mod args;
+mod boot;
+mod host_ports;
+mod listen;
+mod mapper;
+mod notify;
+mod purge;
+mod reply;
+mod request;
+mod run;
+mod service;
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use clap::{CommandFactory, Parser, error::ErrorKind};
+use libnetwork_core::chain;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome: Result<(), Box<dyn std::error::Error>> = match (cli.command, cli.run) {
+        (Some(Command::Purge(directories)), _) => purge::purge(&directories).map_err(Into::into),
+        (None, Some(run)) => {
+            log(&run.log_level);
+            run::run(&run.directories).map_err(Into::into)
+        }
+        (None, None) => Cli::command()
+            .error(ErrorKind::MissingRequiredArgument, "--state-dir and --run-dir are needed")
+            .exit(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("causewayd: {}", chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log(level: &str) {
+    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}

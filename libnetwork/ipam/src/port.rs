@@ -24,6 +24,15 @@ pub struct PortWish {
     pub count: u16,
 }
 
+/// Why the host does not let go of a range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Busy {
+    /// A program has bound this port of it: the first such.
+    Taken(u16),
+    /// Nobody can bind it, with the host's reason (an address that the host does not have).
+    Refused(String),
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PortError {
     #[error("invalid port {port}/{protocol}: {problem}")]
@@ -32,6 +41,8 @@ pub enum PortError {
     Allocated { protocol: Protocol, host_ip: Option<IpAddr>, ports: PortRange },
     #[error("failed to bind host port {}/{protocol}: address already in use", Place(*host_ip, *ports))]
     Busy { protocol: Protocol, host_ip: Option<IpAddr>, ports: PortRange },
+    #[error("failed to bind host port {}/{protocol}: {reason}", Place(*host_ip, *ports))]
+    Refused { protocol: Protocol, host_ip: Option<IpAddr>, ports: PortRange, reason: String },
     #[error("Bind for {} failed: all ports are allocated", Place(*host_ip, *ports))]
     Exhausted { protocol: Protocol, host_ip: Option<IpAddr>, ports: PortRange },
 }
@@ -42,19 +53,20 @@ impl HasKind for PortError {
             PortError::Invalid { .. } => ErrorKind::Invalid,
             PortError::Allocated { .. } | PortError::Busy { .. } => ErrorKind::Conflict,
             PortError::Exhausted { .. } => ErrorKind::Exhausted,
+            // Docker answers 500 here.
+            PortError::Refused { .. } => ErrorKind::Internal,
         }
     }
 }
 
 /// Settles all wishes of one sandbox, or none of them.
 ///
-/// `taken`: what other sandboxes have published. `busy`: the first port of a range that a program on the host has
-/// bound, if any; asked only for ranges that are free otherwise. `from`: where the search in the ephemeral range
+/// `taken`: what other sandboxes have published. `busy`: what keeps a range from being bound, if anything; asked only for ranges that are free otherwise. `from`: where the search in the ephemeral range
 /// starts, so that a port that was just given back is not given out at once.
 pub fn allocate<'a>(
     wishes: &[PortWish],
     taken: impl Iterator<Item = &'a PublishedPort> + Clone,
-    busy: &mut dyn FnMut(Protocol, Option<IpAddr>, PortRange) -> Option<u16>,
+    busy: &mut dyn FnMut(Protocol, Option<IpAddr>, PortRange) -> Option<Busy>,
     from: u16,
 ) -> Result<Vec<PublishedPort>, PortError> {
     let mut settled: Vec<PublishedPort> = Vec::with_capacity(wishes.len());
@@ -79,7 +91,7 @@ fn settle<'a>(
     wish: &PortWish,
     taken: impl Iterator<Item = &'a PublishedPort>,
     settled: &[PublishedPort],
-    busy: &mut dyn FnMut(Protocol, Option<IpAddr>, PortRange) -> Option<u16>,
+    busy: &mut dyn FnMut(Protocol, Option<IpAddr>, PortRange) -> Option<Busy>,
     from: u16,
 ) -> Result<PublishedPort, PortError> {
     check(wish)?;
@@ -113,7 +125,11 @@ fn settle<'a>(
             }
             match busy(wish.protocol, wish.host_ip, run) {
                 None => return Ok(make(run)),
-                Some(port) => {
+                Some(Busy::Refused(reason)) => {
+                    let (protocol, host_ip) = (wish.protocol, wish.host_ip);
+                    return Err(PortError::Refused { protocol, host_ip, ports: run, reason });
+                }
+                Some(Busy::Taken(port)) => {
                     processes = true;
                     candidate = u32::from(port.max(run.first())) + 1;
                 }
@@ -199,7 +215,8 @@ mod tests {
         let taken = [published(8080, 8080)];
         let error = allocate(&[wish(8080, 8080, 1)], taken.iter(), &mut |_, _, _| None, 0).unwrap_err();
         assert_eq!(error.to_string(), "Bind for 0.0.0.0:8080 failed: port is already allocated");
-        let error = allocate(&[wish(81, 81, 1)], [].iter(), &mut |_, _, _| Some(81), 0).unwrap_err();
+        let error =
+            allocate(&[wish(81, 81, 1)], [].iter(), &mut |_, _, _| Some(Busy::Taken(81)), 0).unwrap_err();
         assert_eq!(error.to_string(), "failed to bind host port 0.0.0.0:81/tcp: address already in use");
         let mut v6 = wish(8080, 8080, 1);
         v6.host_ip = "::".parse().ok();
@@ -221,7 +238,7 @@ mod tests {
     fn an_ephemeral_port_goes_round_and_steps_over_the_hosts_own() {
         let any = PortWish { host_ports: None, ..wish(1, 1, 1) };
         let first = |from, busy: Option<u16>| {
-            let mut busy = |_, _, r: PortRange| busy.filter(|b| r.contains(*b));
+            let mut busy = |_, _, r: PortRange| busy.filter(|b| r.contains(*b)).map(Busy::Taken);
             allocate(std::slice::from_ref(&any), [].iter(), &mut busy, from).unwrap()[0].host_ports.first()
         };
         assert_eq!(first(0, None), 32768);
@@ -247,7 +264,7 @@ mod tests {
             let taken: Vec<_> = taken.into_iter().map(|(first, more)| published(first, first + more)).collect();
             let free = |p: u16| !busy.contains(&p) && !taken.iter().any(|t| t.host_ports.contains(p));
             let expected = (100..=140 - count).find(|first| (*first..first + count).all(free));
-            let mut ask = |_, _, r: PortRange| busy.range(r.first()..=r.last()).next().copied();
+            let mut ask = |_, _, r: PortRange| busy.range(r.first()..=r.last()).next().copied().map(Busy::Taken);
             let given = allocate(&[wish(100, 139, count)], taken.iter(), &mut ask, 0);
             prop_assert_eq!(given.ok().map(|p| p[0].host_ports.first()), expected);
         }

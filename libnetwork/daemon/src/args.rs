@@ -1,0 +1,63 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Causeway's network daemon: keeps the kernel as the intent says, and answers causewayd.sock.
+#[derive(Debug, Parser)]
+#[command(
+    name = "causewayd",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) run: Option<Run>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Remove all that is ours from the kernel and both directories; causewayd must not be running
+    Purge(Directories),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) directories: Directories,
+    /// What to log: error, warn, info, debug, trace, or a tracing filter
+    #[arg(long, default_value = "info")]
+    pub(crate) log_level: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Directories {
+    /// Where networks are kept, below `network/`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: PathBuf,
+    /// Where everything is that dies with the boot: socket, namespaces, BPF pins, endpoints
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run_dir: PathBuf,
+}
+
+impl Directories {
+    pub(crate) fn store(&self) -> PathBuf {
+        self.state_dir.join("network")
+    }
+
+    pub(crate) fn netns(&self) -> PathBuf {
+        self.run_dir.join("netns")
+    }
+
+    pub(crate) fn bpffs(&self) -> PathBuf {
+        self.run_dir.join("bpf")
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.run_dir.join("causewayd.sock")
+    }
+}

@@ -1,0 +1,59 @@
+//! Whether programs on the host stand in the way of published ports. Published ports are not bound by anybody here, so
+//! the kernel would not say so by itself.
+
+use std::{fs, net::IpAddr};
+
+use ebpf_portmap::host_port_in_use;
+use libnetwork_ipam::Busy;
+use libnetwork_model::{PortRange, Protocol};
+
+/// Up to so many ports are tried one by one; for more, the list of all sockets is cheaper.
+const TRIED: u16 = 64;
+
+/// In the namespace of the calling thread.
+pub(crate) fn busy(protocol: Protocol, ip: Option<IpAddr>, range: PortRange) -> Option<Busy> {
+    if range.count() <= TRIED || protocol == Protocol::Sctp {
+        return (range.first()..=range.last()).find_map(|port| try_one(protocol, ip, port));
+    }
+    // The ends are tried all the same: an address that the host does not have is refused for any port.
+    try_one(protocol, ip, range.first())
+        .or_else(|| listed(protocol, range).into_iter().find_map(|port| try_one(protocol, ip, port)))
+}
+
+fn try_one(protocol: Protocol, ip: Option<IpAddr>, port: u16) -> Option<Busy> {
+    match host_port_in_use(protocol, ip, port) {
+        Ok(false) => None,
+        Ok(true) => Some(Busy::Taken(port)),
+        Err(error) => {
+            let text = std::io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(0)).to_string();
+            let reason = text.split(" (os error").next().unwrap_or(&text).to_lowercase();
+            Some(Busy::Refused(reason))
+        }
+    }
+}
+
+/// The ports of the range that some socket is bound to, lowest first (proc_net_tcp in the kernel's documentation: the
+/// second column is the local address, the fourth the state).
+fn listed(protocol: Protocol, range: PortRange) -> Vec<u16> {
+    const LISTEN: &str = "0A";
+    let files: [&str; 2] = match protocol {
+        Protocol::Tcp => ["tcp", "tcp6"],
+        Protocol::Udp | Protocol::Sctp => ["udp", "udp6"],
+    };
+    let mut ports = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
+        for line in text.lines().skip(1) {
+            let mut columns = line.split_ascii_whitespace();
+            let local = columns.nth(1).and_then(|local| local.rsplit_once(':'));
+            let Some(port) = local.and_then(|(_, port)| u16::from_str_radix(port, 16).ok()) else { continue };
+            let listens = protocol != Protocol::Tcp || columns.nth(1) == Some(LISTEN);
+            if listens && range.contains(port) {
+                ports.push(port);
+            }
+        }
+    }
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}

@@ -1,0 +1,89 @@
+//! From messages to what the core is asked. Only the form is judged here.
+
+use libnetwork_core::{CreateNetwork, EndpointSpec, Join};
+use libnetwork_ipam::PortWish;
+use libnetwork_model::{ErrorKind, NamespaceKind, PortRange, SandboxId};
+use libnetwork_rpc::{address, mac, resolver, status, subnet, v1};
+use tonic::Status;
+
+pub(crate) fn create_network(message: v1::CreateNetworkRequest) -> Result<CreateNetwork, Status> {
+    Ok(CreateNetwork {
+        subnets: message.subnets.iter().map(subnet).collect::<Result<_, _>>()?,
+        name: message.name,
+        driver: message.driver,
+        ipv4: message.ipv4.unwrap_or(true),
+        ipv6: message.ipv6,
+        internal: message.internal,
+        attachable: message.attachable,
+        labels: message.labels.into_iter().collect(),
+        options: message.options.into_iter().collect(),
+        ipam_driver: message.ipam_driver,
+        ipam_options: message.ipam_options.into_iter().collect(),
+    })
+}
+
+pub(crate) fn join(message: v1::JoinRequest) -> Result<Join, Status> {
+    Ok(Join {
+        id: sandbox_id(&message.id)?,
+        name: message.name,
+        namespace: if message.host_namespace { NamespaceKind::Host } else { NamespaceKind::Own },
+        resolver: message.resolver.as_ref().map(resolver).transpose()?.unwrap_or_default(),
+        endpoints: message.endpoints.into_iter().map(endpoint).collect::<Result<_, _>>()?,
+        ports: message.ports.iter().map(port).collect::<Result<_, _>>()?,
+    })
+}
+
+pub(crate) fn endpoint(message: v1::EndpointSpec) -> Result<EndpointSpec, Status> {
+    let (ipv4, ipv6) = (address("IPv4 address", &message.ipv4)?, address("IPv6 address", &message.ipv6)?);
+    let wrong = |text: &str, family| invalid(format!("invalid {family} address: {text}"));
+    Ok(EndpointSpec {
+        ipv4: match ipv4 {
+            None => None,
+            Some(std::net::IpAddr::V4(address)) => Some(address),
+            Some(_) => return Err(wrong(&message.ipv4, "IPv4")),
+        },
+        ipv6: match ipv6 {
+            None => None,
+            Some(std::net::IpAddr::V6(address)) => Some(address),
+            Some(_) => return Err(wrong(&message.ipv6, "IPv6")),
+        },
+        mac: mac("MAC address", &message.mac)?,
+        network: message.network,
+        aliases: message.aliases,
+        gateway_priority: message.gateway_priority,
+        options: message.options.into_iter().collect(),
+    })
+}
+
+pub(crate) fn sandbox_id(text: &str) -> Result<SandboxId, Status> {
+    text.parse().map_err(|error: libnetwork_model::IdError| invalid(error.to_string()))
+}
+
+fn port(message: &v1::PortSpec) -> Result<PortWish, Status> {
+    let number = |what: &str, value: u32| {
+        u16::try_from(value).map_err(|_| invalid(format!("invalid {what} {value}: ports end at 65535")))
+    };
+    let (first, last) = (number("host port", message.host_first)?, number("host port", message.host_last)?);
+    let last = if last == 0 { first } else { last };
+    let host_ports = match (first, last) {
+        (0, 0) => None,
+        (first, last) => Some(
+            PortRange::new(first, last)
+                .ok_or_else(|| invalid(format!("invalid range of host ports {first}-{last}")))?,
+        ),
+    };
+    Ok(PortWish {
+        protocol: message
+            .protocol
+            .parse()
+            .map_err(|error: libnetwork_model::ProtocolError| invalid(error.to_string()))?,
+        host_ip: address("host IP", &message.host_ip)?,
+        host_ports,
+        container_port: number("container port", message.container_port)?,
+        count: number("count of ports", message.count)?.max(1),
+    })
+}
+
+fn invalid(message: String) -> Status {
+    status(ErrorKind::Invalid, message)
+}

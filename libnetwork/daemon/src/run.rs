@@ -1,0 +1,173 @@
+//! Starts everything, and ends it in order.
+//!
+//! Owns the daemon's root task. SIGTERM or SIGINT cancels the tokens one after the other: first the service (calls that
+//! are in are answered, watchers' streams end), then the core (nothing is in hand any more, the reconciler ends between
+//! two passes), then the resolvers. What is in the kernel stays.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use dns_server::{DnsServer, Settings};
+use driver_bridge::BridgeDriver;
+use driver_host::{HostDriver, NoneDriver};
+use libnetwork_core::{Config, Drivers, HOST, NONE, Parts, StartError, StoreError};
+use libnetwork_kernel::LinuxKernel;
+use libnetwork_plan::{DNS_PORT, KernelError};
+use libnetwork_rpc::v1::libnetwork_server::LibnetworkServer;
+use libnetwork_store::EmbeddedStore;
+use tokio::{
+    net::UnixListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    args::Directories, boot, host_ports, listen::listen, mapper::Mapper, notify::notify, service::Service,
+};
+
+/// How long calls that are in may take to end after SIGTERM.
+const GRACE: Duration = Duration::from_secs(8);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        operation: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot start the runtime")]
+    Runtime(#[source] io::Error),
+    #[error("cannot open the store")]
+    Store(#[source] StoreError),
+    #[error("cannot open the kernel")]
+    Kernel(#[source] Box<KernelError>),
+    #[error("cannot start the core")]
+    Start(#[source] Box<StartError>),
+    #[error("cannot serve")]
+    Serve(#[source] tonic::transport::Error),
+    #[error("a task of the core panicked")]
+    Task(#[source] tokio::task::JoinError),
+}
+
+pub(crate) fn run(directories: &Directories) -> Result<(), RunError> {
+    let at = |operation, path: PathBuf| move |source| RunError::Io { operation, path, source };
+    for directory in [&directories.state_dir, &directories.run_dir] {
+        std::fs::create_dir_all(directory).map_err(at("make", directory.clone()))?;
+    }
+    // Absolute, for they are used from other namespaces and compared with what the kernel says of mounts.
+    let absolute = |directory: &PathBuf| directory.canonicalize().map_err(at("resolve", directory.clone()));
+    let directories = Directories {
+        state_dir: absolute(&directories.state_dir)?,
+        run_dir: absolute(&directories.run_dir)?,
+    };
+    // The lock of the store comes first: a second instance must not get as far as the first one's socket.
+    let boot = boot::id().map_err(at("read", "/proc/sys/kernel/random/boot_id".into()))?;
+    let store =
+        EmbeddedStore::open(&directories.store(), &directories.run_dir, &boot).map_err(RunError::Store)?;
+    let listener = listen(&directories.socket()).map_err(at("listen on", directories.socket()))?;
+    // Two threads are enough for what is mostly waiting for the kernel, and each costs memory.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(16)
+        .thread_stack_size(1 << 20)
+        .enable_all()
+        .build()
+        .map_err(RunError::Runtime)?;
+    let outcome = runtime.block_on(serve(&directories, store, listener));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+async fn serve(
+    directories: &Directories,
+    store: EmbeddedStore,
+    listener: std::os::unix::net::UnixListener,
+) -> Result<(), RunError> {
+    let root = CancellationToken::new();
+    let (service_end, core_end, names_end) = (root.child_token(), root.child_token(), root.child_token());
+    let random = boot::random().map_err(|source| RunError::Io {
+        operation: "open",
+        path: "/dev/urandom".into(),
+        source,
+    })?;
+    let kernel = LinuxKernel::new(libnetwork_kernel::Config {
+        netns_dir: directories.netns(),
+        resolv_conf: "/etc/resolv.conf".into(),
+    })
+    .map_err(|error| RunError::Kernel(Box::new(error)))?;
+    let bpffs = directories.bpffs();
+    let mapper = tokio::task::spawn_blocking(move || Mapper::open(&bpffs)).await.map_err(RunError::Task)?;
+    let (backend, reason) = mapper.describe();
+    info!(backend, reason, "published ports");
+
+    let parts = Parts {
+        store,
+        kernel,
+        mapper,
+        names: DnsServer::new(Settings { port: DNS_PORT, shutdown: names_end.clone() }),
+        drivers: Drivers::default()
+            .with("bridge", BridgeDriver)
+            .with(HOST, HostDriver)
+            .with(NONE, NoneDriver),
+    };
+    let config = Config {
+        pools: libnetwork_ipam::default_pools(),
+        netns: directories.netns(),
+        random,
+        busy: Box::new(host_ports::busy),
+    };
+    let (core, running) = libnetwork_core::start(config, parts, core_end.clone())
+        .await
+        .map_err(|error| RunError::Start(Box::new(error)))?;
+
+    let (revision, intent) = core.intent();
+    let (networks, sandboxes) = (intent.networks().count(), intent.sandboxes().count());
+    info!(revision, networks, sandboxes, "ready");
+    let service = Service::new(core, Arc::from(directories.netns()), (backend, reason), service_end.clone());
+    let service =
+        LibnetworkServer::new(service).max_decoding_message_size(libnetwork_rpc::client::MESSAGE_LIMIT);
+    let listener = UnixListener::from_std(listener).map_err(|source| RunError::Io {
+        operation: "listen on",
+        path: directories.socket(),
+        source,
+    })?;
+    // One service: it answers calls of others with UNIMPLEMENTED by itself, and needs no router before it.
+    let server = tonic::transport::Server::builder().serve_with_incoming_shutdown(
+        service,
+        UnixListenerStream::new(listener),
+        service_end.clone().cancelled_owned(),
+    );
+    let mut server = std::pin::pin!(server);
+    notify("READY=1");
+
+    tokio::select! {
+        ended = &mut server => return ended.map_err(RunError::Serve),
+        () = asked_to_end() => {}
+    }
+    notify("STOPPING=1");
+    service_end.cancel();
+    match tokio::time::timeout(GRACE, server).await {
+        Ok(ended) => ended.map_err(RunError::Serve)?,
+        Err(_) => warn!("calls are still open, and are cut off"),
+    }
+    core_end.cancel();
+    running.finished().await.map_err(RunError::Task)?;
+    root.cancel();
+    info!("ended");
+    Ok(())
+}
+
+async fn asked_to_end() {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => info!("SIGTERM"),
+        _ = interrupt.recv() => info!("SIGINT"),
+    }
+}
