@@ -53,9 +53,10 @@ pub enum Error {
     Volume(#[from] engine_volumes::Error),
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// The container's process could not be started; the message is Docker's whole text.
+    /// The container's process could not be started. `code` is the exit code that Docker gives it then; the message is
+    /// Docker's whole text.
     #[error("{message}")]
-    Start { kind: ErrorKind, message: String },
+    Start { kind: ErrorKind, code: i32, message: String },
     /// A record below the state directory that cannot be understood.
     #[error("corrupt container file {}", path.display())]
     Corrupt { path: PathBuf, source: serde_json::Error },

@@ -2,22 +2,57 @@
 //! here of an image's root filesystem, volumes, a sandbox of causewayd's and a task of the runtime's.
 //!
 //! [`Containers`] is the way in.
+//!
+//! *Invariants*: what a person asked for is on disk before anybody is told that it is done; what runs is known from the
+//! shims and from causewayd, so that nothing is lost with this process; an operation that fails leaves nothing, because
+//! [`start`] takes everything back that a stopped container has not, rather than what it remembers to have made.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+mod archive;
+mod attach;
+mod change;
 pub mod config;
+mod container;
+mod copy;
+mod create;
 mod error;
 pub mod events;
+mod exec;
+mod exit;
+mod files;
 mod filters;
+mod health;
+mod inspect;
+mod list;
+mod load;
+mod logs;
+mod merge;
+mod moment;
+mod mounts;
+mod names;
+mod network;
 mod options;
+mod ports;
+mod record;
+mod remove;
 mod service;
+mod signals;
+mod spec;
+mod start;
+mod stats;
+mod stop;
+mod top;
+mod validate;
 
+pub use attach::{Attached, Input};
 pub use error::{Error, Result};
 pub use filters::Filters;
 pub use options::{
     AttachOptions, CommitOptions, Counts, ExecCreate, ExecStart, ListOptions, LogOptions, LogRecord, Outcome,
     PutOptions, RemoveOptions, WaitCondition,
 };
-pub use service::{Attached, ByteStream, Containers, Input, Logs, OutputStream, Parts, Wait};
+pub use service::{ByteStream, Containers, Logs, OutputStream, Parts, Wait};
+pub use spec::DEFAULT_RUNTIME;
 // What attaching, logs and exec hand out.
 pub use engine_runtime::{Output, Stream as StdStream, TerminalSize};

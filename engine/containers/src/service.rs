@@ -1,18 +1,31 @@
-//! The service as its users see it.
+//! The service itself: what it is made of, and how containers are found in it.
+//!
+//! Tasks owned here: one monitor per running container ([`crate::exit`]), one health checker per running container that
+//! asks for it ([`crate::health`]), one waiter per pause before a restart, one per exec that runs. All of them may be
+//! cancelled at any moment, as `kill -9` cancels them: what they would have done is done by the next [`Containers::load`].
+//! A request's work runs in a task of its own too, so that a client that hangs up does not leave it half done.
 
-use std::{io, path::PathBuf, pin::Pin};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::Bytes;
-use engine_images::{Digest, ImageStore, ImageUse};
-use engine_runtime::{Output, Runtime, TerminalSize};
+use engine_images::{ImageStore, ImageUse};
+use engine_runtime::{Output, Runtime};
 use engine_volumes::VolumeStore;
 use futures_util::Stream;
 use libnetwork_rpc::client::Client;
-use tokio::io::AsyncRead;
 
 use crate::{
-    AttachOptions, CommitOptions, Counts, ExecCreate, ExecStart, Filters, ListOptions, LogOptions, LogRecord,
-    Outcome, PutOptions, RemoveOptions, Result, WaitCondition, config::*, events::Events,
+    Counts, Error, LogRecord, Result,
+    config::{Status, WaitResult},
+    container::Container,
+    events::Events,
+    record,
 };
 
 /// A stream of a body's bytes.
@@ -36,6 +49,8 @@ pub struct Parts {
     pub runtime: Runtime,
     pub network: Client,
     pub events: Events,
+    /// The machine has booted since an engine last ran here: restart policies apply to what stands still.
+    pub fresh_boot: bool,
 }
 
 /// All containers. Cheap to clone.
@@ -43,268 +58,203 @@ pub struct Parts {
 /// A container is named by its full id, its name (with or without a slash in front), or an unambiguous id prefix, in
 /// this order.
 #[derive(Debug, Clone)]
-pub struct Containers {}
-
-/// A connection to a process's stdio.
-pub struct Attached {
-    /// The process has a terminal: the output is raw, not multiplexed.
-    pub tty: bool,
-    /// Ends when the process has ended, or when the client detached with the keys.
-    pub output: OutputStream,
-    /// None when no input was asked for.
-    pub input: Option<Input>,
+pub struct Containers {
+    pub(crate) inner: Arc<Inner>,
 }
 
-/// The way to a process's standard input. Dropping it is a client that vanished.
-pub struct Input {}
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) parts: Parts,
+    // Held for a look-up or an insertion only, never across an await.
+    registry: Mutex<Registry>,
+}
 
-impl Input {
-    /// Passes input on; waits while the process does not read. Looks for the detach keys: once they were seen nothing
-    /// more is taken, the output ends, and this returns `BrokenPipe`.
-    pub async fn write(&mut self, data: &[u8]) -> io::Result<()> {
-        let _ = data;
-        todo!()
-    }
-
-    /// No more input will come; output goes on.
-    pub async fn end(&mut self) -> io::Result<()> {
-        todo!()
-    }
+#[derive(Debug, Default)]
+struct Registry {
+    containers: BTreeMap<String, Arc<Container>>,
+    /// From name to id. A name is here before its container is: that is how creating reserves it.
+    names: BTreeMap<String, String>,
+    /// From exec to container.
+    execs: BTreeMap<String, String>,
 }
 
 impl Containers {
-    /// Reads what is on disk, adopts what runs, finishes or removes what was half done, and applies restart policies.
-    pub async fn load(parts: Parts) -> Result<Self> {
-        let _ = parts;
-        todo!()
-    }
-
     /// The bus that containers' events are told on; the others' events belong there too.
     pub fn events(&self) -> &Events {
-        todo!()
+        &self.inner.parts.events
     }
 
     pub fn counts(&self) -> Counts {
-        todo!()
+        let mut counts = Counts::default();
+        for container in self.inner.all() {
+            match container.status() {
+                Status::Running | Status::Restarting => counts.running += 1,
+                Status::Paused => counts.paused += 1,
+                Status::Created | Status::Exited | Status::Dead | Status::Removing => counts.stopped += 1,
+            }
+        }
+        counts
     }
 
     /// The full id of a container by any of its names.
     pub fn resolve(&self, reference: &str) -> Result<String> {
-        let _ = reference;
-        todo!()
+        Ok(self.inner.find(reference)?.id.clone())
     }
 
     /// The container's name without a slash.
     pub fn name(&self, reference: &str) -> Result<String> {
-        let _ = reference;
-        todo!()
+        Ok(self.inner.find(reference)?.config().name.clone())
     }
 
     /// Which containers use which image, for removing images.
     pub fn image_uses(&self) -> Vec<ImageUse> {
-        todo!()
+        let uses = self.inner.all().into_iter().map(|container| {
+            container.read(|live| ImageUse {
+                container_id: container.id.clone(),
+                image: live.config.image,
+                running: live.state.is_running(),
+            })
+        });
+        uses.collect()
     }
 
     /// The ids of the containers, running or not, that mount a volume.
     pub fn volume_users(&self, volume: &str) -> Vec<String> {
-        let _ = volume;
-        todo!()
+        self.inner.volume_users(volume, |_| true)
+    }
+}
+
+impl Inner {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self { parts, registry: Mutex::default() }
     }
 
-    /// `docker ps`, newest first.
-    pub async fn list(&self, options: ListOptions) -> Result<Vec<Summary>> {
-        let _ = options;
-        todo!()
+    fn registry<T>(&self, f: impl FnOnce(&mut Registry) -> T) -> T {
+        f(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// `docker create`. The name is chosen when none is given.
-    pub async fn create(&self, name: Option<&str>, body: CreateBody) -> Result<Created> {
-        let _ = (name, body);
-        todo!()
+    pub(crate) fn all(&self) -> Vec<Arc<Container>> {
+        self.registry(|registry| registry.containers.values().cloned().collect())
     }
 
-    /// `docker inspect`; `size` computes the sizes.
-    pub async fn inspect(&self, reference: &str, size: bool) -> Result<Inspect> {
-        let _ = (reference, size);
-        todo!()
+    pub(crate) fn get(&self, id: &str) -> Option<Arc<Container>> {
+        self.registry(|registry| registry.containers.get(id).cloned())
     }
 
-    /// Unchanged when it runs already.
-    pub async fn start(&self, reference: &str) -> Result<Outcome> {
-        let _ = reference;
-        todo!()
+    /// By full id, name, or unambiguous id prefix.
+    pub(crate) fn find(&self, reference: &str) -> Result<Arc<Container>> {
+        if reference.is_empty() {
+            return Err(Error::invalid("No container name or ID supplied"));
+        }
+        self.registry(|registry| {
+            if let Some(container) = registry.containers.get(reference) {
+                return Ok(container.clone());
+            }
+            let name = reference.strip_prefix('/').unwrap_or(reference);
+            if let Some(container) = registry.names.get(name).and_then(|id| registry.containers.get(id)) {
+                return Ok(container.clone());
+            }
+            let mut matches = registry
+                .containers
+                .range(reference.to_owned()..)
+                .take_while(|(id, _)| id.starts_with(reference))
+                .map(|(_, container)| container);
+            match (matches.next(), matches.next()) {
+                (Some(container), None) => Ok(container.clone()),
+                (Some(_), Some(_)) => Err(Error::AmbiguousId(reference.to_owned())),
+                (None, _) => Err(Error::NoSuchContainer(reference.to_owned())),
+            }
+        })
     }
 
-    /// Sends the stop signal (the container's when none is given), waits `timeout` seconds (the container's when none
-    /// is given; negative means forever), then kills. Unchanged when it does not run.
-    pub async fn stop(&self, reference: &str, signal: Option<&str>, timeout: Option<i64>) -> Result<Outcome> {
-        let _ = (reference, signal, timeout);
-        todo!()
+    /// Takes a name for a container, or says who has it.
+    pub(crate) fn reserve(&self, name: &str, id: &str) -> Result<()> {
+        self.registry(|registry| match registry.names.get(name) {
+            Some(holder) => Err(Error::NameInUse { name: name.to_owned(), holder: holder.clone() }),
+            None => {
+                registry.names.insert(name.to_owned(), id.to_owned());
+                Ok(())
+            }
+        })
     }
 
-    /// Sends a signal, by name or number; `KILL` when none is given.
-    pub async fn kill(&self, reference: &str, signal: Option<&str>) -> Result<()> {
-        let _ = (reference, signal);
-        todo!()
+    pub(crate) fn release(&self, name: &str) {
+        self.registry(|registry| registry.names.remove(name));
     }
 
-    /// Stops it, if it runs, and starts it.
-    pub async fn restart(&self, reference: &str, signal: Option<&str>, timeout: Option<i64>) -> Result<()> {
-        let _ = (reference, signal, timeout);
-        todo!()
+    pub(crate) fn insert(&self, container: Arc<Container>) {
+        self.registry(|registry| registry.containers.insert(container.id.clone(), container));
     }
 
-    pub async fn pause(&self, reference: &str) -> Result<()> {
-        let _ = reference;
-        todo!()
+    pub(crate) fn forget(&self, container: &Container) {
+        let name = container.config().name.clone();
+        self.registry(|registry| {
+            registry.containers.remove(&container.id);
+            registry.names.remove(&name);
+            registry.execs.retain(|_, id| *id != container.id);
+        });
     }
 
-    pub async fn unpause(&self, reference: &str) -> Result<()> {
-        let _ = reference;
-        todo!()
+    pub(crate) fn insert_exec(&self, exec: &str, container: &str) {
+        self.registry(|registry| registry.execs.insert(exec.to_owned(), container.to_owned()));
     }
 
-    pub async fn remove(&self, reference: &str, options: RemoveOptions) -> Result<()> {
-        let _ = (reference, options);
-        todo!()
+    pub(crate) fn forget_exec(&self, exec: &str) {
+        self.registry(|registry| registry.execs.remove(exec));
     }
 
-    /// Returns at once with a future that resolves as the condition says. From then on no exit is missed, so a client
-    /// may be told that the wait stands (Docker sends the header at once) before it starts the container.
-    pub async fn wait(&self, reference: &str, condition: WaitCondition) -> Result<Wait> {
-        let _ = (reference, condition);
-        todo!()
+    pub(crate) fn exec_container(&self, exec: &str) -> Option<Arc<Container>> {
+        self.registry(|registry| registry.containers.get(registry.execs.get(exec)?).cloned())
     }
 
-    pub async fn rename(&self, reference: &str, name: &str) -> Result<()> {
-        let _ = (reference, name);
-        todo!()
+    /// The ids of those containers that mount a volume and pass.
+    pub(crate) fn volume_users(&self, volume: &str, passes: impl Fn(&Container) -> bool) -> Vec<String> {
+        let uses = |container: &Container| {
+            container.read(|live| {
+                live.config.mounts.iter().any(|m| m.point.r#type == "volume" && m.point.name == volume)
+            })
+        };
+        self.all().into_iter().filter(|c| uses(c) && passes(c)).map(|c| c.id.clone()).collect()
     }
 
-    pub async fn update(&self, reference: &str, body: UpdateBody) -> Result<Updated> {
-        let _ = (reference, body);
-        todo!()
+    /// Tells what happened to a container, with what Docker tells along: image, name, labels.
+    pub(crate) fn emit(&self, container: &Container, action: &str, more: &[(&str, String)]) {
+        let config = container.config();
+        let mut attributes: BTreeMap<String, String> = config.config.labels.clone().unwrap_or_default();
+        attributes.insert("image".into(), config.config.image.clone());
+        attributes.insert("name".into(), config.name.clone());
+        attributes.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        self.parts.events.emit("container", action, &container.id, attributes);
     }
 
-    /// `docker container prune`. Filters: `until`, `label`, `label!`.
-    pub async fn prune(&self, filters: &Filters) -> Result<Pruned> {
-        let _ = filters;
-        todo!()
+    /// Writes what became of a container.
+    pub(crate) async fn save_state(&self, container: &Container) -> Result<()> {
+        let dir = container.dir.clone();
+        let state = container.read(|live| live.state.clone());
+        blocking(move || record::write(&dir, record::STATE, &state, false)).await
     }
 
-    /// The container's log, and whether it has a terminal (then the stream is raw, not multiplexed).
-    pub async fn logs(&self, reference: &str, options: LogOptions) -> Result<(bool, Logs)> {
-        let _ = (reference, options);
-        todo!()
+    /// Replaces what was asked for, on disk first.
+    pub(crate) async fn save_config(&self, container: &Container, mut config: record::Config) -> Result<()> {
+        config.revision += 1;
+        let config = Arc::new(config);
+        let (dir, copy) = (container.dir.clone(), config.clone());
+        blocking(move || record::write(&dir, record::CONFIG, &*copy, true)).await?;
+        container.change(|live| live.config = config);
+        Ok(())
     }
+}
 
-    /// Connects to the container's stdio. One that does not run yet is waited for: what it writes from its first
-    /// byte on is seen.
-    pub async fn attach(&self, reference: &str, options: AttachOptions) -> Result<Attached> {
-        let _ = (reference, options);
-        todo!()
-    }
+/// Runs file work on a thread that may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Interrupted)?
+}
 
-    /// Sets the size of the container's terminal.
-    pub async fn resize(&self, reference: &str, size: TerminalSize) -> Result<()> {
-        let _ = (reference, size);
-        todo!()
-    }
-
-    /// Prepares a process in a running container; returns its id.
-    pub async fn exec_create(&self, reference: &str, body: ExecCreate) -> Result<String> {
-        let _ = (reference, body);
-        todo!()
-    }
-
-    /// Starts it. None when detached: it runs then.
-    pub async fn exec_start(&self, exec: &str, body: ExecStart) -> Result<Option<Attached>> {
-        let _ = (exec, body);
-        todo!()
-    }
-
-    pub async fn exec_inspect(&self, exec: &str) -> Result<ExecInspect> {
-        let _ = exec;
-        todo!()
-    }
-
-    pub async fn exec_resize(&self, exec: &str, size: TerminalSize) -> Result<()> {
-        let _ = (exec, size);
-        todo!()
-    }
-
-    /// `docker top`; `ps_args` are ps(1)'s, `-ef` when empty.
-    pub async fn top(&self, reference: &str, ps_args: &str) -> Result<Top> {
-        let _ = (reference, ps_args);
-        todo!()
-    }
-
-    /// One reading of a container's counters, in Docker's JSON; with `one_shot` without a previous one to compare to.
-    /// The stream gives one a second.
-    pub async fn stats(
-        &self,
-        reference: &str,
-        stream: bool,
-        one_shot: bool,
-    ) -> Result<Pin<Box<dyn Stream<Item = Result<serde_json::Value>> + Send>>> {
-        let _ = (reference, stream, one_shot);
-        todo!()
-    }
-
-    /// `docker diff`.
-    pub async fn changes(&self, reference: &str) -> Result<Vec<engine_images::wire::Change>> {
-        let _ = reference;
-        todo!()
-    }
-
-    /// `docker export`: the root filesystem as a tar.
-    pub async fn export(&self, reference: &str) -> Result<ByteStream> {
-        let _ = reference;
-        todo!()
-    }
-
-    /// `docker commit`; returns the image's id.
-    pub async fn commit(&self, reference: &str, options: CommitOptions) -> Result<Digest> {
-        let _ = (reference, options);
-        todo!()
-    }
-
-    /// What is at a path in the container.
-    pub async fn archive_stat(&self, reference: &str, path: &str) -> Result<PathStat> {
-        let _ = (reference, path);
-        todo!()
-    }
-
-    /// What is at a path in the container, as a tar.
-    pub async fn archive_get(&self, reference: &str, path: &str) -> Result<(PathStat, ByteStream)> {
-        let _ = (reference, path);
-        todo!()
-    }
-
-    /// Unpacks a tar (plain, gzip or zstd) into a directory in the container.
-    pub async fn archive_put<R>(&self, reference: &str, path: &str, tar: R, options: PutOptions) -> Result<()>
-    where
-        R: AsyncRead + Send + Unpin + 'static,
-    {
-        let _ = (reference, path, tar, options);
-        todo!()
-    }
-
-    /// `docker network connect`: `network` is an id, a name or an id prefix. On a running container it takes effect at
-    /// once, on another with its next start.
-    pub async fn network_connect(
-        &self,
-        network: &str,
-        reference: &str,
-        settings: Option<EndpointSettings>,
-    ) -> Result<()> {
-        let _ = (network, reference, settings);
-        todo!()
-    }
-
-    /// `docker network disconnect`. With `force` a container that does not exist is no error.
-    pub async fn network_disconnect(&self, network: &str, reference: &str, force: bool) -> Result<()> {
-        let _ = (network, reference, force);
-        todo!()
-    }
+/// Runs work to its end even when the client that asked for it hangs up.
+pub(crate) async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    tokio::spawn(work).await.map_err(|_| Error::Interrupted)?
 }

@@ -1,0 +1,307 @@
+//! `docker create`.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use engine_volumes::CreateVolume;
+use libnetwork_model::ErrorKind;
+use libnetwork_rpc::v1;
+
+use crate::{
+    Containers, Error, Result,
+    config::{ContainerConfig, CreateBody, Created, EndpointSettings, HostConfig, NetworkingConfig},
+    container::Container,
+    merge,
+    moment::Moment,
+    mounts, names,
+    record::{self, Config, MountRecord, RunState},
+    service::{Inner, blocking, detached},
+    spec, validate,
+};
+
+impl Containers {
+    /// `docker create`. The name is chosen when none is given.
+    pub async fn create(&self, name: Option<&str>, body: CreateBody) -> Result<Created> {
+        let inner = self.inner.clone();
+        let name = name.filter(|name| !name.is_empty()).map(str::to_owned);
+        detached(async move { inner.create(name, body).await }).await
+    }
+}
+
+impl Inner {
+    async fn create(self: &Arc<Self>, name: Option<String>, body: CreateBody) -> Result<Created> {
+        let CreateBody { mut config, host_config, networking_config } = body;
+        let mut host = host_config.unwrap_or_default();
+        let name = name.as_deref().map(names::check).transpose()?;
+        if config.image.is_empty() {
+            return Err(Error::invalid("no image specified"));
+        }
+        validate::config(&config)?;
+        let image = self.parts.images.resolve(&config.image).await?;
+        merge::with_image(&mut config, &image.config.config)?;
+        merge::with_defaults(&mut host, spec::DEFAULT_RUNTIME);
+        validate::host(&host, &config, |runtime| spec::knows_runtime(&self.parts.runtime, runtime))?;
+        let mut warnings = Vec::new();
+        if host.network_mode == "host" && host.port_bindings.as_ref().is_some_and(|p| !p.is_empty()) {
+            warnings.push("Published ports are discarded when using host network mode".to_owned());
+        }
+        let mounts = mounts::settle(&config, &host, |reference| {
+            self.find(reference).map(|other| other.config().mounts.clone())
+        })?;
+        for (port, bindings) in host.port_bindings.iter().flatten() {
+            // Docker exposes what it publishes.
+            if bindings.is_some() {
+                let port: crate::ports::ContainerPort = port.parse()?;
+                config.exposed_ports.get_or_insert_default().entry(port.to_string()).or_default();
+            }
+        }
+        let id = names::id()?;
+        let networks = self.networks(&mut host, &mut config, networking_config).await?;
+        self.hostname(&host, &mut config, &id);
+        let name = self.take_name(name, &id)?;
+        let config = Config {
+            revision: 1,
+            id: id.clone(),
+            name: name.clone(),
+            created: Moment::now(),
+            image: image.id,
+            config,
+            host,
+            networks,
+            mounts,
+        };
+        match self.make(config).await {
+            Ok(container) => {
+                self.emit(&container, "create", &[]);
+                Ok(Created { id, warnings })
+            }
+            Err(error) => {
+                self.release(&name);
+                Err(error)
+            }
+        }
+    }
+
+    fn take_name(&self, name: Option<&str>, id: &str) -> Result<String> {
+        if let Some(name) = name {
+            self.reserve(name, id)?;
+            return Ok(name.to_owned());
+        }
+        let mut attempt = 0;
+        loop {
+            let name = names::random(attempt)?;
+            match self.reserve(&name, id) {
+                Ok(()) => return Ok(name),
+                Err(_) => attempt += 1,
+            }
+        }
+    }
+
+    /// Puts everything on the disk, `config.json` last: a directory without one is what an interrupted creation left,
+    /// and is removed at the next start.
+    async fn make(&self, mut config: Config) -> Result<Arc<Container>> {
+        let id = config.id.clone();
+        let dir = self.parts.state_dir.join(&id);
+        let made = async {
+            self.parts.images.prepare(&id, config.image).await?;
+            for mount in config.mounts.iter_mut().filter(|mount| mount.point.r#type == "volume") {
+                self.make_volume(mount).await?;
+            }
+            let (dir, copy) = (dir.clone(), config.clone());
+            // One that goes with its first exit has nothing to keep through a power cut.
+            let durable = !config.host.auto_remove;
+            blocking(move || {
+                std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+                record::write(&dir, record::CONFIG, &copy, durable)
+            })
+            .await
+        }
+        .await;
+        if let Err(error) = made {
+            self.remove_files(&id, &dir, &config.mounts).await.unwrap_or_else(|failure| {
+                tracing::warn!(container = id, error = %failure, "cannot undo a failed creation");
+            });
+            return Err(error);
+        }
+        let container = Arc::new(Container::new(dir, config, RunState::default()));
+        self.insert(container.clone());
+        Ok(container)
+    }
+
+    async fn make_volume(&self, mount: &mut MountRecord) -> Result<()> {
+        let options = mount.spec.as_ref().and_then(|spec| spec.volume_options.clone()).unwrap_or_default();
+        let driver = options.driver_config.unwrap_or_default();
+        let (volume, made) = self
+            .parts
+            .volumes
+            .create(CreateVolume {
+                name: mount.point.name.clone(),
+                driver: driver.name,
+                driver_opts: driver.options,
+                labels: options.labels,
+            })
+            .await?;
+        mount.point.name = volume.name.clone();
+        mount.point.source = volume.mountpoint.clone();
+        mount.point.driver.clone_from(&volume.driver);
+        if made {
+            let attributes = BTreeMap::from([("driver".to_owned(), volume.driver)]);
+            self.parts.events.emit("volume", "create", &volume.name, attributes);
+        }
+        Ok(())
+    }
+
+    /// The host name that the container gets when none was asked for.
+    fn hostname(&self, host: &HostConfig, config: &mut ContainerConfig, id: &str) {
+        if let Some(other) = host.network_mode.strip_prefix("container:") {
+            if let Ok(other) = self.find(other) {
+                let other = other.config();
+                config.hostname.clone_from(&other.config.hostname);
+                config.domainname.clone_from(&other.config.domainname);
+            }
+        } else if config.hostname.is_empty() {
+            let own = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+            config.hostname = match host.network_mode == "host" || host.uts_mode == "host" {
+                true => own().unwrap_or_else(|| id[..12].to_owned()),
+                false => id[..12].to_owned(),
+            };
+        }
+    }
+
+    /// The networks by name, the one that `NetworkMode` names among them. One that does not exist is left for the start
+    /// to complain about, as in Docker.
+    async fn networks(
+        &self,
+        host: &mut HostConfig,
+        config: &mut ContainerConfig,
+        asked: Option<NetworkingConfig>,
+    ) -> Result<BTreeMap<String, EndpointSettings>> {
+        let asked = asked.and_then(|asked| asked.endpoints_config).unwrap_or_default();
+        if let Some(other) = host.network_mode.strip_prefix("container:") {
+            if let Ok(other) = self.find(other) {
+                host.network_mode = format!("container:{}", other.id);
+            }
+            return Ok(BTreeMap::new());
+        }
+        let mut networks = BTreeMap::new();
+        for (reference, settings) in asked {
+            let reference = if reference == "default" { "bridge".to_owned() } else { reference };
+            let settings = requested(settings.unwrap_or_default());
+            let (name, settings) = self.check_endpoint(reference, settings).await?;
+            networks.insert(name, settings);
+        }
+        if !networks.contains_key(&host.network_mode) {
+            let (name, _) =
+                self.check_endpoint(host.network_mode.clone(), EndpointSettings::default()).await?;
+            host.network_mode.clone_from(&name);
+            networks.entry(name).or_default();
+        }
+        if !config.mac_address.is_empty()
+            && let Some(main) = networks.get_mut(&host.network_mode)
+            && main.mac_address.is_empty()
+        {
+            main.mac_address = std::mem::take(&mut config.mac_address);
+        }
+        Ok(networks)
+    }
+
+    /// The network's own name, and the settings, checked against it when it exists.
+    pub(crate) async fn check_endpoint(
+        &self,
+        reference: String,
+        mut settings: EndpointSettings,
+    ) -> Result<(String, EndpointSettings)> {
+        let plain = settings.ipam_config.is_none();
+        if matches!(reference.as_str(), "bridge" | "host" | "none") {
+            let mut problems = Vec::new();
+            if settings
+                .ipam_config
+                .as_ref()
+                .is_some_and(|c| !c.ipv4_address.is_empty() || !c.ipv6_address.is_empty())
+            {
+                problems
+                    .push("user specified IP address is supported on user defined networks only".to_owned());
+            }
+            if settings.aliases.as_ref().is_some_and(|a| !a.is_empty()) {
+                problems
+                    .push("network-scoped aliases are only supported for user-defined networks".to_owned());
+            }
+            problems.extend(malformed(&settings));
+            return match problems.is_empty() {
+                true => Ok((reference, settings)),
+                false => Err(refuse(&reference, &problems)),
+            };
+        }
+        let network = match self.network(&reference).await {
+            Ok(network) => network,
+            Err(Error::Network { kind: ErrorKind::NotFound, .. }) => {
+                let problems = malformed(&settings);
+                return if problems.is_empty() {
+                    Ok((reference, settings))
+                } else {
+                    Err(refuse(&reference, &problems))
+                };
+            }
+            Err(error) => return Err(error),
+        };
+        let mut problems = malformed(&settings);
+        if !plain && problems.is_empty() {
+            problems.extend(outside(&settings, &network));
+        }
+        if !problems.is_empty() {
+            return Err(refuse(&network.name, &problems));
+        }
+        settings.network_id = network.id;
+        Ok((network.name, settings))
+    }
+}
+
+/// Only what a client may ask for.
+pub(crate) fn requested(settings: EndpointSettings) -> EndpointSettings {
+    let EndpointSettings { ipam_config, links, aliases, mac_address, driver_opts, gw_priority, .. } =
+        settings;
+    EndpointSettings {
+        ipam_config,
+        links,
+        aliases,
+        mac_address,
+        driver_opts,
+        gw_priority,
+        ..Default::default()
+    }
+}
+
+fn refuse(network: &str, problems: &[String]) -> Error {
+    let text = match problems {
+        [one] => one.clone(),
+        many => many.iter().map(|p| format!("* {p}")).collect::<Vec<_>>().join("\n"),
+    };
+    Error::Invalid(format!("invalid config for network {network}: invalid endpoint settings:\n{text}"))
+}
+
+fn malformed(settings: &EndpointSettings) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Some(ipam) = &settings.ipam_config {
+        if !ipam.ipv4_address.is_empty() && !matches!(ipam.ipv4_address.parse(), Ok(IpAddr::V4(_))) {
+            problems.push(format!("invalid IPv4 address: {}", ipam.ipv4_address));
+        }
+        if !ipam.ipv6_address.is_empty() && !matches!(ipam.ipv6_address.parse(), Ok(IpAddr::V6(_))) {
+            problems.push(format!("invalid IPv6 address: {}", ipam.ipv6_address));
+        }
+    }
+    if !settings.mac_address.is_empty()
+        && settings.mac_address.parse::<libnetwork_model::MacAddress>().is_err()
+    {
+        problems.push(format!("invalid MAC address: {}", settings.mac_address));
+    }
+    problems
+}
+
+fn outside(settings: &EndpointSettings, network: &v1::Network) -> Vec<String> {
+    let subnets: Vec<ipnet::IpNet> = network.subnets.iter().filter_map(|s| s.subnet.parse().ok()).collect();
+    let ipam = settings.ipam_config.iter();
+    ipam.flat_map(|ipam| [&ipam.ipv4_address, &ipam.ipv6_address])
+        .filter_map(|text| text.parse::<IpAddr>().ok())
+        .filter(|ip| !subnets.iter().any(|subnet| subnet.contains(ip)))
+        .map(|ip| format!("no configured subnet or ip-range contain the IP address {ip}"))
+        .collect()
+}

@@ -1,0 +1,151 @@
+//! Following a log while it is written.
+
+use std::{fs::File, io, io::Read, os::unix::fs::MetadataExt, path::Path};
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use tokio::{io::unix::AsyncFd, sync::watch};
+
+use super::{
+    Sender,
+    files::Position,
+    record::{Verdict, judge},
+};
+use crate::{Error, LogOptions, Result, container::Live};
+
+/// Tells when something in a directory was written, made or renamed.
+pub(super) struct Watcher {
+    inotify: AsyncFd<Inotify>,
+}
+
+impl Watcher {
+    pub(super) fn new(dir: &Path) -> Result<Self> {
+        let failed =
+            |error: nix::Error| Error::Io { operation: "watch", path: dir.into(), source: error.into() };
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(failed)?;
+        let flags = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+        inotify.add_watch(dir, flags).map_err(failed)?;
+        let inotify = AsyncFd::register(inotify).map_err(Error::io("watch", dir))?;
+        Ok(Self { inotify })
+    }
+
+    /// Waits for the next change; several at once are one.
+    async fn changed(&self) -> io::Result<()> {
+        loop {
+            let mut guard = self.inotify.readable().await?;
+            match guard.try_io(|fd| fd.get_ref().read_events().map_err(io::Error::from)) {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) => return Err(error),
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+/// Shows what is appended until the container has ended and its last line was shown, or the reader has gone.
+///
+/// Reads are done in this task: what has just been written is in the page cache.
+pub(super) async fn follow(
+    path: &Path,
+    mut position: Position,
+    options: &LogOptions,
+    watcher: Watcher,
+    mut watch: watch::Receiver<Live>,
+    sender: Sender,
+) {
+    let until = async {
+        match options.until.map(|until| until.duration_since(std::time::SystemTime::now())) {
+            None => std::future::pending().await,
+            Some(left) => tokio::time::sleep(left.unwrap_or_default()).await,
+        }
+    };
+    tokio::pin!(until);
+    loop {
+        // Asked before reading: all that an ended container wrote is in the file by the time it has ended.
+        let runs = watch.borrow_and_update().state.is_running();
+        match drain(path, &mut position, options, &sender).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                // Nobody listens any more: nobody to tell.
+                let _ =
+                    sender.send(Err(Error::Io { operation: "read", path: path.into(), source: error })).await;
+                return;
+            }
+        }
+        if !runs {
+            return;
+        }
+        tokio::select! {
+            changed = watcher.changed() => if changed.is_err() { return },
+            changed = watch.changed() => if changed.is_err() { return },
+            () = sender.closed() => return,
+            () = &mut until => return,
+        }
+    }
+}
+
+/// Shows all there is, across a rotation too. False when nothing more is wanted.
+async fn drain(
+    path: &Path,
+    position: &mut Position,
+    options: &LogOptions,
+    sender: &Sender,
+) -> io::Result<bool> {
+    loop {
+        // Looked at before the old file is read to its end: a rotation in between is seen the next time.
+        let current = std::fs::metadata(path).ok();
+        if let Some(file) = &mut position.file
+            && !read_on(file, &mut position.partial, options, sender).await?
+        {
+            return Ok(false);
+        }
+        let Some(current) = current else { return Ok(true) };
+        let same = match &position.file {
+            Some(file) => file.metadata()?.ino() == current.ino(),
+            None => false,
+        };
+        if same {
+            return Ok(true);
+        }
+        position.file = match File::open(path) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        position.partial.clear();
+    }
+}
+
+async fn read_on(
+    file: &mut File,
+    partial: &mut Vec<u8>,
+    options: &LogOptions,
+    sender: &Sender,
+) -> io::Result<bool> {
+    let mut block = vec![0; 32 << 10];
+    loop {
+        let count = match file.read(&mut block) {
+            Ok(0) => return Ok(true),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let mut rest = &block[..count];
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            partial.extend_from_slice(&rest[..=end]);
+            rest = &rest[end + 1..];
+            let verdict = judge(partial, options);
+            partial.clear();
+            match verdict {
+                Verdict::Show(record) => {
+                    if sender.send(Ok(record)).await.is_err() {
+                        return Ok(false);
+                    }
+                }
+                Verdict::Skip => {}
+                Verdict::End => return Ok(false),
+            }
+        }
+        partial.extend_from_slice(rest);
+    }
+}

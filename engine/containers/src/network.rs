@@ -1,0 +1,414 @@
+//! A container's sandbox: what causewayd is asked for, and what it answered in Docker's words.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use engine_runtime::NetworkNamespace;
+use libnetwork_rpc::{client::again, v1};
+
+use crate::{
+    Containers, Error, Result,
+    config::{EndpointSettings, NetworkSettings, Status},
+    container::{Container, Live},
+    create::requested,
+    files::{self, DnsOptions, Entry, Resolution},
+    ports,
+    record::Config,
+    service::{Inner, blocking, detached},
+};
+
+impl Containers {
+    /// `docker network connect`: `network` is an id, a name or an id prefix. On a running container it takes effect at
+    /// once, on another with its next start.
+    pub async fn network_connect(
+        &self,
+        network: &str,
+        reference: &str,
+        settings: Option<EndpointSettings>,
+    ) -> Result<()> {
+        let (inner, network, reference) = (self.inner.clone(), network.to_owned(), reference.to_owned());
+        detached(async move { inner.connect(&network, &reference, settings.unwrap_or_default()).await }).await
+    }
+
+    /// `docker network disconnect`. With `force` a container that does not exist is no error.
+    pub async fn network_disconnect(&self, network: &str, reference: &str, force: bool) -> Result<()> {
+        let (inner, network, reference) = (self.inner.clone(), network.to_owned(), reference.to_owned());
+        detached(async move { inner.disconnect(&network, &reference, force).await }).await
+    }
+}
+
+impl Inner {
+    /// A network by id, name or id prefix.
+    pub(crate) async fn network(&self, reference: &str) -> Result<v1::Network> {
+        let client = &self.parts.network;
+        let call = || {
+            let (mut client, reference) = (client.clone(), reference.to_owned());
+            async move { client.get_network(v1::GetNetworkRequest { reference }).await }
+        };
+        Ok(again(call).await?)
+    }
+
+    /// Makes the container's sandbox with everything in it; none when it lives in another container's.
+    pub(crate) async fn join(&self, config: &Config) -> Result<Option<v1::Sandbox>> {
+        if config.host.network_mode.starts_with("container:") || config.config.network_disabled {
+            return Ok(None);
+        }
+        let host_namespace = config.host.network_mode == "host";
+        let ports = if host_namespace { Vec::new() } else { ports::published(&config.config, &config.host)? };
+        let request = v1::JoinRequest {
+            id: config.id.clone(),
+            name: config.name.clone(),
+            host_namespace,
+            resolver: Some(resolver(config)),
+            endpoints: endpoints(config),
+            ports,
+        };
+        let call = || {
+            let (mut client, request) = (self.parts.network.clone(), request.clone());
+            async move { client.join(request).await }
+        };
+        match again(call).await {
+            Ok(sandbox) => Ok(Some(sandbox)),
+            Err(status) => Err(Error::from(status).during("failed to set up container networking")),
+        }
+    }
+
+    /// Removes the container's sandbox, if it has one.
+    pub(crate) async fn leave(&self, id: &str) -> Result<()> {
+        let call = || {
+            let (mut client, id) = (self.parts.network.clone(), id.to_owned());
+            async move { client.leave(v1::LeaveRequest { id }).await }
+        };
+        again(call).await?;
+        Ok(())
+    }
+
+    /// The namespace to run in.
+    pub(crate) fn namespace_of(
+        &self,
+        config: &Config,
+        sandbox: Option<&v1::Sandbox>,
+    ) -> Result<NetworkNamespace> {
+        if let Some(other) = config.host.network_mode.strip_prefix("container:") {
+            let other = self.find(other)?;
+            let live = other.live();
+            if !live.state.has_process() {
+                return Err(Error::Conflict(format!(
+                    "cannot join network namespace of a non running container: {}",
+                    other.id
+                )));
+            }
+            if live.config.host.network_mode.starts_with("container:") {
+                return Err(Error::Conflict(format!(
+                    "cannot join network namespace of container {}: it has none of its own",
+                    other.id
+                )));
+            }
+            return self.namespace_of(&live.config, live.sandbox.as_deref());
+        }
+        Ok(match sandbox {
+            Some(sandbox) if sandbox.namespace.is_empty() => NetworkNamespace::Host,
+            Some(sandbox) => NetworkNamespace::Path(sandbox.namespace.clone().into()),
+            None => NetworkNamespace::Fresh,
+        })
+    }
+
+    /// Writes the three files below `/etc` that depend on the network.
+    pub(crate) async fn write_files(
+        &self,
+        container: &Container,
+        config: &Config,
+        sandbox: Option<&v1::Sandbox>,
+    ) -> Result<()> {
+        if config.host.network_mode.starts_with("container:") {
+            return Ok(());
+        }
+        let entries = self.host_entries(config, sandbox).await?;
+        let resolution = resolution(config);
+        let asked = dns_options(config);
+        let hostname = format!("{}\n", config.config.hostname);
+        let dir = container.dir.clone();
+        blocking(move || {
+            let base = match resolution {
+                Resolution::Same => Some(files::read("/etc/hosts".as_ref())?),
+                Resolution::Embedded | Resolution::Hosts => None,
+            };
+            files::write(&dir, files::HOSTS, &files::hosts(base.as_deref(), &entries))?;
+            files::write(&dir, files::HOSTNAME, &hostname)?;
+            files::write(
+                &dir,
+                files::RESOLV,
+                &files::resolv_conf(&files::host_resolv_conf(), &asked, resolution),
+            )
+        })
+        .await
+    }
+
+    async fn host_entries(&self, config: &Config, sandbox: Option<&v1::Sandbox>) -> Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for text in config.host.extra_hosts.iter().flatten() {
+            let Some((name, ip)) = text.split_once([':', '=']) else { continue };
+            let ip = match ip {
+                "host-gateway" => self.host_gateway().await?,
+                ip => ip.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            };
+            entries.push(Entry { ip, names: vec![name.to_owned()] });
+        }
+        let own = &config.config;
+        let mut names = vec![own.hostname.clone()];
+        if !own.domainname.is_empty() {
+            names.insert(0, format!("{}.{}", own.hostname, own.domainname));
+        }
+        for endpoint in sandbox.iter().flat_map(|sandbox| &sandbox.endpoints) {
+            for cidr in [&endpoint.ipv4, &endpoint.ipv6] {
+                if let Some((ip, _)) = cidr.split_once('/') {
+                    entries.push(Entry { ip: ip.to_owned(), names: names.clone() });
+                }
+            }
+        }
+        entries.extend(self.link_entries(config)?);
+        Ok(entries)
+    }
+
+    /// `--link` as lines of the hosts file.
+    fn link_entries(&self, config: &Config) -> Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        let default = config.host.links.iter().flatten().map(|link| ("bridge", link));
+        let named = config.networks.iter().flat_map(|(network, settings)| {
+            settings.links.iter().flatten().map(move |link| (network.as_str(), link))
+        });
+        for (network, link) in default.chain(named) {
+            let (target, alias) = link.rsplit_once(':').unwrap_or((link, link));
+            let target = self
+                .find(target)
+                .map_err(|error| error.during(format!("could not get container for {target}")))?;
+            let live = target.live();
+            if !live.state.has_process() {
+                return Err(Error::Conflict(format!(
+                    "Cannot link to a non running container: /{} AS /{}/{alias}",
+                    live.config.name, config.name
+                )));
+            }
+            let endpoints = live.sandbox.iter().flat_map(|sandbox| &sandbox.endpoints);
+            for endpoint in endpoints.filter(|endpoint| endpoint.network_name == network) {
+                let Some((ip, _)) = endpoint.ipv4.split_once('/') else { continue };
+                let mut names =
+                    vec![alias.trim_start_matches('/').to_owned(), live.config.config.hostname.clone()];
+                names.push(live.config.name.clone());
+                names.dedup();
+                entries.push(Entry { ip: ip.to_owned(), names });
+            }
+        }
+        Ok(entries)
+    }
+
+    /// What `host-gateway` stands for: the host's address on the default bridge.
+    async fn host_gateway(&self) -> Result<String> {
+        let bridge = self.network("bridge").await?;
+        let gateway =
+            bridge.subnets.into_iter().map(|subnet| subnet.gateway).find(|gateway| !gateway.is_empty());
+        gateway.ok_or_else(|| Error::invalid("unable to derive the IP value for host-gateway"))
+    }
+
+    async fn connect(
+        self: &Arc<Self>,
+        network: &str,
+        reference: &str,
+        settings: EndpointSettings,
+    ) -> Result<()> {
+        let container = self.find(reference)?;
+        let network = self.network(network).await?;
+        let _turn = container.turn().await;
+        let mut config = (*container.config()).clone();
+        if container.read(|live| live.removed || matches!(live.state.status, Status::Removing | Status::Dead))
+        {
+            return Err(Error::Conflict(format!(
+                "container {} is marked for removal and cannot be connected",
+                container.id
+            )));
+        }
+        refuse_connection(&config, &network)?;
+        let running = container.read(|live| live.state.has_process());
+        let attached = config.networks.contains_key(&network.name);
+        if attached && running {
+            return Err(Error::Conflict(format!(
+                "endpoint with name {} already exists in network {}",
+                config.name, network.name
+            )));
+        }
+        let (name, mut settings) = self.check_endpoint(network.name.clone(), requested(settings)).await?;
+        settings.network_id.clone_from(&network.id);
+        config.networks.insert(name.clone(), settings);
+        if running {
+            let spec = endpoint(&config, &name);
+            let request = v1::ConnectRequest { sandbox_id: config.id.clone(), endpoint: Some(spec) };
+            let sandbox = self.parts.network.clone().connect(request).await?.into_inner();
+            if let Err(error) = self.write_files(&container, &config, Some(&sandbox)).await {
+                tracing::warn!(container = config.id, %error, "cannot refresh the hosts file");
+            }
+            container.change(|live| live.sandbox = Some(Arc::new(sandbox)));
+        }
+        self.save_config(&container, config).await
+    }
+
+    async fn disconnect(self: &Arc<Self>, network: &str, reference: &str, force: bool) -> Result<()> {
+        let container = match self.find(reference) {
+            Err(Error::NoSuchContainer(_)) if force => {
+                // An endpoint whose container is gone: its sandbox, if any is left, goes with it.
+                return self.leave(reference).await.or(Ok(()));
+            }
+            found => found?,
+        };
+        let name = self.network(network).await?.name;
+        let _turn = container.turn().await;
+        let mut config = (*container.config()).clone();
+        if name == "host" && config.host.network_mode == "host" {
+            return Err(Error::Invalid(
+                "cannot disconnect container from host network - container was created in host network mode"
+                    .into(),
+            ));
+        }
+        if config.networks.remove(&name).is_none() {
+            return Err(Error::Conflict(format!(
+                "container {} is not connected to network {name}",
+                config.id
+            )));
+        }
+        if container.read(|live| live.state.has_process()) {
+            let request = v1::DisconnectRequest { sandbox_id: config.id.clone(), network: name };
+            let sandbox = self.parts.network.clone().disconnect(request).await?.into_inner();
+            if let Err(error) = self.write_files(&container, &config, Some(&sandbox)).await {
+                tracing::warn!(container = config.id, %error, "cannot refresh the hosts file");
+            }
+            container.change(|live| live.sandbox = Some(Arc::new(sandbox)));
+        }
+        self.save_config(&container, config).await
+    }
+}
+
+fn refuse_connection(config: &Config, network: &v1::Network) -> Result<()> {
+    let mode = config.host.network_mode.as_str();
+    if mode == "host" || mode.starts_with("container:") {
+        let what = if mode == "host" { "host" } else { "container" };
+        return Err(Error::Invalid(format!(
+            "container sharing network namespace with another container or host cannot be connected to any other \
+             network (its mode is {what})"
+        )));
+    }
+    match network.name.as_str() {
+        "host" => Err(Error::Invalid(
+            "cannot connect container to host network - container must be created in host network mode".into(),
+        )),
+        "none" => Err(Error::Invalid("container cannot be connected to multiple networks with one of the networks in private (none) mode".into())),
+        _ if mode == "none" && config.networks.contains_key("none") => Err(Error::Invalid(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode".into(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn resolution(config: &Config) -> Resolution {
+    match config.host.network_mode.as_str() {
+        "host" => Resolution::Same,
+        _ if config.networks.keys().all(|name| matches!(name.as_str(), "bridge" | "none")) => {
+            Resolution::Hosts
+        }
+        _ => Resolution::Embedded,
+    }
+}
+
+fn dns_options(config: &Config) -> DnsOptions {
+    let words = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+    DnsOptions {
+        servers: words(&config.host.dns),
+        search: words(&config.host.dns_search),
+        options: words(&config.host.dns_options),
+    }
+}
+
+fn resolver(config: &Config) -> v1::Resolver {
+    let DnsOptions { servers, search, options } = dns_options(config);
+    v1::Resolver { servers, search, options }
+}
+
+/// All endpoints, the network that `NetworkMode` names first.
+fn endpoints(config: &Config) -> Vec<v1::EndpointSpec> {
+    let mode = &config.host.network_mode;
+    let first = config.networks.keys().filter(|name| *name == mode);
+    let rest = config.networks.keys().filter(|name| *name != mode);
+    first.chain(rest).map(|name| endpoint(config, name)).collect()
+}
+
+fn endpoint(config: &Config, network: &str) -> v1::EndpointSpec {
+    let settings = config.networks.get(network).cloned().unwrap_or_default();
+    let ipam = settings.ipam_config.unwrap_or_default();
+    let mut aliases = settings.aliases.unwrap_or_default();
+    // Docker's resolver knows a container by its host name too; the default bridge has no names at all.
+    if !matches!(network, "bridge" | "host" | "none") && config.config.hostname != config.id[..12] {
+        aliases.push(config.config.hostname.clone());
+    }
+    v1::EndpointSpec {
+        network: network.to_owned(),
+        ipv4: ipam.ipv4_address,
+        ipv6: ipam.ipv6_address,
+        mac: settings.mac_address,
+        aliases,
+        gateway_priority: settings.gw_priority,
+        options: settings.driver_opts.unwrap_or_default().into_iter().collect(),
+    }
+}
+
+/// A container's endpoints as `inspect` and `ps` show them: what was asked for, and what the sandbox has.
+pub(crate) fn shown(live: &Live) -> BTreeMap<String, EndpointSettings> {
+    let mut networks = live.config.networks.clone();
+    for endpoint in live.sandbox.iter().flat_map(|sandbox| &sandbox.endpoints) {
+        let settings = networks.entry(endpoint.network_name.clone()).or_default();
+        let (ip, prefix) = split(&endpoint.ipv4);
+        let (ip6, prefix6) = split(&endpoint.ipv6);
+        settings.network_id.clone_from(&endpoint.network_id);
+        settings.endpoint_id.clone_from(&endpoint.id);
+        settings.mac_address.clone_from(&endpoint.mac);
+        settings.gateway.clone_from(&endpoint.gateway4);
+        settings.ip_address = ip;
+        settings.ip_prefix_len = prefix;
+        settings.ipv6_gateway.clone_from(&endpoint.gateway6);
+        settings.global_ipv6_address = ip6;
+        settings.global_ipv6_prefix_len = prefix6;
+        if !matches!(endpoint.network_name.as_str(), "bridge" | "host" | "none")
+            && !endpoint.dns_names.is_empty()
+        {
+            settings.dns_names = Some(endpoint.dns_names.clone());
+        }
+    }
+    networks
+}
+
+fn split(cidr: &str) -> (String, u8) {
+    match cidr.split_once('/') {
+        Some((ip, prefix)) => (ip.to_owned(), prefix.parse().unwrap_or(0)),
+        None => (String::new(), 0),
+    }
+}
+
+/// `NetworkSettings` of `inspect`.
+pub(crate) fn settings(live: &Live) -> NetworkSettings {
+    let networks = shown(live);
+    let mut settings = NetworkSettings { ..NetworkSettings::default() };
+    if let Some(sandbox) = &live.sandbox {
+        settings.sandbox_id.clone_from(&sandbox.id);
+        settings.sandbox_key.clone_from(&sandbox.namespace);
+        settings.ports = ports::map(&live.config.config, sandbox);
+        // The old fields speak of the default bridge only.
+        if let Some(bridge) = networks.get("bridge") {
+            settings.endpoint_id.clone_from(&bridge.endpoint_id);
+            settings.gateway.clone_from(&bridge.gateway);
+            settings.global_ipv6_address.clone_from(&bridge.global_ipv6_address);
+            settings.global_ipv6_prefix_len = bridge.global_ipv6_prefix_len;
+            settings.ip_address.clone_from(&bridge.ip_address);
+            settings.ip_prefix_len = bridge.ip_prefix_len;
+            settings.ipv6_gateway.clone_from(&bridge.ipv6_gateway);
+            settings.mac_address.clone_from(&bridge.mac_address);
+        }
+    }
+    settings.networks = networks;
+    settings
+}

@@ -1,0 +1,323 @@
+//! Exposed and published ports: Docker's texts, causewayd's ranges.
+
+use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
+
+use libnetwork_model::Protocol;
+use libnetwork_rpc::v1;
+
+use crate::{
+    Error, Result,
+    config::{ContainerConfig, HostConfig, Port, PortBinding, PortMap, Set},
+};
+
+/// `80/tcp`. Ordered as Docker sorts them for people: by number, then protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ContainerPort {
+    pub(crate) number: u16,
+    pub(crate) protocol: Protocol,
+}
+
+impl FromStr for ContainerPort {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let invalid = || Error::Invalid(format!("invalid port specification: {text:?}"));
+        let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let protocol = if protocol.is_empty() { "tcp" } else { protocol };
+        Ok(Self {
+            number: number.parse().ok().filter(|n| *n != 0).ok_or_else(invalid)?,
+            protocol: protocol.parse().map_err(|_| invalid())?,
+        })
+    }
+}
+
+impl fmt::Display for ContainerPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.number, self.protocol)
+    }
+}
+
+/// The ports of a set such as `ExposedPorts`, in which a key may also be a range (`8000-8010/tcp`).
+pub(crate) fn exposed(set: &Option<Set>) -> Result<Vec<ContainerPort>> {
+    let mut ports = Vec::new();
+    for text in set.iter().flatten().map(|(key, _)| key) {
+        let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        match numbers.split_once('-') {
+            None => ports.push(text.parse()?),
+            Some((first, last)) => {
+                let first: ContainerPort = format!("{first}/{protocol}").parse()?;
+                let last: ContainerPort = format!("{last}/{protocol}").parse()?;
+                ports.extend((first.number..=last.number).map(|number| ContainerPort { number, ..first }));
+            }
+        }
+    }
+    ports.sort();
+    ports.dedup();
+    Ok(ports)
+}
+
+/// A `HostPort`: first and last; 0 and 0 for any free port.
+fn host_range(text: &str) -> Result<(u16, u16)> {
+    let invalid = || Error::Invalid(format!("invalid port specification: {text:?}"));
+    let port = |text: &str| text.trim().parse::<u16>().map_err(|_| invalid());
+    let (first, last) = match text.split_once('-') {
+        _ if text.is_empty() => (0, 0),
+        Some((first, last)) => (port(first)?, port(last)?),
+        None => (port(text)?, port(text)?),
+    };
+    if first > last { Err(invalid()) } else { Ok((first, last)) }
+}
+
+/// Checks what can be checked before the container starts.
+pub(crate) fn check(host: &HostConfig) -> Result<()> {
+    for (port, bindings) in host.port_bindings.iter().flatten() {
+        port.parse::<ContainerPort>()?;
+        for binding in bindings.iter().flatten() {
+            host_range(&binding.host_port)?;
+            host_ip(&binding.host_ip)?;
+        }
+    }
+    Ok(())
+}
+
+fn host_ip(text: &str) -> Result<Option<IpAddr>> {
+    // IPv6 addresses may come in brackets, as in `-p [::1]:80:80`.
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    if bare.is_empty() {
+        return Ok(None);
+    }
+    bare.parse().map(Some).map_err(|_| Error::Invalid(format!("invalid IP address: {text}")))
+}
+
+/// The container's published ports, as few entries as say the same: neighbouring ports that lead to neighbouring
+/// ports become one range, because the CLI sends `-p 8000-9000:8000-9000` as a thousand and one bindings.
+pub(crate) fn published(config: &ContainerConfig, host: &HostConfig) -> Result<Vec<v1::PortSpec>> {
+    type Key = (Protocol, Option<IpAddr>);
+    let mut fixed: BTreeMap<Key, Vec<(u16, u16)>> = BTreeMap::new();
+    let mut specs = Vec::new();
+    let mut bound = Vec::new();
+    let spec = |(protocol, ip): Key, (first, last): (u16, u16), container: u16, count: u16| v1::PortSpec {
+        protocol: protocol.to_string(),
+        host_ip: ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        host_first: first.into(),
+        host_last: last.into(),
+        container_port: container.into(),
+        count: count.into(),
+    };
+    for (text, bindings) in host.port_bindings.iter().flatten() {
+        let port: ContainerPort = text.parse()?;
+        bound.push(port);
+        for binding in bindings.iter().flatten() {
+            let key = (port.protocol, host_ip(&binding.host_ip)?);
+            let (first, last) = host_range(&binding.host_port)?;
+            if first == last && first != 0 {
+                fixed.entry(key).or_default().push((port.number, first));
+            } else {
+                specs.push(spec(key, (first, last), port.number, 1));
+            }
+        }
+        if bindings.as_ref().is_none_or(Vec::is_empty) {
+            specs.push(spec((port.protocol, None), (0, 0), port.number, 1));
+        }
+    }
+    if host.publish_all_ports {
+        for port in exposed(&config.exposed_ports)? {
+            if !bound.contains(&port) {
+                specs.push(spec((port.protocol, None), (0, 0), port.number, 1));
+            }
+        }
+    }
+    for (key, mut ports) in fixed {
+        ports.sort();
+        ports.dedup();
+        let mut ports = ports.into_iter().peekable();
+        while let Some((container, host)) = ports.next() {
+            let mut count: u16 = 1;
+            while let Some(&(c, h)) = ports.peek() {
+                if u32::from(c) != u32::from(container) + u32::from(count)
+                    || u32::from(h) != u32::from(host) + u32::from(count)
+                {
+                    break;
+                }
+                count += 1;
+                ports.next();
+            }
+            specs.push(spec(key, (host, host + (count - 1)), container, count));
+        }
+    }
+    Ok(specs)
+}
+
+/// Every published port as Docker lists it: one entry per port and family.
+fn each(sandbox: &v1::Sandbox) -> impl Iterator<Item = (ContainerPort, &str, u16)> {
+    sandbox.ports.iter().flat_map(|port| {
+        let protocol = port.protocol.parse().unwrap_or(Protocol::Tcp);
+        let ips: &[&str] = if port.host_ip.is_empty() { &["0.0.0.0", "::"] } else { &[] };
+        let ips = ips.iter().copied().chain((!port.host_ip.is_empty()).then_some(port.host_ip.as_str()));
+        (0..port.count.max(1)).flat_map(move |offset| {
+            let number = (port.container_port + offset) as u16;
+            let host = (port.host_port + offset) as u16;
+            ips.clone().map(move |ip| (ContainerPort { number, protocol }, ip, host))
+        })
+    })
+}
+
+/// `NetworkSettings.Ports`: published ports where they are, exposed ones with `null`.
+pub(crate) fn map(config: &ContainerConfig, sandbox: &v1::Sandbox) -> PortMap {
+    let mut map = PortMap::new();
+    for port in exposed(&config.exposed_ports).unwrap_or_default() {
+        map.insert(port.to_string(), None);
+    }
+    for (port, ip, host) in each(sandbox) {
+        map.entry(port.to_string())
+            .or_default()
+            .get_or_insert_default()
+            .push(PortBinding { host_ip: ip.to_owned(), host_port: host.to_string() });
+    }
+    map
+}
+
+/// The `Ports` of `ps`.
+pub(crate) fn list(config: &ContainerConfig, sandbox: &v1::Sandbox) -> Vec<Port> {
+    let mut ports: Vec<Port> = each(sandbox)
+        .map(|(port, ip, host)| Port {
+            ip: ip.to_owned(),
+            private_port: port.number,
+            public_port: Some(host),
+            r#type: port.protocol.to_string(),
+        })
+        .collect();
+    for port in exposed(&config.exposed_ports).unwrap_or_default() {
+        let r#type = port.protocol.to_string();
+        if !ports.iter().any(|p| p.private_port == port.number && p.r#type == r#type) {
+            ports.push(Port { ip: String::new(), private_port: port.number, public_port: None, r#type });
+        }
+    }
+    ports.sort_by(|a, b| {
+        (a.private_port, &a.r#type, a.public_port).cmp(&(b.private_port, &b.r#type, b.public_port))
+    });
+    ports
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(bindings: &[(&str, &str, &str)]) -> HostConfig {
+        let mut map = PortMap::new();
+        for (port, ip, host) in bindings {
+            map.entry((*port).to_owned())
+                .or_default()
+                .get_or_insert_default()
+                .push(PortBinding { host_ip: (*ip).to_owned(), host_port: (*host).to_owned() });
+        }
+        HostConfig { port_bindings: Some(map), ..HostConfig::default() }
+    }
+
+    #[test]
+    fn a_range_of_ten_thousand_ports_is_one_entry() {
+        let bindings: Vec<(String, String)> =
+            (0..10_000).map(|n| (format!("{}/tcp", 20_000 + n), (30_000 + n).to_string())).collect();
+        let bindings: Vec<(&str, &str, &str)> =
+            bindings.iter().map(|(port, host)| (port.as_str(), "", host.as_str())).collect();
+        let specs = published(&ContainerConfig::default(), &host(&bindings)).unwrap();
+        assert_eq!(specs.len(), 1);
+        assert_eq!((specs[0].host_first, specs[0].host_last), (30_000, 39_999));
+        assert_eq!((specs[0].container_port, specs[0].count), (20_000, 10_000));
+    }
+
+    #[test]
+    fn what_is_not_in_line_stays_apart() {
+        let specs = published(
+            &ContainerConfig::default(),
+            &host(&[
+                ("80/tcp", "", "8080"),
+                ("81/tcp", "", "8081"),
+                ("82/tcp", "", "9000"),
+                ("83/tcp", "127.0.0.1", "9001"),
+                ("84/udp", "", "9002"),
+                ("85/tcp", "", ""),
+                ("86/tcp", "", "7000-7010"),
+                ("65535/tcp", "", "65535"),
+            ]),
+        )
+        .unwrap();
+        let mut seen: Vec<_> = specs
+            .iter()
+            .map(|s| {
+                (
+                    s.protocol.as_str(),
+                    s.host_ip.as_str(),
+                    s.host_first,
+                    s.host_last,
+                    s.container_port,
+                    s.count,
+                )
+            })
+            .collect();
+        seen.sort();
+        assert_eq!(
+            seen,
+            [
+                ("tcp", "", 0, 0, 85, 1),
+                ("tcp", "", 7000, 7010, 86, 1),
+                ("tcp", "", 8080, 8081, 80, 2),
+                ("tcp", "", 9000, 9000, 82, 1),
+                ("tcp", "", 65535, 65535, 65535, 1),
+                ("tcp", "127.0.0.1", 9001, 9001, 83, 1),
+                ("udp", "", 9002, 9002, 84, 1),
+            ]
+        );
+    }
+
+    #[test]
+    fn publishing_all_takes_exposed_ports_that_have_no_binding() {
+        let set: Set =
+            [("80/tcp".to_owned(), Default::default()), ("90/udp".to_owned(), Default::default())].into();
+        let config = ContainerConfig { exposed_ports: Some(set), ..ContainerConfig::default() };
+        let host = HostConfig { publish_all_ports: true, ..host(&[("80/tcp", "", "1")]) };
+        let specs = published(&config, &host).unwrap();
+        assert_eq!(specs.len(), 2);
+        assert!(specs.iter().any(|s| s.protocol == "udp" && s.host_first == 0 && s.container_port == 90));
+    }
+
+    #[test]
+    fn a_bad_port_is_named() {
+        for (port, ip, text) in [
+            ("80/foo", "", "80"),
+            ("0", "", "80"),
+            ("x", "", ""),
+            ("80", "", "bad"),
+            ("80", "", "9-8"),
+            ("80", "z", ""),
+        ] {
+            assert!(check(&host(&[(port, ip, text)])).is_err(), "{port} {ip} {text}");
+        }
+        let error = check(&host(&[("80", "", "99999")])).unwrap_err();
+        assert_eq!(error.to_string(), "invalid port specification: \"99999\"");
+    }
+
+    #[test]
+    fn a_published_range_is_listed_port_by_port_and_family_by_family() {
+        let sandbox = v1::Sandbox {
+            ports: vec![v1::PublishedPort {
+                protocol: "udp".into(),
+                host_ip: String::new(),
+                host_port: 9000,
+                container_port: 53,
+                count: 2,
+            }],
+            ..v1::Sandbox::default()
+        };
+        let config = ContainerConfig {
+            exposed_ports: Some([("80/tcp".to_owned(), Default::default())].into()),
+            ..ContainerConfig::default()
+        };
+        let ports = list(&config, &sandbox);
+        assert_eq!(ports.len(), 5);
+        assert_eq!((ports[1].ip.as_str(), ports[1].public_port), ("::", Some(9000)));
+        let map = map(&config, &sandbox);
+        assert_eq!(map["80/tcp"], None);
+        assert_eq!(map["54/udp"].as_ref().unwrap().len(), 2);
+    }
+}
