@@ -55,7 +55,7 @@ pub(crate) fn tar_of(body: ByteStream) -> Response {
 /// The operation runs as part of the body: a client that goes away drops it.
 pub(crate) async fn progress<F, T, E>(
     operation: F,
-    mut items: mpsc::Receiver<ProgressItem>,
+    mut items: mpsc::UnboundedReceiver<ProgressItem>,
 ) -> Result<Response, ApiError>
 where
     F: Future<Output = Result<T, E>> + Send + 'static,
