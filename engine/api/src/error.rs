@@ -37,7 +37,7 @@ impl ApiError {
     pub(crate) fn network(status: &tonic::Status) -> Self {
         let kind = libnetwork_rpc::kind(status);
         if libnetwork_rpc::is_transport(status) {
-            return Self::new(kind, format!("the network daemon is away: {}", chain(status)));
+            return Self::new(kind, format!("the network daemon is away: {}", status.message()));
         }
         Self::new(kind, status.message())
     }

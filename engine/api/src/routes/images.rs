@@ -86,6 +86,9 @@ async fn create(State(engine): State<Engine>, params: Params, body: Body) -> Res
 
 /// What `docker run` of an image that is not here ends with.
 fn pull_refused(image: &str, tag: &str) -> ApiError {
+    // The CLI sends the whole name; people know the short one.
+    let image = image.strip_prefix("docker.io/").unwrap_or(image);
+    let image = image.strip_prefix("library/").unwrap_or(image);
     let name = match tag {
         "" => image.to_owned(),
         digest if digest.contains(':') => format!("{image}@{digest}"),
@@ -249,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_refused_pull_names_the_image_as_it_was_asked_for() {
-        assert!(pull_refused("alpine", "3.20").message.contains("for alpine:3.20:"));
+        assert!(pull_refused("docker.io/library/alpine", "3.20").message.contains("for alpine:3.20:"));
         assert!(pull_refused("alpine", "sha256:ab").message.contains("for alpine@sha256:ab:"));
         assert!(pull_refused("a/b:c", "").message.contains("for a/b:c:"));
     }

@@ -88,7 +88,7 @@ pub(super) async fn info(State(engine): State<Engine>) -> Result<Response, ApiEr
         "HttpsProxy": "",
         "NoProxy": "",
         "Name": host::hostname(),
-        "Labels": [],
+        "Labels": network.as_ref().map(labels).unwrap_or_default(),
         "ExperimentalBuild": false,
         "ServerVersion": env!("CARGO_PKG_VERSION"),
         "Runtimes": runtimes,
@@ -122,6 +122,15 @@ fn publishing(network: &v1::Info) -> Value {
         details.push(["Reason", network.publish_reason.as_str()]);
     }
     json!({"Driver": network.publish_backend, "Info": details})
+}
+
+/// The same where `docker info` shows it: the CLI prints the daemon's labels, and Docker's own place from 29 on.
+fn labels(network: &v1::Info) -> Vec<String> {
+    let mut labels = vec![format!("causeway.ports={}", network.publish_backend)];
+    if !network.publish_reason.is_empty() {
+        labels.push(format!("causeway.ports.reason={}", network.publish_reason));
+    }
+    labels
 }
 
 fn drivers(network: &v1::Info) -> Value {
@@ -182,5 +191,6 @@ mod tests {
             publishing(&info).to_string(),
             r#"{"Driver":"ebpf","Info":[["Reason","the kernel has all it needs"]]}"#
         );
+        assert_eq!(labels(&info)[0], "causeway.ports=ebpf");
     }
 }
