@@ -146,7 +146,9 @@ impl Group<'_> {
         // A frozen process does not die.
         let _ = self.set_frozen(false);
         loop {
-            if let Some(kill) = self.unified().map(|path| path.join("cgroup.kill")).filter(|path| path.exists()) {
+            if let Some(kill) =
+                self.unified().map(|path| path.join("cgroup.kill")).filter(|path| path.exists())
+            {
                 let _ = fs::write(kill, "1");
             }
             if self.signal(libc::SIGKILL) == 0 {
@@ -180,7 +182,10 @@ impl Group<'_> {
         let Some(directory) = self.controller("memory") else { return 0 };
         let file = if self.is_unified() { "memory.events" } else { "memory.oom_control" };
         let Ok(text) = fs::read_to_string(directory.join(file)) else { return 0 };
-        text.lines().find_map(|line| line.strip_prefix("oom_kill ")).and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+        text.lines()
+            .find_map(|line| line.strip_prefix("oom_kill "))
+            .and_then(|n| n.trim().parse().ok())
+            .unwrap_or(0)
     }
 
     /// Freezes or thaws, and waits until the kernel has done so. An absent group is not frozen.
@@ -190,7 +195,9 @@ impl Group<'_> {
             let Some(directory) = self.unified() else { return Err(io::ErrorKind::NotFound.into()) };
             fs::write(directory.join("cgroup.freeze"), if frozen { "1" } else { "0" })?;
         } else {
-            let Some(directory) = self.controller("freezer") else { return Err(io::ErrorKind::NotFound.into()) };
+            let Some(directory) = self.controller("freezer") else {
+                return Err(io::ErrorKind::NotFound.into());
+            };
             fs::write(directory.join("freezer.state"), if frozen { "FROZEN" } else { "THAWED" })?;
         }
         while self.is_frozen() != frozen {
@@ -208,7 +215,9 @@ impl Group<'_> {
             let events = self.unified().and_then(|path| fs::read_to_string(path.join("cgroup.events")).ok());
             events.is_some_and(|text| text.lines().any(|line| line == "frozen 1"))
         } else {
-            let state = self.controller("freezer").and_then(|path| fs::read_to_string(path.join("freezer.state")).ok());
+            let state = self
+                .controller("freezer")
+                .and_then(|path| fs::read_to_string(path.join("freezer.state")).ok());
             state.is_some_and(|text| text.trim() == "FROZEN")
         }
     }

@@ -147,6 +147,7 @@ impl FrameReader {
 }
 
 #[cfg(test)]
+
 mod tests {
     use super::*;
 

@@ -6,6 +6,8 @@
 //!
 //! *Invariant*: this crate has no socket, no async runtime and no thread, so that the shim stays small.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
 pub mod cgroup;
 pub mod config;
 pub mod frame;
