@@ -32,6 +32,7 @@ pub(crate) struct World {
     pub(crate) counter: Arc<Mutex<u64>>,
     /// Operations that the process may still do before it is stopped dead. None: as many as it likes.
     pub(crate) life: Arc<Mutex<Option<usize>>>,
+    pub(crate) commits: Arc<Mutex<usize>>,
     pub(crate) commits_refused: Arc<Mutex<usize>>,
 }
 
@@ -249,6 +250,7 @@ impl Store for World {
     }
 
     fn commit(&mut self, base: Revision, changes: &[Change]) -> Result<Revision, StoreError> {
+        *self.commits.lock().unwrap() += 1;
         let mut refused = self.commits_refused.lock().unwrap();
         if *refused > 0 {
             *refused -= 1;

@@ -1,0 +1,283 @@
+//! What commands answer, in Docker's words.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod world;
+
+use libnetwork_core::{CreateNetwork, EndpointSpec, Join, chain};
+use libnetwork_ipam::PortWish;
+use libnetwork_model::{ErrorKind, HasKind, NamespaceKind, PortRange, Protocol, SandboxId, Subnet};
+use libnetwork_plan::{Key, Link, LinkKind, LinkRank, Ns, Object};
+use world::{Process, World};
+
+fn network(name: &str) -> CreateNetwork {
+    CreateNetwork {
+        name: name.into(),
+        driver: String::new(),
+        ipv4: true,
+        ipv6: false,
+        internal: false,
+        attachable: false,
+        subnets: Vec::new(),
+        labels: Default::default(),
+        options: Default::default(),
+        ipam_driver: String::new(),
+        ipam_options: Default::default(),
+    }
+}
+
+fn with_subnet(name: &str, subnet: &str) -> CreateNetwork {
+    let subnet = Subnet {
+        subnet: subnet.parse().unwrap(),
+        gateway: None,
+        ip_range: None,
+        auxiliary: Default::default(),
+        requested: true,
+    };
+    CreateNetwork { subnets: vec![subnet], ..network(name) }
+}
+
+fn sandbox(n: u8, networks: &[&str]) -> Join {
+    Join {
+        id: SandboxId::from_bytes([n; 32]),
+        name: format!("box{n}"),
+        namespace: NamespaceKind::Own,
+        resolver: Default::default(),
+        endpoints: networks.iter().map(|n| on(n)).collect(),
+        ports: Vec::new(),
+    }
+}
+
+fn on(network: &str) -> EndpointSpec {
+    EndpointSpec { network: network.into(), ..Default::default() }
+}
+
+fn port(host: u16) -> PortWish {
+    PortWish {
+        protocol: Protocol::Tcp,
+        host_ip: None,
+        host_ports: PortRange::one(host),
+        container_port: 80,
+        count: 1,
+    }
+}
+
+async fn world() -> (World, Process) {
+    let world = World::default();
+    let process = world.start().await;
+    (world, process)
+}
+
+#[track_caller]
+fn is<T: std::fmt::Debug>(result: Result<T, libnetwork_core::Error>, kind: ErrorKind, text: &str) {
+    let error = result.unwrap_err();
+    assert_eq!((error.kind(), chain(&error).as_str()), (kind, text));
+}
+
+#[tokio::test]
+async fn the_predefined_networks_exist_from_the_start_and_stay() {
+    let (_, Process { core, .. }) = world().await;
+    let (_, intent) = core.intent();
+    let names: Vec<_> = intent.networks().map(|n| (n.name.as_str(), n.driver.as_str())).collect();
+    for wanted in [("bridge", "bridge"), ("host", "host"), ("none", "null")] {
+        assert!(names.contains(&wanted), "{names:?}");
+    }
+    assert_eq!(intent.network_by_name("bridge").unwrap().subnets[0].subnet.to_string(), "172.17.0.0/16");
+    let refused = core.remove_network("none".into()).await;
+    is(refused, ErrorKind::InUse, "none is a pre-defined network and cannot be removed");
+    let refused = core.create_network(network("host")).await;
+    is(refused, ErrorKind::InUse, "operation is not permitted on predefined host network");
+}
+
+#[tokio::test]
+async fn a_network_that_cannot_be_is_refused_with_its_name() {
+    let (_, Process { core, .. }) = world().await;
+    let (_, id) = core.create_network(with_subnet("web", "10.7.0.0/24")).await.unwrap();
+    is(
+        core.create_network(network("web")).await,
+        ErrorKind::Conflict,
+        "network with name web already exists",
+    );
+    is(
+        core.create_network(network("-x")).await,
+        ErrorKind::Invalid,
+        "invalid network name \"-x\": only [a-zA-Z0-9][a-zA-Z0-9_.-]* are allowed",
+    );
+    is(
+        core.create_network(with_subnet("other", "10.7.0.128/25")).await,
+        ErrorKind::InUse,
+        "invalid pool request: Pool overlaps with other one on this address space: 10.7.0.128/25 and 10.7.0.0/24 \
+         of network web",
+    );
+    is(
+        core.create_network(CreateNetwork { driver: "weave".into(), ..network("x") }).await,
+        ErrorKind::NotFound,
+        "plugin \"weave\" not found",
+    );
+    is(core.remove_network("nope".into()).await, ErrorKind::NotFound, "network nope not found");
+    core.remove_network(id.short().into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_network_in_use_names_who_uses_it() {
+    let (_, Process { core, .. }) = world().await;
+    let (_, id) = core.create_network(network("web")).await.unwrap();
+    let intent = core.join(sandbox(1, &["web"])).await.unwrap();
+    let endpoint = intent.endpoints().next().unwrap().id.short().to_owned();
+    is(
+        core.remove_network("web".into()).await,
+        ErrorKind::InUse,
+        &format!(
+            "error while removing network: network web id {id} has active endpoints (name:\"box1\" id:\"{endpoint}\")"
+        ),
+    );
+}
+
+#[tokio::test]
+async fn an_ambiguous_prefix_is_refused() {
+    let (_, Process { core, .. }) = world().await;
+    let mut firsts = std::collections::BTreeSet::new();
+    for n in 0..17 {
+        let (_, id) = core.create_network(network(&format!("n{n}"))).await.unwrap();
+        let first = id.as_str()[..1].to_owned();
+        if !firsts.insert(first.clone()) {
+            let error = core.remove_network(first.clone()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(error.to_string().starts_with(&format!("network {first} is ambiguous (")), "{error}");
+            return;
+        }
+    }
+    panic!("17 ids with 17 first digits");
+}
+
+#[tokio::test]
+async fn a_wished_for_address_is_given_once() {
+    let (_, Process { core, .. }) = world().await;
+    core.create_network(with_subnet("web", "10.7.0.0/24")).await.unwrap();
+    core.create_network(network("pooled")).await.unwrap();
+    let wish = |n: u8, network: &str, address: &str| Join {
+        endpoints: vec![EndpointSpec { ipv4: address.parse().ok(), ..on(network) }],
+        ..sandbox(n, &[])
+    };
+    let intent = core.join(wish(1, "web", "10.7.0.9")).await.unwrap();
+    let endpoint = intent.endpoints().next().unwrap();
+    assert_eq!(endpoint.ipv4.unwrap().to_string(), "10.7.0.9/24");
+    assert_eq!(endpoint.mac.unwrap().to_string(), "02:42:0a:07:00:09");
+    is(core.join(wish(2, "web", "10.7.0.9")).await, ErrorKind::Conflict, "Address already in use");
+    let outside = "no configured subnet or ip-range contain the IP address 10.8.0.9";
+    is(core.join(wish(2, "web", "10.8.0.9")).await, ErrorKind::Invalid, outside);
+    let user_defined = "user specified IP address is supported on user defined networks only";
+    is(core.join(wish(2, "bridge", "172.17.0.9")).await, ErrorKind::Invalid, user_defined);
+    assert_eq!(core.intent().1.sandboxes().count(), 1);
+}
+
+#[tokio::test]
+async fn a_join_that_is_repeated_changes_nothing() {
+    let (world, Process { core, .. }) = world().await;
+    core.create_network(network("web")).await.unwrap();
+    let any = PortWish { host_ports: None, ..port(1) };
+    let request = Join { ports: vec![any, port(8080)], ..sandbox(1, &["web", "bridge"]) };
+    let first = core.join(request.clone()).await.unwrap();
+    let tried = world.kernel.lock().unwrap().tried;
+    let second = core.join(request.clone()).await.unwrap();
+    assert!(first.endpoints().eq(second.endpoints()));
+    assert!(first.sandboxes().eq(second.sandboxes()));
+    assert_eq!(world.kernel.lock().unwrap().tried, tried);
+    // With another network, what stays keeps its address.
+    let third = core.join(Join { endpoints: vec![on("bridge")], ..request }).await.unwrap();
+    assert_eq!(third.endpoints().count(), 1);
+    assert!(first.endpoints().any(|e| third.endpoint(&e.id) == Some(e)));
+    world.check(&core.intent().1).unwrap();
+}
+
+#[tokio::test]
+async fn a_published_port_belongs_to_one() {
+    let (world, Process { core, .. }) = world().await;
+    core.join(Join { ports: vec![port(8080)], ..sandbox(1, &["bridge"]) }).await.unwrap();
+    let taken = "Bind for 0.0.0.0:8080 failed: port is already allocated";
+    let refused = core.join(Join { ports: vec![port(8080)], ..sandbox(2, &["bridge"]) }).await;
+    is(refused, ErrorKind::Conflict, taken);
+    core.leave(SandboxId::from_bytes([1; 32])).await.unwrap();
+    core.join(Join { ports: vec![port(8080)], ..sandbox(2, &["bridge"]) }).await.unwrap();
+    world.check(&core.intent().1).unwrap();
+}
+
+#[tokio::test]
+async fn networks_that_do_not_go_together_are_refused() {
+    let (_, Process { core, .. }) = world().await;
+    let both = core.join(sandbox(1, &["none", "bridge"])).await;
+    assert_eq!(both.unwrap_err().kind(), ErrorKind::Invalid);
+    let host = core.join(sandbox(1, &["host"])).await;
+    assert_eq!(host.unwrap_err().kind(), ErrorKind::Invalid);
+    let join = Join { namespace: NamespaceKind::Host, ports: vec![port(80)], ..sandbox(1, &["host"]) };
+    assert!(core.join(join).await.unwrap().sandboxes().next().unwrap().ports.is_empty());
+    let id = SandboxId::from_bytes([1; 32]);
+    assert_eq!(core.connect(id, on("bridge")).await.unwrap_err().kind(), ErrorKind::Invalid);
+
+    core.join(sandbox(2, &["bridge"])).await.unwrap();
+    let id = SandboxId::from_bytes([2; 32]);
+    let twice = core.connect(id.clone(), on("bridge")).await;
+    is(twice, ErrorKind::InUse, "endpoint with name box2 already exists in network bridge");
+    core.create_network(network("web")).await.unwrap();
+    let absent = core.disconnect(id, "web".into()).await;
+    is(absent, ErrorKind::NotFound, "container box2 is not connected to network web");
+}
+
+#[tokio::test]
+async fn a_foreign_link_in_the_way_is_named_and_left_alone() {
+    let (world, Process { core, .. }) = world().await;
+    let key = Key::Link { rank: LinkRank::Bridge, ns: Ns::Host, name: "br-mine".into() };
+    let link = Link {
+        kind: LinkKind::Bridge,
+        id: "".into(),
+        mtu: 1500,
+        mac: None,
+        up: true,
+        master: None,
+        isolated: false,
+        ipv6: libnetwork_plan::Ipv6::Other,
+    };
+    world.kernel.lock().unwrap().put_foreign(key.clone(), Object::Link(link)).unwrap();
+    let options = [("com.docker.network.bridge.name".to_owned(), "br-mine".to_owned())];
+    let refused = core.create_network(CreateNetwork { options: options.into(), ..network("web") }).await;
+    is(
+        refused,
+        ErrorKind::Conflict,
+        "cannot set up network web: cannot create link br-mine in host: link br-mine exists and is not ours",
+    );
+    assert!(core.intent().1.network_by_name("web").is_none());
+    assert!(world.kernel.lock().unwrap().objects().contains_key(&key));
+    world.check(&core.intent().1).unwrap();
+}
+
+#[tokio::test]
+async fn many_commands_at_once_share_few_commits() {
+    let (world, Process { core, .. }) = world().await;
+    let created = (0..200).map(|n| {
+        let core = core.clone();
+        tokio::spawn(async move { core.create_network(network(&format!("n{n}"))).await.map(drop) })
+    });
+    for created in created.collect::<Vec<_>>() {
+        created.await.unwrap().unwrap();
+    }
+    assert_eq!(core.intent().1.networks().count(), 203);
+    let commits = *world.commits.lock().unwrap();
+    assert!(commits <= 20, "{commits} commits");
+    world.check(&core.intent().1).unwrap();
+}
+
+#[tokio::test]
+async fn watchers_hear_of_networks_and_endpoints_once_they_are() {
+    let (_, Process { core, .. }) = world().await;
+    let mut events = core.watch();
+    core.create_network(network("web")).await.unwrap();
+    core.join(sandbox(1, &["web"])).await.unwrap();
+    core.leave(SandboxId::from_bytes([1; 32])).await.unwrap();
+    core.remove_network("web".into()).await.unwrap();
+    let mut heard = Vec::new();
+    for _ in 0..4 {
+        let event = events.recv().await.unwrap();
+        assert_eq!(event.network.unwrap().1, "web");
+        heard.push(event.action);
+    }
+    assert_eq!(heard, ["create", "connect", "disconnect", "destroy"]);
+}
