@@ -11,7 +11,11 @@ use nix::{
     sys::statfs::statfs,
 };
 
-use crate::error::OnError;
+use crate::{error::OnError, links, tables};
+
+/// Below the directory of a layout.
+pub(crate) const MAPS: &str = "maps";
+pub(crate) const LINKS: &str = "links";
 
 /// linux/magic.h
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -31,9 +35,12 @@ fn is_mounted(dir: &Path) -> io::Result<bool> {
     Ok(statfs(dir)?.filesystem_type().0 as i64 == BPF_FS_MAGIC)
 }
 
-/// Removes what is pinned below `path`, and `path`. A link that nothing else holds is detached by that.
-pub(crate) fn remove(path: &Path) -> Result<(), PortError> {
-    match fs::remove_dir_all(path) {
+/// Detaches and removes what is pinned for a layout. Programs that are left somewhere find no port published.
+pub(crate) fn remove_version(dir: &Path, version: u32) -> Result<(), PortError> {
+    let path = version_dir(dir, version);
+    links::detach_all(&path.join(LINKS))?;
+    tables::withdraw_all(&path.join(MAPS));
+    match fs::remove_dir_all(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).on("unpin", path.display()),
         _ => Ok(()),
     }
@@ -52,7 +59,7 @@ pub(crate) fn remove_versions(dir: &Path, kept: Option<u32>) -> Result<(), PortE
         if let Some(version) = version
             && Some(version) != kept
         {
-            remove(&version_dir(dir, version))?;
+            remove_version(dir, version)?;
         }
     }
     Ok(())

@@ -112,6 +112,22 @@ impl Interfaces {
         Ok(unsafe { request.ifr_ifru.ifru_ifindex } as u32)
     }
 
+    /// None: there is no such interface.
+    pub(crate) fn name(&self, index: u32) -> io::Result<Option<String>> {
+        // nix::net::if_::if_indextoname takes the null pointer that means an error for success.
+        // SAFETY: integers and a union of them, for which zeros are a value.
+        let mut request: libc::ifreq = unsafe { mem::zeroed() };
+        request.ifr_ifru.ifru_ifindex = index as libc::c_int;
+        match self.call(&mut request, libc::SIOCGIFNAME) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO)) => Ok(None),
+            Err(error) => Err(error),
+            Ok(()) => {
+                let bytes = request.ifr_name.map(|byte| byte as u8);
+                Ok(Some(String::from_utf8_lossy(bytes.split(|b| *b == 0).next().unwrap_or(&[])).into_owned()))
+            }
+        }
+    }
+
     /// None: frames on it carry no Ethernet header.
     pub(crate) fn ethernet(&self, name: &str) -> io::Result<Option<[u8; 6]>> {
         let request = self.ask(name, libc::SIOCGIFHWADDR)?;
@@ -131,9 +147,14 @@ impl Interfaces {
         for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
             *to = from as libc::c_char;
         }
-        // SAFETY: both requests take and fill in an ifreq.
-        let result = unsafe { libc::ioctl(self.socket.as_raw_fd(), what as _, &raw mut request) };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(request) }
+        self.call(&mut request, what)?;
+        Ok(request)
+    }
+
+    fn call(&self, request: &mut libc::ifreq, what: libc::c_ulong) -> io::Result<()> {
+        // SAFETY: the requests that are made here take and fill in an ifreq.
+        let result = unsafe { libc::ioctl(self.socket.as_raw_fd(), what as _, std::ptr::from_mut(request)) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }
 
@@ -155,7 +176,9 @@ mod tests {
     #[test]
     fn a_name_that_no_interface_can_have_is_not_found() {
         let interfaces = Interfaces::open().unwrap();
-        assert!(interfaces.index("lo").unwrap() > 0);
+        let lo = interfaces.index("lo").unwrap();
+        assert_eq!(interfaces.name(lo).unwrap().as_deref(), Some("lo"));
+        assert_eq!(interfaces.name(1 << 30).unwrap(), None);
         assert_eq!(interfaces.ethernet("lo").unwrap(), None);
         let error = interfaces.index(&"x".repeat(40)).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENODEV));

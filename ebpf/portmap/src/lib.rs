@@ -7,6 +7,7 @@
 
 mod bpffs;
 mod error;
+mod filters;
 mod host;
 mod host_port;
 mod links;

@@ -1,10 +1,9 @@
-//! Where the programs are attached. Every link is pinned, under a name that says what it is attached to, so that it
-//! outlives this process and the next one finds it.
+//! Where the programs are attached: by pinned links to the cgroup and to uplinks, by filters to links of our own. Both
+//! outlive this process.
 
 use std::{
     collections::BTreeSet,
-    fmt, fs,
-    fs::File,
+    fs::{self, File},
     io,
     os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
@@ -18,15 +17,14 @@ use libnetwork_core::PortError;
 
 use crate::{
     error::OnError,
+    filters,
     object::{self, SOCKET_HOOKS},
     sys::{self, Hook},
 };
 
-/// What an interface is to published ports.
+/// What a link of our own is to published ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
-    /// Clients from outside arrive on it.
-    Uplink,
     /// Containers reach the host by it.
     Bridge,
     /// The host's end of a publishing container's veth pair.
@@ -34,51 +32,25 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    const ALL: [(Role, &'static str); 3] =
-        [(Role::Uplink, "uplink"), (Role::Bridge, "bridge"), (Role::Veth, "veth")];
-
     fn program(self) -> &'static str {
         match self {
-            Role::Uplink | Role::Bridge => object::TOWARDS,
+            Role::Bridge => object::TOWARDS,
             Role::Veth => object::BACK,
         }
     }
 }
 
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Role::ALL.iter().find(|(role, _)| role == self).map_or("", |(_, name)| name);
-        f.write_str(name)
-    }
-}
-
-/// An interface in a role, by index: the kernel gives an index to one interface only. Written `uplink-2`, which is also
-/// its pin's name (bpffs refuses dots, which names of interfaces may have).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
-    pub role: Role,
-    pub index: u32,
-}
-
-impl Place {
-    fn parse(name: &str) -> Option<Self> {
-        let (role, index) = name.split_once('-')?;
-        let (role, _) = *Role::ALL.iter().find(|(_, name)| *name == role)?;
-        Some(Self { role, index: index.parse().ok()? })
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.role, self.index)
-    }
-}
+/// The pin of an uplink's link, by interface index: the kernel gives an index to one interface only, and bpffs refuses
+/// dots, which names of interfaces may have.
+const UPLINK: &str = "uplink-";
 
 pub(crate) struct Links {
-    /// Holds the programs open, for the links to come.
+    /// Holds the programs open, for what is to be attached yet.
     ebpf: Ebpf,
     pins: PathBuf,
-    places: BTreeSet<Place>,
+    uplinks: BTreeSet<u32>,
+    /// The links of our own, by index, that have this process's program.
+    ours: BTreeSet<(Role, u32)>,
 }
 
 /// Loads the object with its maps pinned in `maps`, or found there.
@@ -100,14 +72,23 @@ pub(crate) fn load(object: &[u8], maps: &Path, flows: u32, cookie: u64) -> Resul
         }
         .on("load BPF program", name)?;
     }
+    drop(loader);
+    // The loader read all of the kernel's type information, whether or not the object needs it; the allocator would
+    // keep what it took for that.
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no requirements.
+    unsafe {
+        libc::malloc_trim(0)
+    };
     Ok(ebpf)
 }
 
 impl Links {
     /// Gives the links that are pinned in `pins` the programs of `ebpf`, each in one step, and attaches what of the
-    /// cgroup's hooks is missing. Pins whose interface is gone are removed.
+    /// cgroup's hooks is missing. Pins whose interface is gone are removed. Filters keep their programs until
+    /// [`Links::attach`] is called; those use the same maps.
     pub(crate) fn adopt(ebpf: Ebpf, pins: PathBuf, cgroup: &Path) -> Result<Self, PortError> {
-        let mut links = Self { ebpf, pins, places: BTreeSet::new() };
+        let mut links = Self { ebpf, pins, uplinks: BTreeSet::new(), ours: BTreeSet::new() };
         let cgroup_fd = File::open(cgroup).on("open cgroup", cgroup.display())?;
         for (hook, attach_type) in SOCKET_HOOKS {
             if !links.update(hook, hook)? {
@@ -115,46 +96,58 @@ impl Links {
             }
         }
         for entry in fs::read_dir(&links.pins).on("list", links.pins.display())? {
-            let entry = entry.on("list", links.pins.display())?;
-            let Some(place) = entry.file_name().to_str().and_then(Place::parse) else { continue };
-            if links.update(&place.to_string(), place.role.program())? {
-                links.places.insert(place);
+            let name = entry.on("list", links.pins.display())?.file_name();
+            let index = name.to_str().and_then(|name| name.strip_prefix(UPLINK)).and_then(|i| i.parse().ok());
+            if let Some(index) = index
+                && links.update(&uplink_pin(index), object::TOWARDS)?
+            {
+                links.uplinks.insert(index);
             }
         }
         Ok(links)
     }
 
-    pub(crate) fn attach(&mut self, place: Place) -> Result<(), PortError> {
-        if !self.places.contains(&place) {
-            self.create(place.role.program(), Hook::Ingress(place.index), &place.to_string())?;
-            self.places.insert(place);
+    /// Puts the role's program on a link of our own, once.
+    pub(crate) fn attach(&mut self, role: Role, index: u32, name: &str) -> Result<(), PortError> {
+        if self.ours.contains(&(role, index)) {
+            return Ok(());
         }
+        let program = role.program();
+        match self.ebpf.program_mut(program) {
+            Some(Program::SchedClassifier(program)) => filters::attach(program, name),
+            _ => Err(ProgramError::UnexpectedProgramType),
+        }
+        .on("attach to", name)?;
+        self.ours.insert((role, index));
         Ok(())
     }
 
-    pub(crate) fn detach(&mut self, place: Place) -> Result<(), PortError> {
-        if self.places.contains(&place) {
-            let path = self.pins.join(place.to_string());
-            remove_pin(&path).on("detach", place)?;
-            self.places.remove(&place);
+    /// Takes the program off a link of our own. Nothing is done when the link is gone (no name).
+    pub(crate) fn detach(&mut self, role: Role, index: u32, name: Option<&str>) -> Result<(), PortError> {
+        if let Some(name) = name {
+            filters::detach(name).on("detach from", name)?;
         }
+        self.ours.remove(&(role, index));
         Ok(())
     }
 
-    /// Makes the places of a role exactly these. Interfaces that vanished meanwhile are left out.
-    pub(crate) fn only(&mut self, role: Role, indices: &BTreeSet<u32>) -> Result<(), PortError> {
-        for index in indices {
-            let place = Place { role, index: *index };
-            match self.attach(place) {
+    pub(crate) fn bridges(&self) -> impl Iterator<Item = u32> {
+        self.ours.iter().filter(|(role, _)| *role == Role::Bridge).map(|(_, index)| *index)
+    }
+
+    /// Makes these the uplinks. Interfaces that vanished meanwhile are left out.
+    pub(crate) fn set_uplinks(&mut self, indices: &BTreeSet<u32>) -> Result<(), PortError> {
+        for index in indices.difference(&self.uplinks.clone()) {
+            match self.create(object::TOWARDS, Hook::Ingress(*index), &uplink_pin(*index)) {
                 Err(error) if is_gone(&error) => {
-                    tracing::debug!(%place, "gone before it could be attached to")
+                    tracing::debug!(index, "uplink gone before it was attached to")
                 }
-                other => other?,
+                other => _ = other.map(|()| self.uplinks.insert(*index))?,
             }
         }
-        let places = self.places.iter().filter(|p| p.role == role && !indices.contains(&p.index));
-        for place in places.copied().collect::<Vec<_>>() {
-            self.detach(place)?;
+        for index in self.uplinks.difference(indices).copied().collect::<Vec<_>>() {
+            detach_pin(&self.pins.join(uplink_pin(index))).on("detach", uplink_pin(index))?;
+            self.uplinks.remove(&index);
         }
         Ok(())
     }
@@ -166,16 +159,9 @@ impl Links {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             other => other.on("open link", name)?,
         };
-        let place = Place::parse(name);
-        if let Some(place) = place
-            && sys::link_interface(link.as_fd()).on("look at link", name)? != place.index
-        {
-            remove_pin(&path).on("detach", name)?;
-            return Ok(false);
-        }
         match sys::link_update(link.as_fd(), self.program(program)?) {
             Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {
-                remove_pin(&path).on("detach", name)?;
+                fs::remove_file(&path).on("detach", name)?;
                 Ok(false)
             }
             other => other.on("replace the program of", name).map(|()| true),
@@ -199,29 +185,34 @@ impl Links {
     }
 }
 
-fn remove_pin(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+fn uplink_pin(index: u32) -> String {
+    format!("{UPLINK}{index}")
+}
+
+/// Takes off what is pinned in a directory of links.
+pub(crate) fn detach_all(pins: &Path) -> Result<(), PortError> {
+    let entries = match fs::read_dir(pins) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.on("list", pins.display())?,
+    };
+    for entry in entries {
+        let path = entry.on("list", pins.display())?.path();
+        detach_pin(&path).on("detach", path.display())?;
     }
+    Ok(())
+}
+
+fn detach_pin(path: &Path) -> io::Result<()> {
+    match sys::open_pin(path).and_then(|link| sys::link_detach(link.as_fd())) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // What it was attached to is gone.
+        Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {}
+        other => other?,
+    }
+    fs::remove_file(path)
 }
 
 fn is_gone(error: &PortError) -> bool {
     let errno = error.source.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
     matches!(errno, Some(libc::ENODEV | libc::ENXIO))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_place_reads_back_from_its_name() {
-        for (role, _) in Role::ALL {
-            let place = Place { role, index: 17 };
-            assert_eq!(Place::parse(&place.to_string()), Some(place));
-        }
-        assert_eq!(Place::parse("connect4"), None);
-        assert_eq!(Place::parse("uplink-x"), None);
-    }
 }

@@ -13,7 +13,7 @@ use crate::{
     bpffs,
     error::OnError,
     host::{self, Interfaces},
-    links::{self, Links, Place, Role},
+    links::{self, Links, Role},
     object::{self, OBJECT},
     tables::{Sandbox, Tables},
 };
@@ -45,6 +45,8 @@ pub struct BpfPortMapper {
     tables: Tables,
     links: Links,
     interfaces: Interfaces,
+    /// Uplinks that were complained of.
+    without_ethernet: BTreeSet<String>,
 }
 
 impl BpfPortMapper {
@@ -57,9 +59,9 @@ impl BpfPortMapper {
     pub fn open(bpffs: &Path, options: &Options) -> Result<Self, PortError> {
         bpffs::ensure(bpffs)?;
         let pins = bpffs::version_dir(bpffs, VERSION);
-        let (map_pins, link_pins) = (pins.join("maps"), pins.join("links"));
+        let (map_pins, link_pins) = (pins.join(bpffs::MAPS), pins.join(bpffs::LINKS));
         if !maps_are_ours(&map_pins) {
-            bpffs::remove(&pins)?;
+            bpffs::remove_version(bpffs, VERSION)?;
         }
         for dir in [&map_pins, &link_pins] {
             fs::create_dir_all(dir).on("create", dir.display())?;
@@ -79,7 +81,18 @@ impl BpfPortMapper {
         // Other layouts' programs go when ours are in place.
         bpffs::remove_versions(bpffs, Some(VERSION))?;
         let interfaces = Interfaces::open().on("open", "a socket")?;
-        Ok(Self { tables, links, interfaces })
+        Ok(Self { tables, links, interfaces, without_ethernet: BTreeSet::new() })
+    }
+
+    fn say_without_ethernet(&mut self, name: &str) {
+        if self.without_ethernet.insert(name.to_owned()) {
+            tracing::warn!(uplink = %name, "without Ethernet: published ports cannot be reached by it");
+        }
+    }
+
+    fn detach(&mut self, role: Role, index: u32) -> Result<(), PortError> {
+        let name = self.interfaces.name(index).on("find interface", index)?;
+        self.links.detach(role, index, name.as_deref())
     }
 
     /// The targets that the mappings come to: one for each family that has a way.
@@ -137,12 +150,14 @@ impl PortMapper for BpfPortMapper {
         let sandbox = sandbox_bytes(sandbox);
         let wanted = self.targets(sandbox, mappings)?;
         let mut held = self.tables.of_sandbox(&sandbox);
-        let links_held: BTreeSet<u32> = held.values().map(|target| target.link).collect();
+        let veths_held: BTreeSet<u32> = held.values().map(|target| target.link).collect();
 
-        for target in &wanted {
-            self.links.attach(Place { role: Role::Veth, index: target.link })?;
-            self.links.attach(Place { role: Role::Bridge, index: target.bridge })?;
-            self.tables.add_address(target.gateway)?;
+        for way in mappings.iter().flat_map(|mapping| [&mapping.ipv4, &mapping.ipv6]).flatten() {
+            for (role, name) in [(Role::Veth, &way.link), (Role::Bridge, &way.bridge)] {
+                let index = self.interfaces.index(name).on("find interface", name)?;
+                self.links.attach(role, index, name)?;
+            }
+            self.tables.add_address(host::address(way.gateway))?;
         }
         for target in &wanted {
             match held.iter().find(|(_, held)| is_same_mapping(held, target)).map(|(id, held)| (*id, *held)) {
@@ -156,10 +171,11 @@ impl PortMapper for BpfPortMapper {
             }
         }
         held.keys().try_for_each(|id| self.tables.remove(*id))?;
-        let links_wanted: BTreeSet<u32> = wanted.iter().map(|target| target.link).collect();
-        links_held
-            .difference(&links_wanted)
-            .try_for_each(|index| self.links.detach(Place { role: Role::Veth, index: *index }))
+        let veths_wanted: BTreeSet<u32> = wanted.iter().map(|target| target.link).collect();
+        for index in veths_held.difference(&veths_wanted) {
+            self.detach(Role::Veth, *index)?;
+        }
+        Ok(())
     }
 
     fn uplinks(&mut self, host: &HostFacts) -> Result<(), PortError> {
@@ -167,13 +183,11 @@ impl PortMapper for BpfPortMapper {
         for (name, uplink) in &host.uplinks {
             match self.interfaces.ethernet(name) {
                 Ok(Some(_)) => _ = indices.insert(uplink.index),
-                Ok(None) => {
-                    tracing::warn!(uplink = %name, "without Ethernet: published ports are not reachable by it")
-                }
+                Ok(None) => self.say_without_ethernet(name),
                 Err(error) => tracing::debug!(uplink = %name, %error, "gone before it could be looked at"),
             }
         }
-        self.links.only(Role::Uplink, &indices)?;
+        self.links.set_uplinks(&indices)?;
 
         let mut addresses = host::addresses().on("list", "the host's addresses")?;
         let facts = host.uplinks.values().flat_map(|uplink| &uplink.addresses).map(|net| net.addr());
@@ -183,15 +197,26 @@ impl PortMapper for BpfPortMapper {
     }
 
     fn bridges(&mut self, bridges: &BTreeSet<String>) -> Result<(), PortError> {
-        // One that is not there yet, or no longer, comes with the next call.
-        let found = bridges.iter().filter_map(|name| self.interfaces.index(name).ok());
-        let indices = found.chain(self.tables.targets().map(|target| target.bridge)).collect();
-        self.links.only(Role::Bridge, &indices)
+        let mut indices: BTreeSet<u32> = self.tables.targets().map(|target| target.bridge).collect();
+        for name in bridges {
+            match self.interfaces.index(name) {
+                Ok(index) => {
+                    self.links.attach(Role::Bridge, index, name)?;
+                    indices.insert(index);
+                }
+                Err(error) => tracing::debug!(bridge = %name, %error, "not there yet, or no longer"),
+            }
+        }
+        for index in self.links.bridges().filter(|index| !indices.contains(index)).collect::<Vec<_>>() {
+            self.detach(Role::Bridge, index)?;
+        }
+        Ok(())
     }
 }
 
 /// Detaches and removes all that [`BpfPortMapper::open`] made below `bpffs`, unmounts it and removes the directory.
-/// Does nothing where there is nothing.
+/// Does nothing where there is nothing. On bridges and veths the programs stay, without a port to lead anywhere, until
+/// those go.
 pub fn purge(bpffs: &Path) -> Result<(), PortError> {
     bpffs::purge(bpffs)
 }

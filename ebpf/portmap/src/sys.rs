@@ -1,5 +1,4 @@
-//! The few calls of bpf(2) on links. aya has no way to give a program to the link of a cgroup, nor to ask what a link is
-//! attached to.
+//! The few calls of bpf(2) on links. aya has no way to give a program to the link of a cgroup.
 
 use std::{
     ffi::CString,
@@ -11,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info};
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd};
 
 /// What a link hangs on.
 pub(crate) enum Hook<'a> {
@@ -46,17 +45,12 @@ pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     call(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
 }
 
-/// The index of the interface that a link of [`Hook::Ingress`] is attached to; 0 when that is gone.
-pub(crate) fn link_interface(link: BorrowedFd<'_>) -> io::Result<u32> {
-    // SAFETY: integers and unions of them, for which zeros are a value.
-    let mut info: bpf_link_info = unsafe { mem::zeroed() };
+/// Takes the program off, at once. Letting go of the link would do it too, but later, and until then the same program
+/// cannot be attached to the same place again.
+pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = zeroed();
-    attr.info.bpf_fd = number(link);
-    attr.info.info_len = size_of::<bpf_link_info>() as u32;
-    attr.info.info = (&raw mut info) as u64;
-    call(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    // SAFETY: the kernel filled in the member of the link's type; each of them is integers.
-    Ok(unsafe { info.__bindgen_anon_1.tcx.ifindex })
+    attr.link_detach.link_fd = number(link);
+    call(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop)
 }
 
 /// Keeps a link for as long as the file at `path`, on a bpffs, is there.

@@ -172,6 +172,26 @@ impl Tables {
     }
 }
 
+/// Empties the ports of maps that are going to be unpinned, for the programs that still have them. Maps of a layout that
+/// this build does not know are left as they are.
+pub(crate) fn withdraw_all(pins: &Path) {
+    let Ok(map) = MapData::from_pin(pins.join(object::PORTS)).map(Map::LpmTrie) else { return };
+    if let Ok(mut ports) = LpmTrie::<_, Raw<PortKey>, u32>::try_from(map) {
+        let keys: Vec<_> = ports.keys().filter_map(Result::ok).collect();
+        for key in keys {
+            // One that is left leads nowhere when the targets are gone.
+            let _ = ports.remove(&key);
+        }
+    }
+    let Ok(map) = MapData::from_pin(pins.join(object::TARGETS)).map(Map::HashMap) else { return };
+    if let Ok(mut targets) = HashMap::<_, u32, Raw<Target>>::try_from(map) {
+        let ids: Vec<_> = targets.keys().filter_map(Result::ok).collect();
+        for id in ids {
+            let _ = targets.remove(&id);
+        }
+    }
+}
+
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, PortError> {
     ebpf.take_map(name).ok_or(MapError::InvalidName { name: name.to_owned() }).on("open map", name)
 }

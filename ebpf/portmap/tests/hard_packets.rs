@@ -192,3 +192,72 @@ fn set_option(socket: &UdpSocket, level: libc::c_int, option: libc::c_int, value
     };
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }
+
+#[test]
+fn what_is_published_on_localhost_is_not_reached_from_the_link() {
+    let mut world = World::open();
+    world.publish(&[
+        mapping(Protocol::Udp, Some("127.0.0.1"), 9000, 9000, 80),
+        mapping(Protocol::Udp, None, 8080, 8080, 80),
+    ]);
+    let server = world.inside("a", || {
+        let server = UdpSocket::bind("0.0.0.0:80").unwrap();
+        server.set_read_timeout(Some(std::time::Duration::from_secs(3))).unwrap();
+        server
+    });
+    let host = world.inside("host", || world::hardware_address("up0"));
+    let me = [192, 0, 2, 2];
+    let frames = [
+        (me, [127, 0, 0, 1], 9000),
+        (me, [127, 0, 0, 1], 8080),
+        (me, [192, 0, 2, 1], 9000),
+        ([127, 0, 0, 1], [192, 0, 2, 1], 8080),
+        (me, [255, 255, 255, 255], 8080),
+        (me, [192, 0, 2, 255], 8080),
+        // The last one is fine, and the only one to arrive.
+        (me, [192, 0, 2, 1], 8080),
+    ];
+    world.inside("outside", || {
+        for (source, destination, port) in frames {
+            world::send_frame("eth0", &udp_frame(host, source, destination, port));
+        }
+    });
+    let mut buffer = [0; 64];
+    let (length, from) = server.recv_from(&mut buffer).unwrap();
+    assert_eq!(
+        (&buffer[..length], from.to_string().as_str()),
+        (&[192, 0, 2, 1, 0x1f, 0x90][..], "192.0.2.2:7")
+    );
+    server.set_read_timeout(Some(std::time::Duration::from_millis(100))).unwrap();
+    assert!(server.recv_from(&mut buffer).is_err());
+}
+
+/// A datagram from port 7 that says where it was sent, in an Ethernet frame.
+fn udp_frame(to: [u8; 6], source: [u8; 4], destination: [u8; 4], port: u16) -> Vec<u8> {
+    let mut datagram = vec![0, 7];
+    datagram.extend(port.to_be_bytes());
+    datagram.extend([0, 14, 0, 0]);
+    datagram.extend(destination);
+    datagram.extend(port.to_be_bytes());
+    let pseudo_header = [&source[..], &destination, &[0, 17, 0, 14], &datagram].concat();
+    datagram[6..8].copy_from_slice(&checksum(&pseudo_header));
+
+    let mut header = vec![0x45, 0, 0, 34, 0, 0, 0x40, 0, 64, 17, 0, 0];
+    header.extend(source);
+    header.extend(destination);
+    let sum = checksum(&header);
+    header[10..12].copy_from_slice(&sum);
+
+    let mut frame = to.to_vec();
+    frame.extend([0x02, 0x42, 0xc0, 0, 0x02, 0x02, 0x08, 0x00]);
+    frame.extend(header);
+    frame.extend(datagram);
+    frame
+}
+
+/// RFC 1071, of an even number of bytes.
+fn checksum(bytes: &[u8]) -> [u8; 2] {
+    let sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    (!(folded as u16)).to_be_bytes()
+}

@@ -6,7 +6,7 @@
 //!                                     10.2.0.1 br-2 ── c 10.2.0.2
 //! ```
 //! and the same in IPv6 (2001:db8::, fd00:1::, fd00:2::). The networks are isolated from each other as an engine does it.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -264,4 +264,34 @@ pub fn mapping(protocol: Protocol, host_ip: Option<&str>, first: u16, last: u16,
 /// TCP and UDP port 8080 of every host address to port 80.
 pub fn web() -> Vec<PortMapping> {
     vec![mapping(Protocol::Tcp, None, 8080, 8080, 80), mapping(Protocol::Udp, None, 8080, 8080, 80)]
+}
+
+/// Of an interface in the calling thread's namespace.
+pub fn hardware_address(interface: &str) -> [u8; 6] {
+    let addresses = nix::ifaddrs::getifaddrs().unwrap().filter(|found| found.interface_name == interface);
+    addresses.filter_map(|found| found.address?.as_link_addr()?.addr()).next().unwrap()
+}
+
+/// Sends a frame as it is, from the calling thread's namespace.
+pub fn send_frame(interface: &str, frame: &[u8]) {
+    use std::os::fd::{FromRawFd, OwnedFd};
+    // SAFETY: plain calls; the descriptor is checked, and the address is whole.
+    unsafe {
+        let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
+        assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+        let socket = OwnedFd::from_raw_fd(fd);
+        let mut to: libc::sockaddr_ll = std::mem::zeroed();
+        to.sll_family = libc::AF_PACKET as u16;
+        to.sll_ifindex = nix::net::if_::if_nametoindex(interface).unwrap() as i32;
+        let size = size_of_val(&to) as libc::socklen_t;
+        let sent = libc::sendto(
+            socket.as_raw_fd(),
+            frame.as_ptr().cast(),
+            frame.len(),
+            0,
+            (&raw const to).cast(),
+            size,
+        );
+        assert_eq!(sent, frame.len() as isize, "{}", std::io::Error::last_os_error());
+    }
 }

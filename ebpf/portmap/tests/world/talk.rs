@@ -1,5 +1,7 @@
 //! Servers that say who asked, and clients.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::{
     io::{self, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},

@@ -1,0 +1,63 @@
+//! Programs on our own links: bridges, and the host's ends of veth pairs. They hang in the link's clsact qdisc, which goes
+//! with the link, so that there is nothing to pin and nothing to remember. (A TCX link, as uplinks have, also waits for
+//! every CPU to leave RCU when it is attached: some ten milliseconds, which each `docker run -p` would pay.)
+
+use std::{io, mem};
+
+use aya::programs::{
+    ProgramError, SchedClassifier, TcAttachType,
+    links::Link as _,
+    tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
+};
+
+/// Where our filter is among others on the link, and its number there: by these a later process finds it. The kernel
+/// gives priorities from 0xc000 downwards to filters that name none, which therefore come first.
+const PRIORITY: u16 = 0xca57;
+const HANDLE: TcHandle = TcHandle::new(0, 1);
+
+/// Puts the program at the ingress of the interface. One of ours that is there, an earlier process's too, is replaced in
+/// one step.
+pub(crate) fn attach(program: &mut SchedClassifier, interface: &str) -> Result<(), ProgramError> {
+    match tc::qdisc_add_clsact(interface) {
+        Err(error) if errno(&error) != Some(libc::EEXIST) => return Err(error.into()),
+        _ => {}
+    }
+    let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
+    let created =
+        program.attach_with_options(interface, TcAttachType::Ingress, TcAttachOptions::Netlink(options));
+    let id = match created {
+        Err(ProgramError::TcError(error)) if errno(&error) == Some(libc::EEXIST) => {
+            program.attach_to_link(present(interface)?)?
+        }
+        other => other?,
+    };
+    // aya would take the filter off when this process ends in order.
+    mem::forget(program.take_link(id)?);
+    Ok(())
+}
+
+/// Takes our filter off the interface; fine when there is none.
+pub(crate) fn detach(interface: &str) -> Result<(), ProgramError> {
+    match present(interface)?.detach() {
+        Err(ProgramError::TcError(error)) if is_gone(&error) => Ok(()),
+        other => other,
+    }
+}
+
+fn present(interface: &str) -> Result<SchedClassifierLink, ProgramError> {
+    SchedClassifierLink::attached(interface, TcAttachType::Ingress, PRIORITY, HANDLE, None)
+        .map_err(|error| TcError::from(error).into())
+}
+
+fn is_gone(error: &TcError) -> bool {
+    // EINVAL: no clsact qdisc.
+    matches!(errno(error), Some(libc::ENOENT | libc::ENODEV | libc::EINVAL))
+}
+
+pub(crate) fn errno(error: &TcError) -> Option<i32> {
+    match error {
+        TcError::NetlinkError(error) => error.raw_os_error(),
+        TcError::IoError(error) => io::Error::raw_os_error(error),
+        _ => None,
+    }
+}
