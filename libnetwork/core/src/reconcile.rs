@@ -217,7 +217,7 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
                 clean = false;
             }
         }
-        // Links follow the MTU: the next full look is due at once.
+        // Links follow the MTU: all of them are looked at again, and soon.
         clean && old.mtu == facts.mtu
     }
 

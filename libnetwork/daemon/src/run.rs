@@ -16,7 +16,7 @@ use libnetwork_rpc::v1::libnetwork_server::LibnetworkServer;
 use libnetwork_store::EmbeddedStore;
 use tokio::{
     net::UnixListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
 };
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -86,6 +86,8 @@ async fn serve(
     store: EmbeddedStore,
     listener: std::os::unix::net::UnixListener,
 ) -> Result<(), RunError> {
+    // One that comes while we adopt what is there is obeyed after that.
+    let mut signals = Signals::new().map_err(RunError::Runtime)?;
     let root = CancellationToken::new();
     let (service_end, core_end, names_end) = (root.child_token(), root.child_token(), root.child_token());
     let random = boot::random().map_err(|source| RunError::Io {
@@ -145,7 +147,7 @@ async fn serve(
 
     tokio::select! {
         ended = &mut server => return ended.map_err(RunError::Serve),
-        () = asked_to_end() => {}
+        () = signals.received() => {}
     }
     notify("STOPPING=1");
     service_end.cancel();
@@ -160,14 +162,22 @@ async fn serve(
     Ok(())
 }
 
-async fn asked_to_end() {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => info!("SIGTERM"),
-        _ = interrupt.recv() => info!("SIGINT"),
+/// SIGTERM and SIGINT, from the moment that this is made.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+        Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => info!("SIGTERM"),
+            _ = self.interrupt.recv() => info!("SIGINT"),
+        }
     }
 }

@@ -1,0 +1,196 @@
+//! The real daemon on a host of its own, through its socket.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod host;
+
+use std::time::Duration;
+
+use host::{Host, bare, id, join, network};
+use integration_testkit::{eventually, run};
+use libnetwork_model::ErrorKind;
+use libnetwork_rpc::{kind, v1};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sandboxes_of_one_network_reach_each_other_and_no_other() {
+    let host = Host::started("reach");
+    let mut client = host.client();
+    let one = client.create_network(network("one")).await.unwrap().into_inner();
+    let v6 = v1::CreateNetworkRequest { ipv6: true, ..network("two") };
+    client.create_network(v6).await.unwrap();
+    assert_eq!(one.subnets[0].subnet, "172.18.0.0/16");
+    let a = client.join(join(1, &["one"])).await.unwrap().into_inner();
+    let b = client.join(join(2, &["one", "two"])).await.unwrap().into_inner();
+    let c = client.join(join(3, &["two"])).await.unwrap().into_inner();
+    assert_eq!(b.endpoints.iter().map(|e| e.ifname.as_str()).collect::<Vec<_>>(), ["eth0", "eth1"]);
+
+    let ping = |from: &v1::Sandbox, to: &str| {
+        let family = if to.contains(':') { "-6" } else { "-4" };
+        run(host.inside(&from.namespace, &["busybox", "ping", family, "-c1", "-W1", bare(to)]), b"")
+    };
+    ping(&a, &b.endpoints[0].ipv4).ok();
+    ping(&b, &a.endpoints[0].ipv4).ok();
+    ping(&b, &c.endpoints[0].ipv4).ok();
+    ping(&b, &c.endpoints[0].ipv6).ok();
+    ping(&a, &a.endpoints[0].gateway4).ok();
+    ping(&a, &c.endpoints[0].ipv4).err();
+
+    let listed = client.get_network(v1::GetNetworkRequest { reference: one.id[..12].into() }).await.unwrap();
+    let mut names: Vec<_> = listed.into_inner().endpoints.into_iter().map(|e| e.sandbox_name).collect();
+    names.sort();
+    assert_eq!(names, ["box1", "box2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_carry_their_kind_and_leave_nothing() {
+    let host = Host::started("refuse");
+    let mut client = host.client();
+    let refused = client.join(join(1, &["bridge", "nope"])).await.unwrap_err();
+    assert_eq!((kind(&refused), refused.message()), (ErrorKind::NotFound, "network nope not found"));
+    let bad = v1::Subnet { subnet: "10.0.0.0/99".into(), ..Default::default() };
+    let refused = client
+        .create_network(v1::CreateNetworkRequest { subnets: vec![bad], ..network("x") })
+        .await
+        .unwrap_err();
+    assert_eq!(kind(&refused), ErrorKind::Invalid);
+    let refused = client.leave(v1::LeaveRequest { id: "../etc".into() }).await.unwrap_err();
+    assert_eq!(kind(&refused), ErrorKind::Invalid);
+    let listed = client.list_sandboxes(v1::ListSandboxesRequest {}).await.unwrap().into_inner();
+    assert_eq!(listed.sandboxes, []);
+    assert_eq!(host.links(), ["docker0"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_answer_inside_a_sandbox() {
+    let host = Host::started("names");
+    let mut client = host.client();
+    client.create_network(network("web")).await.unwrap();
+    let a = client.join(join(1, &["web"])).await.unwrap().into_inner();
+    let b = client.join(join(2, &["web"])).await.unwrap().into_inner();
+    let ask = || run(host.inside(&a.namespace, &["busybox", "nslookup", "box2", "127.0.0.11"]), b"");
+    let answer = ask().ok();
+    assert!(answer.contains(bare(&b.endpoints[0].ipv4)), "{answer}");
+    let other = v1::RenameRequest { sandbox_id: id(2), name: "renamed".into() };
+    client.rename(other).await.unwrap();
+    let gone = ask();
+    assert!(!gone.stdout.contains(bare(&b.endpoints[0].ipv4)), "{gone}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_published_port_leads_to_the_sandbox() {
+    let host = Host::started("ports");
+    let outside = integration_testkit::Namespace::new("outside");
+    outside.join("up0", &["192.0.2.2/24"], &host.network, "up0", &["192.0.2.1/24"]);
+    let mut client = host.client();
+    let port = v1::PortSpec {
+        protocol: "tcp".into(),
+        host_first: 8080,
+        host_last: 8080,
+        container_port: 80,
+        ..Default::default()
+    };
+    let asked = v1::JoinRequest { ports: vec![port], ..join(1, &["bridge"]) };
+    let sandbox = client.join(asked.clone()).await.unwrap().into_inner();
+    assert_eq!(sandbox.ports[0].host_port, 8080);
+    let mut server =
+        host.inside(&sandbox.namespace, &["busybox", "nc", "-lk", "-p", "80", "-e", "echo", "hello"]);
+    let mut server = server.spawn().unwrap();
+    let info = client.get_info(v1::GetInfoRequest {}).await.unwrap().into_inner();
+    assert_eq!(info.publish_backend, "ebpf", "{}", info.publish_reason);
+    eventually("an answer from outside", || {
+        outside.sh("busybox nc -w 2 192.0.2.1 8080 </dev/null").stdout.contains("hello")
+    });
+    let _ = server.kill();
+    let _ = server.wait();
+    // A program on the host stands in the way of the next.
+    let mut squatter = host.command("busybox");
+    let mut squatter = squatter.args(["nc", "-lk", "-p", "8081", "-e", "true"]).spawn().unwrap();
+    let mut asked = v1::JoinRequest { id: id(2), ..asked };
+    (asked.ports[0].host_first, asked.ports[0].host_last) = (8081, 8081);
+    eventually("the port to be taken", || host.sh("cat /proc/net/tcp6 /proc/net/tcp").contains(":1F91"));
+    let refused = client.join(asked).await.unwrap_err();
+    let _ = squatter.kill();
+    let _ = squatter.wait();
+    assert_eq!(refused.message(), "failed to bind host port 0.0.0.0:8081/tcp: address already in use");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ending_it_leaves_the_network_and_the_next_adopts_it() {
+    let mut host = Host::started("adopt");
+    let mut client = host.client();
+    client.create_network(network("web")).await.unwrap();
+    let a = client.join(join(1, &["web"])).await.unwrap().into_inner();
+    let b = client.join(join(2, &["web"])).await.unwrap().into_inner();
+    // A watcher must not keep it from ending.
+    let mut events = client.watch(v1::WatchRequest {}).await.unwrap().into_inner();
+    assert_eq!(events.message().await.unwrap().unwrap().kind, "ready");
+    let before = host.sh("ip -o link; ip -o address; nft -s list ruleset");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.log_text());
+    let ping = |host: &Host| {
+        let words = ["busybox", "ping", "-c1", "-W1", bare(&b.endpoints[0].ipv4)];
+        run(host.inside(&a.namespace, &words), b"").ok()
+    };
+    ping(&host);
+    host.start();
+    let again = host.client().join(join(2, &["web"])).await.unwrap().into_inner();
+    assert_eq!(again, b);
+    ping(&host);
+    assert_eq!(host.sh("ip -o link; ip -o address; nft -s list ruleset"), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_break_is_repaired_within_a_second_and_told() {
+    let host = Host::started("repair");
+    let mut client = host.client();
+    let web = client.create_network(network("web")).await.unwrap().into_inner();
+    let a = client.join(join(1, &["web"])).await.unwrap().into_inner();
+    let b = client.join(join(2, &["web"])).await.unwrap().into_inner();
+    let mut events = client.watch(v1::WatchRequest {}).await.unwrap().into_inner();
+    assert_eq!(events.message().await.unwrap().unwrap().kind, "ready");
+    let bridge = format!("br-{}", &web.id[..12]);
+    for harm in [
+        "nft flush ruleset".to_owned(),
+        format!("ip link delete {}", a.endpoints[0].host_link),
+        format!("ip address flush dev {bridge}"),
+        format!("ip link delete {bridge}"),
+    ] {
+        host.sh(&harm);
+        let event = tokio::time::timeout(Duration::from_secs(2), events.message()).await;
+        let event = event.unwrap_or_else(|_| panic!("no repair of: {harm}")).unwrap().unwrap();
+        assert_eq!((event.kind.as_str(), event.action.as_str()), ("repair", "repaired"));
+        assert!(event.attributes.contains_key("missing"), "{event:?}");
+        eventually("the sandboxes to reach each other", || {
+            let to = bare(&b.endpoints[0].ipv4);
+            run(host.inside(&a.namespace, &["busybox", "ping", "-c1", "-W1", to]), b"").code() == 0
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_instance_is_refused_and_disturbs_nothing() {
+    let host = Host::started("second");
+    let mut client = host.client();
+    client.create_network(network("web")).await.unwrap();
+    let second = run(host.causewayd(&[]), b"").err();
+    assert!(second.contains("is in use by another causewayd"), "{second}");
+    let purge = run(host.causewayd(&["purge"]), b"").err();
+    assert!(purge.contains("is running"), "{purge}");
+    client.get_network(v1::GetNetworkRequest { reference: "web".into() }).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn purge_leaves_nothing() {
+    let mut host = Host::new("purge");
+    let before = host.sh("ip -o link; ip -o address; nft list ruleset");
+    host.start();
+    let mut client = host.client();
+    client.create_network(network("web")).await.unwrap();
+    client.join(join(1, &["web", "bridge"])).await.unwrap();
+    host.kill();
+    assert!(!host.links().is_empty());
+    run(host.causewayd(&["purge"]), b"").ok();
+    assert_eq!(host.sh("ip -o link; ip -o address; nft list ruleset"), before);
+    assert_eq!(host.mounts(), Vec::<String>::new());
+    assert!(!host.exists(&host.run_dir()) && !host.exists(&host.state()));
+    // And again, where there is nothing.
+    run(host.causewayd(&["purge"]), b"").ok();
+}
