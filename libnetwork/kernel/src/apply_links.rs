@@ -1,0 +1,200 @@
+//! Making, changing and removing links.
+
+use std::{
+    collections::HashMap,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use libnetwork_plan::{Cause, Ipv6, Key, Link, LinkKind, Name, Ns, Object, Operation, Peer};
+
+use crate::{
+    apply::{Work, gone_is_gone},
+    link,
+    netlink::Request,
+    ownership::DOOMED,
+    sysctl,
+    thread::open,
+};
+
+impl Work<'_> {
+    /// New ones are made down and in one go; then all get their settings, and then are up.
+    pub(crate) fn make_links(&mut self, places: &[usize]) {
+        let mut made = Vec::new();
+        let mut requests: HashMap<&Ns, (Vec<usize>, Vec<Request>)> = HashMap::new();
+        // Open until the requests that name them are sent.
+        let mut namespaces: HashMap<Ns, OwnedFd> = HashMap::new();
+        for place in places {
+            let Some((ns, name, object)) = wanted(&self.operations[*place]) else { continue };
+            if let Operation::Create { .. } = &self.operations[*place] {
+                match self.creation(ns, name, object, &mut namespaces) {
+                    Ok(request) => {
+                        let (places, list) = requests.entry(ns).or_default();
+                        places.push(*place);
+                        list.push(request);
+                    }
+                    Err(cause) => {
+                        self.fail(*place, cause);
+                        continue;
+                    }
+                }
+            }
+            made.push(*place);
+        }
+        for (ns, (places, mut list)) in requests {
+            self.send(ns, &places, &mut list);
+        }
+        made.retain(|place| !self.has_failed(*place));
+        self.set_modes(&made);
+        made.retain(|place| !self.has_failed(*place));
+        self.shape(&made);
+    }
+
+    fn creation(
+        &mut self,
+        ns: &Ns,
+        name: &Name,
+        object: &Link,
+        namespaces: &mut HashMap<Ns, OwnedFd>,
+    ) -> Result<Request, Cause> {
+        let master = self.master(ns, object)?;
+        let peer_ns = match peer(object) {
+            Some(Peer { ns: far @ Ns::Sandbox(id), .. }) => {
+                if !namespaces.contains_key(far) {
+                    namespaces.insert(far.clone(), open(&self.spaces.path(id))?);
+                }
+                namespaces.get(far)
+            }
+            _ => None,
+        };
+        Ok(link::create(name, object, master, peer_ns.map(|fd| fd.as_fd())))
+    }
+
+    fn master(&mut self, ns: &Ns, object: &Link) -> Result<Option<i32>, Cause> {
+        let Some(master) = &object.master else { return Ok(None) };
+        self.index(ns, master)?.map(Some).ok_or(Cause::Errno(libc::ENODEV))
+    }
+
+    /// IPv6 settings of both ends, before they are up and begin to act on them.
+    fn set_modes(&mut self, places: &[usize]) {
+        let mut by_ns: HashMap<&Ns, Vec<(usize, &Name, Ipv6)>> = HashMap::new();
+        for place in places {
+            let Some((ns, name, object)) = wanted(&self.operations[*place]) else { continue };
+            let before = previous(&self.operations[*place]);
+            if before.is_none_or(|before| before.ipv6 != object.ipv6) {
+                by_ns.entry(ns).or_default().push((*place, name, object.ipv6));
+            }
+            if let Some(far) = peer(object)
+                && before.and_then(peer).is_none_or(|before| before.ipv6 != far.ipv6)
+            {
+                by_ns.entry(&far.ns).or_default().push((*place, &far.name, far.ipv6));
+            }
+        }
+        for (ns, modes) in by_ns {
+            let write = || modes.iter().map(|(_, name, mode)| set_mode(name, *mode)).collect::<Vec<_>>();
+            match sysctl::at(self.spaces, ns, write) {
+                Ok(results) => {
+                    for ((place, ..), result) in modes.iter().zip(results) {
+                        self.record(*place, result);
+                    }
+                }
+                Err(cause) => modes.iter().for_each(|(place, ..)| self.fail(*place, cause.clone())),
+            }
+        }
+    }
+
+    /// All that can be changed in place; a link that was just made has most of it from its making.
+    fn shape(&mut self, places: &[usize]) {
+        let mut by_ns: HashMap<&Ns, (Vec<usize>, Vec<Request>)> = HashMap::new();
+        let mut far_ends: HashMap<&Ns, (Vec<usize>, Vec<Request>)> = HashMap::new();
+        for place in places {
+            let Some((ns, name, object)) = wanted(&self.operations[*place]) else { continue };
+            let before = previous(&self.operations[*place]);
+            let (places, requests) = by_ns.entry(ns).or_default();
+            let earlier = requests.len();
+            if before.is_some() {
+                match self.master(ns, object) {
+                    Ok(master) => requests.push(link::reshape(name, object, master.unwrap_or(0))),
+                    Err(cause) => {
+                        self.fail(*place, cause);
+                        continue;
+                    }
+                }
+            }
+            // A port starts out apart from nobody, also in another bridge.
+            let isolated = before.filter(|b| b.master == object.master).is_some_and(|b| b.isolated);
+            if object.master.is_some() && isolated != object.isolated {
+                requests.push(link::isolate(name, object.isolated));
+            }
+            requests.push(link::mark(name, object));
+            places.extend(std::iter::repeat_n(*place, requests.len() - earlier));
+            if let Some(far) = peer(object).filter(|far| before.and_then(peer) != Some(far)) {
+                let (places, requests) = far_ends.entry(&far.ns).or_default();
+                places.push(*place);
+                requests.push(link::reshape_peer(far));
+            }
+        }
+        for (ns, (places, mut requests)) in by_ns.into_iter().chain(far_ends) {
+            self.send(ns, &places, &mut requests);
+        }
+    }
+
+    /// Each removal makes the kernel wait until no packet can be on the link: several are gathered in a group and removed
+    /// at once, so that they wait once.
+    pub(crate) fn remove_links(&mut self, places: &[usize]) {
+        let mut by_ns: HashMap<&Ns, Vec<(usize, &Name)>> = HashMap::new();
+        for place in places {
+            if let Key::Link { ns, name, .. } = self.operations[*place].key() {
+                by_ns.entry(ns).or_default().push((*place, name));
+            }
+        }
+        for (ns, links) in by_ns {
+            let places: Vec<usize> = links.iter().map(|(place, _)| *place).collect();
+            if let [(_, name)] = links[..] {
+                self.send(ns, &places, &mut [link::delete(name)]);
+                continue;
+            }
+            let mut doom: Vec<Request> = links.iter().map(|(_, name)| link::regroup(name, DOOMED)).collect();
+            self.send(ns, &places, &mut doom);
+            if let Err(cause) = self.one(ns, link::delete_group(DOOMED)).or_else(gone_is_gone) {
+                places.iter().for_each(|place| self.fail(*place, cause.clone()));
+            }
+        }
+        self.forget_indexes();
+    }
+}
+
+fn set_mode(name: &str, mode: Ipv6) -> Result<(), Cause> {
+    for (setting, value) in link::ipv6_settings(name, mode) {
+        match sysctl::write(&setting, value) {
+            // A kernel or a link without IPv6 has it off.
+            Err(Cause::Errno(libc::ENOENT)) if mode == Ipv6::Off => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+fn wanted(operation: &Operation) -> Option<(&Ns, &Name, &Link)> {
+    match operation {
+        Operation::Create { key: Key::Link { ns, name, .. }, object: Object::Link(link) }
+        | Operation::Update { key: Key::Link { ns, name, .. }, object: Object::Link(link), .. } => {
+            Some((ns, name, link))
+        }
+        _ => None,
+    }
+}
+
+/// None for a link that is made.
+fn previous(operation: &Operation) -> Option<&Link> {
+    match operation {
+        Operation::Update { from: Object::Link(link), .. } => Some(link),
+        _ => None,
+    }
+}
+
+fn peer(link: &Link) -> Option<&Peer> {
+    match &link.kind {
+        LinkKind::Veth { peer } => peer.as_ref(),
+        _ => None,
+    }
+}

@@ -1,0 +1,93 @@
+//! The host as drivers and allocation may know it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    net::IpAddr,
+    path::Path,
+};
+
+use ipnet::IpNet;
+use libnetwork_model::{HostFacts, Uplink};
+use libnetwork_plan::{Cause, KernelError, Ns};
+
+use crate::{
+    inet, link,
+    ownership::{PROTOCOL, is_ours},
+    spaces::Spaces,
+};
+
+/// Where there is no default route.
+const DEFAULT_MTU: u32 = 1500;
+
+pub(crate) fn host(spaces: &mut Spaces, resolv_conf: &Path) -> Result<HostFacts, KernelError> {
+    let error = |cause: Cause| KernelError { operation: "list", namespace: Ns::Host, key: None, cause };
+    let space = spaces.host();
+    let links = link::list(&mut space.route).map_err(error)?;
+    let addresses = inet::list_addresses(&mut space.route).map_err(error)?;
+    let routes = inet::list_routes(&mut space.route).map_err(error)?;
+    space.links.note_all(&links);
+
+    let by_index: HashMap<i32, &link::Found> = links.iter().map(|link| (link.index, link)).collect();
+    let foreign = |index: i32| by_index.get(&index).filter(|link| !is_ours(link.group));
+    let mut uplinks: BTreeMap<String, Uplink> = BTreeMap::new();
+    let mut taken = Vec::new();
+    for found in &addresses {
+        let Some(link) = foreign(found.index) else { continue };
+        if !found.link_local {
+            taken.push(found.address.trunc());
+        }
+        if !link.loopback {
+            let uplink = Uplink { index: link.index as u32, mtu: link.mtu, addresses: Vec::new() };
+            uplinks.entry(link.name.to_string()).or_insert(uplink).addresses.push(found.address);
+        }
+    }
+    let is_default = |net: &IpNet| net.prefix_len() == 0;
+    for route in routes.iter().filter(|r| r.protocol != PROTOCOL && !is_default(&r.destination)) {
+        // One without a single link (a blackhole, several hops) is taken all the same.
+        let ours = by_index.get(&route.index).is_some_and(|link| is_ours(link.group));
+        let link_local = matches!(route.destination, IpNet::V6(net) if net.addr().is_unicast_link_local());
+        if !ours && !link_local {
+            taken.push(route.destination);
+        }
+    }
+    taken.sort_unstable();
+    taken.dedup();
+    // IPv4's before IPv6's, then the one that the kernel prefers.
+    let ways_out = routes.iter().filter(|r| is_default(&r.destination) && r.protocol != PROTOCOL);
+    let way_out = ways_out.min_by_key(|r| (r.destination.addr().is_ipv6(), r.metric));
+    let mtu = way_out.and_then(|r| by_index.get(&r.index)).map_or(DEFAULT_MTU, |link| link.mtu);
+    let (resolvers, search) = resolvers(&fs::read_to_string(resolv_conf).unwrap_or_default());
+    Ok(HostFacts { uplinks, taken, mtu, resolvers, search })
+}
+
+/// As resolv.conf(5) has it: the last `search` or `domain` counts.
+fn resolvers(text: &str) -> (Vec<IpAddr>, Vec<String>) {
+    let (mut servers, mut search) = (Vec::new(), Vec::new());
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("nameserver") => {
+                // A scope (fe80::1%eth0) means nothing outside the host's own interfaces.
+                servers.extend(words.next().and_then(|word| word.parse::<IpAddr>().ok()));
+            }
+            Some("search" | "domain") => search = words.map(str::to_owned).collect(),
+            _ => {}
+        }
+    }
+    (servers, search)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolv_conf_is_read_as_resolvers_read_it() {
+        let text = "# made by hand\ndomain old.example\nnameserver 192.0.2.53\nnameserver 2001:db8::53\n\
+                    nameserver fe80::1%eth0\nsearch a.example b.example\noptions ndots:2\n";
+        let (servers, search) = resolvers(text);
+        assert_eq!(servers, ["192.0.2.53".parse::<IpAddr>().unwrap(), "2001:db8::53".parse().unwrap()]);
+        assert_eq!(search, ["a.example", "b.example"]);
+    }
+}

@@ -1,0 +1,122 @@
+//! The handle that the core holds, and the thread behind it.
+//!
+//! Netlink requests are carried out by the kernel before `sendmsg` returns, some of them for milliseconds: they are made on
+//! a thread of their own, which owns every socket. It ends when the handle is dropped.
+
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::mpsc as jobs,
+    thread::Builder,
+};
+
+use libnetwork_core::Kernel;
+use libnetwork_model::{HostFacts, SandboxId};
+use libnetwork_plan::{Cause, Drift, KernelError, Ns, Observed, Operation, Scope};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::{mpsc, oneshot},
+};
+
+use crate::{state::State, thread::cause};
+
+type Job = Box<dyn FnOnce(&mut State) + Send>;
+
+/// Where things are.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Namespaces of sandboxes are kept here, each a bind mount named after its sandbox's id. Made when missing.
+    pub netns_dir: PathBuf,
+    /// The host's resolv.conf.
+    pub resolv_conf: PathBuf,
+}
+
+/// The kernel, with the network namespace of the thread that made this value as [`Ns::Host`].
+pub struct LinuxKernel {
+    jobs: jobs::Sender<Job>,
+    drifts: mpsc::UnboundedReceiver<Drift>,
+    /// Readable when a notification came, in whichever namespace.
+    ready: AsyncFd<OwnedFd>,
+}
+
+impl LinuxKernel {
+    /// Starts the thread that talks to the kernel. Within a tokio runtime with I/O enabled.
+    pub fn new(config: Config) -> Result<Self, KernelError> {
+        let error = |cause: Cause| KernelError { operation: "open", namespace: Ns::Host, key: None, cause };
+        let (tell, drifts) = mpsc::unbounded_channel();
+        let state = State::open(config.netns_dir, config.resolv_conf, tell)?;
+        let epoll = state.spaces.epoll().0.try_clone().map_err(|e| error(cause(e)))?;
+        // SAFETY: an OwnedFd stays open, and stays the same, for as long as the AsyncFd owns it.
+        let ready = unsafe { AsyncFd::register_with_interest(epoll, Interest::READABLE) };
+        let ready = ready.map_err(|refused| error(cause(refused.into_parts().1)))?;
+        let (jobs, queue) = jobs::channel();
+        let thread = Builder::new().name("kernel".into()).spawn(move || serve(state, &queue));
+        thread.map_err(|e| error(cause(e)))?;
+        Ok(LinuxKernel { jobs, drifts, ready })
+    }
+
+    /// Where the namespace of a sandbox is kept, to `setns` to.
+    pub fn namespace_path(netns_dir: &Path, sandbox: &SandboxId) -> PathBuf {
+        netns_dir.join(sandbox.as_str())
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut State) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (answer, result) = oneshot::channel();
+        let job: Job = Box::new(move |state| {
+            // Whoever asked may have stopped waiting.
+            let _unwanted = answer.send(work(state));
+        });
+        self.jobs.send(job).ok()?;
+        result.await.ok()
+    }
+}
+
+fn serve(mut state: State, queue: &jobs::Receiver<Job>) {
+    while let Ok(job) = queue.recv() {
+        job(&mut state);
+    }
+}
+
+fn ended(operation: &'static str) -> KernelError {
+    let cause = Cause::Answer("the thread that talks to the kernel has ended".into());
+    KernelError { operation, namespace: Ns::Host, key: None, cause }
+}
+
+impl Kernel for LinuxKernel {
+    async fn observe(&mut self, scope: &Scope) -> Result<Observed, KernelError> {
+        let scope = scope.clone();
+        self.call(move |state| state.observe(&scope)).await.unwrap_or_else(|| Err(ended("observe")))
+    }
+
+    async fn apply(&mut self, operations: &[Operation]) -> Vec<Result<(), KernelError>> {
+        let (list, count) = (operations.to_vec(), operations.len());
+        self.call(move |state| state.apply(&list)).await.unwrap_or_else(|| vec![Err(ended("apply")); count])
+    }
+
+    async fn host(&mut self) -> Result<HostFacts, KernelError> {
+        self.call(State::host).await.unwrap_or_else(|| Err(ended("observe")))
+    }
+
+    async fn changed(&mut self) -> Drift {
+        loop {
+            tokio::select! {
+                biased;
+                drift = self.drifts.recv() => match drift {
+                    Some(drift) => return drift,
+                    None => std::future::pending().await,
+                },
+                ready = self.ready.readable() => {
+                    // What comes while the thread reads makes it readable again.
+                    if let Ok(mut ready) = ready {
+                        ready.clear_ready();
+                    }
+                    let hear: Job = Box::new(State::hear);
+                    let _ended = self.jobs.send(hear);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! nftables: rulesets compiled to one transaction, and read back.
+//!
+//! Written against linux/netfilter/nf_tables.h directly: the safe bindings know neither maps nor dumps, and the library
+//! below them would be one more that every host needs.
+
+mod constants;
+mod expression;
+mod observe;
+mod write;
+
+pub(crate) use constants::GROUP;
+pub(crate) use observe::{Change, element, read_change, ruleset, rulesets, set_elements};
+pub(crate) use write::{Transaction, delete_table};

@@ -1,0 +1,241 @@
+use libnetwork_plan::{
+    Base, Cause, Chain, ChainKind, Datum, Element, Hook, Name, Rule, Ruleset, Set, SetType, Table, Verdict,
+};
+
+use super::{
+    constants::*,
+    expression::{self, verdict_data},
+};
+use crate::netlink::{Request, Socket};
+
+/// Changes that are made together or not at all.
+#[derive(Debug, Default)]
+pub(crate) struct Transaction {
+    requests: Vec<Request>,
+    /// Which change of the caller's each request belongs to.
+    owners: Vec<usize>,
+    owner: usize,
+    sets: u32,
+}
+
+/// NFTNL_UDATA_RULE_COMMENT and NFTNL_UDATA_SET_KEYBYTEORDER: the notes that nft itself keeps.
+const COMMENT: u8 = 0;
+const KEY_BYTE_ORDER: u8 = 0;
+const HOST_ENDIAN: u32 = 1;
+const BIG_ENDIAN: u32 = 2;
+
+impl Transaction {
+    /// What follows belongs to the caller's n-th change.
+    pub(crate) fn change(&mut self, number: usize) {
+        self.owner = number;
+    }
+
+    /// Makes a table exactly this, whatever it was; its sets are empty after.
+    pub(crate) fn put_ruleset(&mut self, ruleset: &Ruleset) {
+        let table = &ruleset.table;
+        // Removing one that is not there is an error: it is made first.
+        self.table(libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE, table);
+        self.table(libc::NFT_MSG_DELTABLE, 0, table);
+        self.table(libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE, table);
+        for set in &ruleset.sets {
+            self.set(table, set);
+        }
+        for chain in &ruleset.chains {
+            self.chain(table, chain);
+        }
+        for chain in &ruleset.chains {
+            for rule in &chain.rules {
+                self.rule(table, chain, rule);
+            }
+        }
+    }
+
+    pub(crate) fn delete_ruleset(&mut self, table: &Table) {
+        self.table(libc::NFT_MSG_DELTABLE, 0, table);
+    }
+
+    pub(crate) fn put_element(
+        &mut self,
+        table: &Table,
+        set: &Name,
+        element: &Element,
+        verdict: Option<Verdict>,
+    ) {
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+        self.push(element_request(libc::NFT_MSG_NEWSETELEM, flags, table, set, element, verdict));
+    }
+
+    pub(crate) fn delete_element(&mut self, table: &Table, set: &Name, element: &Element) {
+        self.push(element_request(libc::NFT_MSG_DELSETELEM, 0, table, set, element, None));
+    }
+
+    /// Sends it. The errors are by the caller's changes; when there are any, nothing was done.
+    pub(crate) fn commit(mut self, socket: &mut Socket) -> Result<(), Vec<(usize, Cause)>> {
+        if self.requests.is_empty() {
+            return Ok(());
+        }
+        let mark = |kind| Request::new(kind, 0, &header(libc::AF_UNSPEC as u8, SUBSYSTEM));
+        self.requests.insert(0, mark(BATCH_BEGIN));
+        self.requests.push(mark(BATCH_END));
+        socket.transaction(&mut self.requests).map_err(|errors| {
+            let owner = |place: usize| self.owners.get(place.saturating_sub(1)).copied();
+            let last = self.owners.last().copied().unwrap_or(0);
+            errors.into_iter().map(|(place, cause)| (owner(place).unwrap_or(last), cause)).collect()
+        })
+    }
+
+    fn push(&mut self, request: Request) {
+        self.requests.push(request);
+        self.owners.push(self.owner);
+    }
+
+    fn table(&mut self, message: i32, flags: i32, table: &Table) {
+        let mut request = new(message, flags, table);
+        request.text(TABLE_NAME, &table.name);
+        self.push(request);
+    }
+
+    fn set(&mut self, table: &Table, set: &Set) {
+        self.sets += 1;
+        let mut request = new(libc::NFT_MSG_NEWSET, libc::NLM_F_CREATE, table);
+        let concatenated = set.key.len() > 1;
+        let flags =
+            if set.verdicts { SET_FLAG_MAP } else { 0 } | if concatenated { SET_FLAG_CONCAT } else { 0 };
+        let kind = set.key.iter().fold(0, |kind, t| kind << TYPE_BITS | type_number(*t));
+        let length: usize = set.key.iter().map(|t| type_length(*t).next_multiple_of(4)).sum();
+        let length = if concatenated { length } else { set.key.first().map_or(0, |t| type_length(*t)) };
+        request.text(SET_TABLE, &table.name).text(SET_NAME, &set.name).be32(SET_FLAGS, flags);
+        request.be32(SET_KEY_TYPE, kind).be32(SET_KEY_LEN, length as u32);
+        if set.verdicts {
+            request.be32(SET_DATA_TYPE, TYPE_VERDICT).be32(SET_DATA_LEN, 0);
+        }
+        if concatenated {
+            request.nest(SET_DESC, |desc| {
+                desc.nest(SET_DESC_CONCAT, |fields| {
+                    for field in &set.key {
+                        fields.nest(LIST_ELEMENT, |f| {
+                            f.be32(SET_FIELD_LEN, type_length(*field) as u32);
+                        });
+                    }
+                });
+            });
+        }
+        let order = if set.key.first() == Some(&SetType::Ifname) { HOST_ENDIAN } else { BIG_ENDIAN };
+        request.be32(SET_ID, self.sets).bytes(SET_USERDATA, &note(KEY_BYTE_ORDER, &order.to_ne_bytes()));
+        self.push(request);
+    }
+
+    fn chain(&mut self, table: &Table, chain: &Chain) {
+        let mut request = new(libc::NFT_MSG_NEWCHAIN, libc::NLM_F_CREATE, table);
+        request.text(CHAIN_TABLE, &table.name).text(CHAIN_NAME, &chain.name);
+        if let Some(Base { kind, hook, priority }) = chain.base {
+            request.nest(CHAIN_HOOK, |data| {
+                data.be32(HOOK_NUMBER, hook_number(hook)).be32(HOOK_PRIORITY, priority as u32);
+            });
+            request.be32(CHAIN_POLICY, VERDICT_ACCEPT).text(CHAIN_TYPE, kind_name(kind));
+        }
+        self.push(request);
+    }
+
+    fn rule(&mut self, table: &Table, chain: &Chain, rule: &Rule) {
+        let mut request = new(libc::NFT_MSG_NEWRULE, libc::NLM_F_CREATE | libc::NLM_F_APPEND, table);
+        request.text(RULE_TABLE, &table.name).text(RULE_CHAIN, &chain.name);
+        request.nest(RULE_EXPRESSIONS, |list| {
+            for expression in rule.expressions() {
+                expression::write(list, table.family, expression);
+            }
+        });
+        let comment: Vec<u8> = rule.tag().bytes().chain([0]).collect();
+        request.bytes(RULE_USERDATA, &note(COMMENT, &comment));
+        self.push(request);
+    }
+}
+
+/// Removes a table, in whichever family; gone is gone.
+pub(crate) fn delete_table(socket: &mut Socket, table: &Table) -> Result<(), Cause> {
+    let mut transaction = Transaction::default();
+    transaction.delete_ruleset(table);
+    match transaction.commit(socket) {
+        Ok(()) => Ok(()),
+        Err(errors) => match errors.into_iter().next() {
+            Some((_, cause)) if cause.errno() != Some(libc::ENOENT) => Err(cause),
+            _ => Ok(()),
+        },
+    }
+}
+
+/// A request about one element; also the question whether it is there.
+pub(super) fn element_request(
+    message: i32,
+    flags: i32,
+    table: &Table,
+    set: &Name,
+    element: &Element,
+    verdict: Option<Verdict>,
+) -> Request {
+    let mut request = new(message, flags, table);
+    request.text(ELEMENTS_TABLE, &table.name).text(ELEMENTS_SET, set);
+    request.nest(ELEMENTS_LIST, |list| {
+        list.nest(LIST_ELEMENT, |one| {
+            one.nest(ELEMENT_KEY, |key| {
+                key.bytes(DATA_VALUE, &element_key(element));
+            });
+            if let Some(verdict) = verdict {
+                one.nest(ELEMENT_DATA, |data| verdict_data(data, verdict));
+            }
+        });
+    });
+    request
+}
+
+pub(super) fn new(message: i32, flags: i32, table: &Table) -> Request {
+    Request::new(message_kind(message), flags, &header(family_number(table.family), 0))
+}
+
+/// The values as registers hold them.
+fn element_key(element: &Element) -> Vec<u8> {
+    let mut key = Vec::with_capacity(32);
+    for datum in element {
+        match datum {
+            Datum::Ifname(name) => {
+                let mut padded = [0; 16];
+                let length = name.len().min(15);
+                padded[..length].copy_from_slice(&name.as_bytes()[..length]);
+                key.extend_from_slice(&padded);
+            }
+            Datum::V4(address) => key.extend_from_slice(&address.octets()),
+            Datum::V6(address) => key.extend_from_slice(&address.octets()),
+            Datum::Mac(mac) => key.extend_from_slice(&mac.0),
+            Datum::Port(port) => key.extend_from_slice(&port.to_be_bytes()),
+        }
+        if element.len() > 1 {
+            key.resize(key.len().next_multiple_of(4), 0);
+        }
+    }
+    key
+}
+
+/// Type, length, value, each of the first two in a byte.
+fn note(kind: u8, value: &[u8]) -> Vec<u8> {
+    let mut note = vec![kind, value.len() as u8];
+    note.extend_from_slice(value);
+    note
+}
+
+/// linux/netfilter.h, NF_INET_*.
+pub(super) fn hook_number(hook: Hook) -> u32 {
+    match hook {
+        Hook::Prerouting => 0,
+        Hook::Input => 1,
+        Hook::Forward => 2,
+        Hook::Output => 3,
+        Hook::Postrouting => 4,
+    }
+}
+
+pub(super) fn kind_name(kind: ChainKind) -> &'static str {
+    match kind {
+        ChainKind::Filter => "filter",
+        ChainKind::Nat => "nat",
+    }
+}

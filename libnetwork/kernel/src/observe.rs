@@ -1,0 +1,388 @@
+//! What is there.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use libnetwork_model::SandboxId;
+use libnetwork_plan::{
+    Cause, KernelError, Key, Link, LinkKind, Name, Ns, Object, Observed, Owner, Peer, Route, Scope, Table,
+};
+
+use crate::{
+    inet::{self, FoundAddress, FoundNeighbour, FoundRoute},
+    link::{self, Found},
+    nft,
+    ownership::{GROUP, PROTOCOL, is_ours, read_alias},
+    spaces::Spaces,
+    sysctl,
+};
+
+pub(crate) fn observe(spaces: &mut Spaces, scope: &Scope) -> Result<Observed, KernelError> {
+    let mut look = Look { spaces, links: HashMap::new(), observed: Observed::new() };
+    match scope {
+        Scope::All { sysctls } => look.everything(sysctls)?,
+        Scope::Keys(keys) => look.keys(keys)?,
+    }
+    Ok(look.observed)
+}
+
+struct Look<'a> {
+    spaces: &'a mut Spaces,
+    /// Links by name, as far as they were asked for; complete for the namespaces of a full look.
+    links: HashMap<Ns, HashMap<Name, Option<Found>>>,
+    observed: Observed,
+}
+
+impl Look<'_> {
+    fn everything(&mut self, sysctls: &BTreeSet<Key>) -> Result<(), KernelError> {
+        let ids = self.spaces.list().map_err(at("list", &Ns::Host))?;
+        self.spaces.open_many(&ids).map_err(at("open", &Ns::Host))?;
+        let sandboxes = ids.into_iter().map(Ns::Sandbox);
+        let all: Vec<Ns> = std::iter::once(Ns::Host).chain(sandboxes).collect();
+        for ns in &all {
+            let space = self.spaces.get(ns).map_err(at("open", ns))?;
+            let found = link::list(&mut space.route).map_err(at("list", ns))?;
+            space.links.note_all(&found);
+            let by_name = found.into_iter().map(|link| (link.name.clone(), Some(link))).collect();
+            self.links.insert(ns.clone(), by_name);
+        }
+        for ns in &all {
+            self.inside(ns)?;
+        }
+        self.host_links()?;
+        self.sysctls(sysctls.iter())
+    }
+
+    /// All of a namespace but its links.
+    fn inside(&mut self, ns: &Ns) -> Result<(), KernelError> {
+        let error = at("list", ns);
+        if let Ns::Sandbox(id) = ns {
+            self.namespace(id)?;
+        }
+        let names: HashMap<i32, (Name, bool)> = self.links[ns]
+            .values()
+            .flatten()
+            .map(|link| (link.index, (link.name.clone(), is_ours(link.group))))
+            .collect();
+        let route = &mut self.spaces.get(ns).map_err(at("open", ns))?.route;
+        let addresses = inet::list_addresses(route).map_err(&error)?;
+        let routes = inet::list_routes(route).map_err(&error)?;
+        let neighbours = inet::list_neighbours(route).map_err(&error)?;
+        let forwarding =
+            if *ns == Ns::Host { inet::list_forwarding(route).map_err(&error)? } else { Vec::new() };
+        let ours = |index: &i32| names.get(index).filter(|(_, ours)| *ours).map(|(name, _)| name);
+        for found in &addresses {
+            self.address(ns, ours(&found.index), found);
+        }
+        for found in &routes {
+            // Routes of the host that are not ours are none of our business.
+            if *ns != Ns::Host || found.protocol == PROTOCOL {
+                self.route(ns, names.get(&found.index).map(|(name, _)| name), found);
+            }
+        }
+        for found in neighbours.iter().chain(&forwarding) {
+            self.neighbour(ns, ours(&found.index), found);
+        }
+        self.rulesets(ns).map_err(error)
+    }
+
+    fn rulesets(&mut self, ns: &Ns) -> Result<(), Cause> {
+        let socket = self.spaces.nft(ns)?;
+        for ruleset in nft::rulesets(socket)? {
+            for set in &ruleset.sets {
+                for (element, verdict) in nft::set_elements(socket, &ruleset.table, set)? {
+                    let (table, set) = (ruleset.table.clone(), set.name.clone());
+                    let key = Key::SetElement { ns: ns.clone(), table, set, element };
+                    self.observed.insert(key, (Owner::Ours, Object::SetElement(verdict)));
+                }
+            }
+            let key = Key::Ruleset { ns: ns.clone(), table: ruleset.table.clone() };
+            self.observed.insert(key, (Owner::Ours, Object::Ruleset(ruleset.into())));
+        }
+        self.spaces.tidy(ns);
+        Ok(())
+    }
+
+    fn host_links(&mut self) -> Result<(), KernelError> {
+        let found: Vec<Found> = self.links[&Ns::Host].values().flatten().cloned().collect();
+        let names: HashMap<i32, Name> = found.iter().map(|link| (link.index, link.name.clone())).collect();
+        for link in found.iter().filter(|link| !link.loopback) {
+            self.link(&Ns::Host, link, names.get(&link.master).cloned())?;
+        }
+        Ok(())
+    }
+
+    /// Exactly these, with one question for each, or one for all that are on the same link.
+    fn keys(&mut self, keys: &BTreeSet<Key>) -> Result<(), KernelError> {
+        let mut by_link: BTreeMap<(&Ns, &Name), BTreeSet<&Key>> = BTreeMap::new();
+        let mut routes: BTreeMap<&Ns, BTreeSet<&Key>> = BTreeMap::new();
+        let mut tables: BTreeMap<&Ns, Vec<&Key>> = BTreeMap::new();
+        for key in keys {
+            match key {
+                Key::Namespace(id) => self.namespace(id)?,
+                Key::Ruleset { ns, .. } | Key::SetElement { ns, .. } => {
+                    tables.entry(ns).or_default().push(key)
+                }
+                Key::Link { ns, name, .. } => self.link_named(ns, name)?,
+                Key::Address { ns, link, .. }
+                | Key::Neighbour { ns, link, .. }
+                | Key::Fdb { ns, link, .. } => {
+                    by_link.entry((ns, link)).or_default().insert(key);
+                }
+                Key::Route { ns, .. } => {
+                    routes.entry(ns).or_default().insert(key);
+                }
+                Key::Sysctl { .. } | Key::LinkSysctl { .. } => {}
+            }
+        }
+        for (ns, keys) in tables {
+            self.tables(ns, &keys)?;
+        }
+        for ((ns, name), keys) in by_link {
+            self.on_link(ns, name, &keys)?;
+        }
+        for (ns, keys) in routes {
+            self.routes(ns, &keys)?;
+        }
+        self.sysctls(keys.iter().filter(|k| matches!(k, Key::Sysctl { .. } | Key::LinkSysctl { .. })))
+    }
+
+    fn namespace(&mut self, id: &SandboxId) -> Result<(), KernelError> {
+        let ns = Ns::Sandbox(id.clone());
+        if !self.spaces.exists(id).map_err(at("look at", &ns))? {
+            return Ok(());
+        }
+        let loopback = self.find(&ns, &"lo".into())?.is_some_and(|link| link.up);
+        self.observed.insert(Key::Namespace(id.clone()), (Owner::Ours, Object::Namespace { loopback }));
+        Ok(())
+    }
+
+    fn link_named(&mut self, ns: &Ns, name: &Name) -> Result<(), KernelError> {
+        let Some(found) = self.find(ns, name)? else { return Ok(()) };
+        let master = match found.master {
+            0 => None,
+            index => {
+                let route = &mut self.spaces.get(ns).map_err(at("open", ns))?.route;
+                link::by_index(route, index).map_err(at("look at", ns))?.map(|master| master.name)
+            }
+        };
+        self.link(ns, &found, master)
+    }
+
+    fn link(&mut self, ns: &Ns, found: &Found, master: Option<Name>) -> Result<(), KernelError> {
+        let key = Key::Link { rank: found.rank(), ns: ns.clone(), name: found.name.clone() };
+        // A link that waits for removal carries no one's id any more.
+        let alias = read_alias(&found.alias).filter(|_| found.group == GROUP);
+        let peer = match alias.as_ref().and_then(|alias| alias.peer.clone()) {
+            Some((ns, name)) => self.peer(found, ns, &name)?,
+            None => None,
+        };
+        let link = Link {
+            kind: match found.kind.as_str() {
+                "bridge" => LinkKind::Bridge,
+                "veth" => LinkKind::Veth { peer },
+                other => LinkKind::Other(other.into()),
+            },
+            id: alias.map_or("", |alias| alias.id).into(),
+            mtu: found.mtu,
+            mac: found.mac(),
+            up: found.up,
+            master,
+            isolated: found.isolated,
+            ipv6: found.ipv6(),
+        };
+        let owner = if is_ours(found.group) { Owner::Ours } else { Owner::Foreign };
+        self.observed.insert(key, (owner, Object::Link(link)));
+        Ok(())
+    }
+
+    /// The far end of a pair, if it is where it was put.
+    fn peer(&mut self, near: &Found, ns: Ns, name: &Name) -> Result<Option<Peer>, KernelError> {
+        if let Ns::Sandbox(id) = &ns
+            && !self.spaces.exists(id).map_err(at("look at", &ns))?
+        {
+            return Ok(None);
+        }
+        let far = self.find(&ns, name)?.filter(|far| far.index == near.other && far.other == near.index);
+        Ok(far.map(|far| Peer {
+            ns,
+            name: name.clone(),
+            mtu: far.mtu,
+            mac: far.mac(),
+            up: far.up,
+            ipv6: far.ipv6(),
+        }))
+    }
+
+    /// A link by name, asked for once.
+    fn find(&mut self, ns: &Ns, name: &Name) -> Result<Option<Found>, KernelError> {
+        if let Some(known) = self.links.get(ns).and_then(|links| links.get(name)) {
+            return Ok(known.clone());
+        }
+        if let Ns::Sandbox(id) = ns
+            && !self.spaces.exists(id).map_err(at("look at", ns))?
+        {
+            return Ok(None);
+        }
+        let space = self.spaces.get(ns).map_err(at("open", ns))?;
+        let found = link::by_name(&mut space.route, name).map_err(at("look at", ns))?;
+        if let Some(found) = &found {
+            space.links.note(found);
+        }
+        self.links.entry(ns.clone()).or_default().insert(name.clone(), found.clone());
+        Ok(found)
+    }
+
+    fn on_link(&mut self, ns: &Ns, name: &Name, keys: &BTreeSet<&Key>) -> Result<(), KernelError> {
+        let Some(found) = self.find(ns, name)? else { return Ok(()) };
+        let error = at("list", ns);
+        let route = &mut self.spaces.get(ns).map_err(at("open", ns))?.route;
+        let wants = |kind: fn(&Key) -> bool| keys.iter().any(|key| kind(key));
+        let (mut addresses, mut neighbours) = (Vec::new(), Vec::new());
+        if wants(|key| matches!(key, Key::Address { .. })) {
+            addresses = inet::list_addresses_of(route, found.index).map_err(&error)?;
+        }
+        if wants(|key| matches!(key, Key::Neighbour { .. })) {
+            neighbours.extend(inet::list_neighbours(route).map_err(&error)?);
+        }
+        if wants(|key| matches!(key, Key::Fdb { .. })) {
+            neighbours.extend(inet::list_forwarding(route).map_err(&error)?);
+        }
+        // What came along with the answer and was not asked for is left out.
+        for found in addresses {
+            let key = Key::Address { ns: ns.clone(), link: name.clone(), address: found.address };
+            if keys.contains(&key) {
+                self.address(ns, Some(name), &found);
+            }
+        }
+        for found in neighbours.iter().filter(|n| n.index == found.index) {
+            let (ns_, link) = (ns.clone(), name.clone());
+            let key = match found.address {
+                Some(address) => Key::Neighbour { ns: ns_, link, address },
+                None => Key::Fdb { ns: ns_, link, mac: found.mac },
+            };
+            if keys.contains(&key) {
+                self.neighbour(ns, Some(name), found);
+            }
+        }
+        Ok(())
+    }
+
+    fn routes(&mut self, ns: &Ns, keys: &BTreeSet<&Key>) -> Result<(), KernelError> {
+        if let Ns::Sandbox(id) = ns
+            && !self.spaces.exists(id).map_err(at("look at", ns))?
+        {
+            return Ok(());
+        }
+        let route = &mut self.spaces.get(ns).map_err(at("open", ns))?.route;
+        let wanted = |found: &FoundRoute| {
+            keys.contains(&Key::Route {
+                ns: ns.clone(),
+                destination: found.destination,
+                metric: found.metric,
+            })
+        };
+        let found: Vec<FoundRoute> =
+            inet::list_routes(route).map_err(at("list", ns))?.into_iter().filter(wanted).collect();
+        for route in found {
+            let socket = &mut self.spaces.get(ns).map_err(at("open", ns))?.route;
+            let link = link::by_index(socket, route.index).map_err(at("look at", ns))?;
+            self.route(ns, link.map(|link| link.name).as_ref(), &route);
+        }
+        Ok(())
+    }
+
+    fn tables(&mut self, ns: &Ns, keys: &[&Key]) -> Result<(), KernelError> {
+        if let Ns::Sandbox(id) = ns
+            && !self.spaces.exists(id).map_err(at("look at", ns))?
+        {
+            return Ok(());
+        }
+        let socket = self.spaces.nft(ns).map_err(at("open", ns))?;
+        let mut tables: BTreeSet<&Table> = BTreeSet::new();
+        for key in keys {
+            let error = |cause| KernelError { key: Some((*key).clone()), ..at("look at", ns)(cause) };
+            match key {
+                Key::Ruleset { table, .. } if tables.insert(table) => {
+                    if let Some(ruleset) = nft::ruleset(socket, table).map_err(error)? {
+                        let object = Object::Ruleset(ruleset.into());
+                        self.observed.insert((*key).clone(), (Owner::Ours, object));
+                    }
+                }
+                Key::SetElement { table, set, element, .. } => {
+                    if let Some(verdict) = nft::element(socket, table, set, element).map_err(error)? {
+                        self.observed.insert((*key).clone(), (Owner::Ours, Object::SetElement(verdict)));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn sysctls<'k>(&mut self, keys: impl Iterator<Item = &'k Key>) -> Result<(), KernelError> {
+        let mut by_ns: BTreeMap<&Ns, Vec<(&Key, &Name)>> = BTreeMap::new();
+        for key in keys {
+            if let Key::Sysctl { ns, name } | Key::LinkSysctl { ns, name, .. } = key {
+                by_ns.entry(ns).or_default().push((key, name));
+            }
+        }
+        for (ns, wanted) in by_ns {
+            if let Ns::Sandbox(id) = ns
+                && !self.spaces.exists(id).map_err(at("look at", ns))?
+            {
+                continue;
+            }
+            let read = || wanted.iter().map(|(_, name)| sysctl::read(name)).collect::<Vec<_>>();
+            let values = sysctl::at(self.spaces, ns, read).map_err(at("look at", ns))?;
+            for ((key, _), value) in wanted.iter().zip(values) {
+                let error = |cause| KernelError { key: Some((*key).clone()), ..at("read", ns)(cause) };
+                if let Some(value) = value.map_err(error)? {
+                    self.observed.insert((*key).clone(), (Owner::Ours, Object::Sysctl(value)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Addresses that the kernel gives by itself are nobody's.
+    fn address(&mut self, ns: &Ns, link: Option<&Name>, found: &FoundAddress) {
+        let Some(link) = link.filter(|_| found.protocol == PROTOCOL || !found.link_local) else { return };
+        let key = Key::Address { ns: ns.clone(), link: link.clone(), address: found.address };
+        self.observed.insert(key, (owner(found.protocol), Object::Address));
+    }
+
+    fn route(&mut self, ns: &Ns, link: Option<&Name>, found: &FoundRoute) {
+        let Some(link) = link else { return };
+        let key = Key::Route { ns: ns.clone(), destination: found.destination, metric: found.metric };
+        let route = Route { link: link.clone(), gateway: found.gateway, source: found.source };
+        // Several may share destination and metric in IPv6; ours is the one that counts.
+        let owner = owner(found.protocol);
+        if owner == Owner::Ours || !self.observed.contains_key(&key) {
+            self.observed.insert(key, (owner, Object::Route(route)));
+        }
+    }
+
+    fn neighbour(&mut self, ns: &Ns, link: Option<&Name>, found: &FoundNeighbour) {
+        let Some(link) = link.cloned() else { return };
+        let ns = ns.clone();
+        match found.address {
+            Some(address) => {
+                let object = Object::Neighbour(libnetwork_plan::Neighbour { mac: found.mac });
+                self.observed.insert(Key::Neighbour { ns, link, address }, (owner(found.protocol), object));
+            }
+            // The kernel keeps no mark on these; static ones on our links are ours.
+            None => {
+                self.observed.insert(Key::Fdb { ns, link, mac: found.mac }, (Owner::Ours, Object::Fdb));
+            }
+        }
+    }
+}
+
+fn owner(protocol: u8) -> Owner {
+    if protocol == PROTOCOL { Owner::Ours } else { Owner::Foreign }
+}
+
+fn at(operation: &'static str, ns: &Ns) -> impl Fn(Cause) -> KernelError + use<> {
+    let namespace = ns.clone();
+    move |cause| KernelError { operation, namespace: namespace.clone(), key: None, cause }
+}

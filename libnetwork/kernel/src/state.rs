@@ -1,0 +1,95 @@
+//! All that talks to the kernel, in the hands of one thread.
+
+use std::path::PathBuf;
+
+use libnetwork_model::HostFacts;
+use libnetwork_plan::{Cause, Drift, KernelError, Ns, Observed, Operation, Scope};
+use tokio::sync::mpsc;
+
+use crate::{
+    apply, facts,
+    netlink::{Protocol, Socket},
+    nft, observe,
+    spaces::Spaces,
+    watch::{Expected, Noticed},
+};
+
+pub(crate) struct State {
+    pub(crate) spaces: Spaces,
+    resolv_conf: PathBuf,
+    /// Hears of every change to the host's nftables.
+    nft: Socket,
+    noticed: Noticed,
+    drifts: mpsc::UnboundedSender<Drift>,
+    buffer: Vec<u8>,
+}
+
+impl State {
+    /// In the namespace of the calling thread.
+    pub(crate) fn open(
+        netns_dir: PathBuf,
+        resolv_conf: PathBuf,
+        drifts: mpsc::UnboundedSender<Drift>,
+    ) -> Result<Self, KernelError> {
+        let error = |cause: Cause| KernelError { operation: "open", namespace: Ns::Host, key: None, cause };
+        let mut spaces = Spaces::open(netns_dir).map_err(error)?;
+        let nft = Socket::watch(Protocol::Netfilter, &[nft::GROUP]).map_err(error)?;
+        spaces.listen_in_host(&nft).map_err(error)?;
+        let mut state =
+            State { spaces, resolv_conf, nft, noticed: Noticed::default(), drifts, buffer: Vec::new() };
+        // What is told of a link later is told against how it was found.
+        state.host()?;
+        Ok(state)
+    }
+
+    pub(crate) fn observe(&mut self, scope: &Scope) -> Result<Observed, KernelError> {
+        observe::observe(&mut self.spaces, scope)
+    }
+
+    pub(crate) fn apply(&mut self, operations: &[Operation]) -> Vec<Result<(), KernelError>> {
+        // What waits was not our doing.
+        self.listen(&Expected::default());
+        let results = apply::apply(&mut self.spaces, operations);
+        self.listen(&Expected::of(operations));
+        self.tell();
+        results
+    }
+
+    pub(crate) fn host(&mut self) -> Result<HostFacts, KernelError> {
+        facts::host(&mut self.spaces, &self.resolv_conf)
+    }
+
+    /// Tells of what changed, if anything did.
+    pub(crate) fn hear(&mut self) {
+        self.listen(&Expected::default());
+        self.tell();
+    }
+
+    fn listen(&mut self, expected: &Expected) {
+        loop {
+            let talking = self.spaces.talking();
+            if talking.is_empty() {
+                break;
+            }
+            for ns in talking {
+                if ns == Ns::Host {
+                    let own = self.spaces.host().nft_port();
+                    self.noticed.read_nft(&mut self.nft, own, &mut self.buffer);
+                }
+                if let Some(space) = self.spaces.opened(&ns) {
+                    let (socket, links) = (&mut space.watch, &mut space.links);
+                    self.noticed.read(&ns, socket, links, expected, &mut self.buffer);
+                }
+            }
+        }
+        self.noticed.resolve_pairs(&self.spaces.host().links);
+        self.buffer = Vec::new();
+    }
+
+    fn tell(&mut self) {
+        if let Some(drift) = self.noticed.take() {
+            // Nobody listens any more when the handle is gone.
+            let _ended = self.drifts.send(drift);
+        }
+    }
+}

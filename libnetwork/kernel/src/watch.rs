@@ -1,0 +1,266 @@
+//! Telling what changed behind our back from what we did ourselves.
+//!
+//! Notifications of what an operation did are in the sockets by the time that it has been answered, so they are read right
+//! after it and weighed against what it touched. What comes later is weighed against what is known of each link: a
+//! notification that says nothing that matters (a carrier that came, a counter) is none.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+use libnetwork_model::SandboxId;
+use libnetwork_plan::{Drift, Drifted, Key, Name, Ns, Object, Operation, Thing};
+
+use crate::{
+    inet, link,
+    netlink::{Message, Received, Socket},
+    nft,
+    ownership::{PROTOCOL, is_ours},
+};
+
+/// RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE (linux/rtnetlink.h).
+pub(crate) const ROUTE_GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
+
+/// What was last heard of a link.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    name: Name,
+    print: u64,
+    ours: bool,
+}
+
+/// The links of one namespace, by index.
+#[derive(Debug, Default)]
+pub(crate) struct Links(HashMap<i32, Known>);
+
+impl Links {
+    /// Takes note of a link. True when it is not as it was.
+    pub(crate) fn note(&mut self, found: &link::Found) -> bool {
+        let mut hasher = DefaultHasher::new();
+        found.hash(&mut hasher);
+        let known = Known { name: found.name.clone(), print: hasher.finish(), ours: is_ours(found.group) };
+        let print = known.print;
+        self.0.insert(found.index, known).is_none_or(|before| before.print != print)
+    }
+
+    /// Takes note of all links: those that are not among them are gone.
+    pub(crate) fn note_all(&mut self, found: &[link::Found]) {
+        self.0.clear();
+        for link in found {
+            self.note(link);
+        }
+    }
+
+    fn ours(&self, index: i32) -> bool {
+        self.0.get(&index).is_some_and(|known| known.ours)
+    }
+}
+
+/// What an application of operations accounts for.
+#[derive(Debug, Default)]
+pub(crate) struct Expected {
+    keys: HashSet<Key>,
+    /// Ends of links that were changed in any way.
+    changed: HashSet<(Ns, Name)>,
+    /// Ends of links that were made or removed, with all that is on them.
+    remade: HashSet<(Ns, Name)>,
+    namespaces: HashSet<SandboxId>,
+}
+
+impl Expected {
+    pub(crate) fn of(operations: &[Operation]) -> Self {
+        let mut expected = Expected::default();
+        for operation in operations {
+            let (Operation::Create { key, object }
+            | Operation::Update { key, object, .. }
+            | Operation::Delete { key, object }) = operation;
+            expected.keys.insert(key.clone());
+            let whole = !matches!(operation, Operation::Update { .. });
+            for thing in object.provides(key) {
+                match thing {
+                    Thing::Link(ns, name) => {
+                        if whole {
+                            expected.remade.insert((ns.clone(), name.clone()));
+                        }
+                        expected.changed.insert((ns, name));
+                    }
+                    Thing::Namespace(id) => {
+                        expected.namespaces.insert(id);
+                    }
+                    Thing::Table(..) => {}
+                }
+            }
+            // A port that comes and goes is heard of at its bridge as well.
+            if let (Key::Link { ns, .. }, Object::Link(link)) = (key, object) {
+                expected.changed.extend(link.master.clone().map(|master| (ns.clone(), master)));
+            }
+        }
+        expected
+    }
+
+    fn link(&self, ns: &Ns, name: &Name) -> bool {
+        self.inside(ns) || self.changed.contains(&(ns.clone(), name.clone()))
+    }
+
+    fn on_link(&self, key: &Key, ns: &Ns, link: Option<&Name>) -> bool {
+        let remade = |link: &Name| self.remade.contains(&(ns.clone(), link.clone()));
+        self.inside(ns) || self.keys.contains(key) || link.is_some_and(remade)
+    }
+
+    fn inside(&self, ns: &Ns) -> bool {
+        matches!(ns, Ns::Sandbox(id) if self.namespaces.contains(id))
+    }
+}
+
+/// What has been noticed and not yet been told.
+#[derive(Debug, Default)]
+pub(crate) struct Noticed {
+    keys: BTreeSet<Key>,
+    all: bool,
+    host: bool,
+    /// Indexes, in the host, of veth pairs whose far ends changed.
+    pairs: Vec<i32>,
+}
+
+impl Noticed {
+    /// All that there is to tell, which is then told.
+    pub(crate) fn take(&mut self) -> Option<Drift> {
+        let Noticed { keys, all, host, .. } = std::mem::take(self);
+        let what = if all { Drifted::All } else { Drifted::Keys(keys) };
+        let nothing = matches!(&what, Drifted::Keys(keys) if keys.is_empty()) && !host;
+        (!nothing).then_some(Drift { what, host })
+    }
+
+    /// Reads all that waits in a namespace's socket.
+    pub(crate) fn read(
+        &mut self,
+        ns: &Ns,
+        socket: &mut Socket,
+        links: &mut Links,
+        expected: &Expected,
+        buffer: &mut Vec<u8>,
+    ) {
+        loop {
+            match socket.poll(buffer, |message| self.notice(ns, links, expected, message)) {
+                Received::Messages => {}
+                Received::Nothing => return,
+                Received::Overrun => (self.all, self.host) = (true, true),
+            }
+        }
+    }
+
+    /// Reads what waits of nftables in the host; what carries `own` as its port is our doing.
+    pub(crate) fn read_nft(&mut self, socket: &mut Socket, own: Option<u32>, buffer: &mut Vec<u8>) {
+        loop {
+            let received = socket.poll(buffer, |message| {
+                if Some(message.port) == own {
+                    return;
+                }
+                match nft::read_change(message) {
+                    Some(nft::Change::Table(table)) => {
+                        self.keys.insert(Key::Ruleset { ns: Ns::Host, table });
+                    }
+                    Some(nft::Change::Elements) => self.all = true,
+                    None => {}
+                }
+            });
+            match received {
+                Received::Messages => {}
+                Received::Nothing => return,
+                Received::Overrun => self.all = true,
+            }
+        }
+    }
+
+    /// The host's ends of the pairs whose far ends changed.
+    pub(crate) fn resolve_pairs(&mut self, host: &Links) {
+        for index in std::mem::take(&mut self.pairs) {
+            if let Some(known) = host.0.get(&index) {
+                self.keys.insert(link_key(libnetwork_plan::LinkRank::Veth, &Ns::Host, &known.name));
+            }
+        }
+    }
+
+    fn notice(&mut self, ns: &Ns, links: &mut Links, expected: &Expected, message: &Message<'_>) {
+        match message.kind {
+            libc::RTM_NEWLINK => {
+                if let Some(found) = link::read(message)
+                    && links.note(&found)
+                {
+                    self.link(ns, expected, &found);
+                }
+            }
+            libc::RTM_DELLINK => {
+                if let Some(found) = link::read(message) {
+                    links.0.remove(&found.index);
+                    self.link(ns, expected, &found);
+                }
+            }
+            libc::RTM_NEWADDR | libc::RTM_DELADDR => self.address(ns, links, expected, message),
+            libc::RTM_NEWROUTE | libc::RTM_DELROUTE => self.route(ns, links, expected, message),
+            _ => {}
+        }
+    }
+
+    fn link(&mut self, ns: &Ns, expected: &Expected, found: &link::Found) {
+        if expected.link(ns, &found.name) {
+            return;
+        }
+        if !is_ours(found.group) {
+            self.host |= *ns == Ns::Host;
+            return;
+        }
+        if let Ns::Sandbox(_) = ns {
+            self.pairs.push(found.other);
+            // A link that goes down loses its IPv4 routes without a word.
+            self.keys.extend(default_routes(ns));
+        } else {
+            self.keys.insert(link_key(found.rank(), ns, &found.name));
+        }
+    }
+
+    fn address(&mut self, ns: &Ns, links: &Links, expected: &Expected, message: &Message<'_>) {
+        let Some(found) = inet::read_address(message) else { return };
+        if !links.ours(found.index) {
+            self.host |= *ns == Ns::Host;
+            return;
+        }
+        if message.kind == libc::RTM_NEWADDR || found.protocol != PROTOCOL {
+            return;
+        }
+        let Some(known) = links.0.get(&found.index) else { return };
+        let key = Key::Address { ns: ns.clone(), link: known.name.clone(), address: found.address };
+        if !expected.on_link(&key, ns, Some(&known.name)) {
+            self.keys.insert(key);
+        }
+    }
+
+    fn route(&mut self, ns: &Ns, links: &Links, expected: &Expected, message: &Message<'_>) {
+        let Some(found) = inet::read_route(message) else { return };
+        if found.table != u32::from(libc::RT_TABLE_MAIN) {
+            return;
+        }
+        let added = message.kind == libc::RTM_NEWROUTE;
+        let replaced = added && i32::from(message.flags) & libc::NLM_F_REPLACE != 0;
+        let ours = found.protocol == PROTOCOL;
+        if (ours && !added) || (!ours && replaced) {
+            let key = Key::Route { ns: ns.clone(), destination: found.destination, metric: found.metric };
+            let link = links.0.get(&found.index).map(|known| &known.name);
+            if !expected.on_link(&key, ns, link) {
+                self.keys.insert(key);
+            }
+        }
+        self.host |= !ours && *ns == Ns::Host && !links.ours(found.index);
+    }
+}
+
+fn link_key(rank: libnetwork_plan::LinkRank, ns: &Ns, name: &Name) -> Key {
+    Key::Link { rank, ns: ns.clone(), name: name.clone() }
+}
+
+/// As [`libnetwork_plan::sandbox_objects`] makes them.
+fn default_routes(ns: &Ns) -> [Key; 2] {
+    let route = |destination, metric| Key::Route { ns: ns.clone(), destination, metric };
+    [route(ipnet::Ipv4Net::default().into(), 0), route(ipnet::Ipv6Net::default().into(), 1024)]
+}

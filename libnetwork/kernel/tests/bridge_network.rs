@@ -1,0 +1,104 @@
+//! A bridge network in the kernel, seen by packets and by Debian's own tools.
+
+mod support;
+
+use libnetwork_model::Mutation;
+use libnetwork_plan::Scope;
+use support::*;
+
+#[test]
+fn sandboxes_of_one_network_reach_each_other_and_their_gateway() {
+    host(|| async {
+        let (mut kernel, mut world) = (kernel(), World::new());
+        world.network(1, |_| {});
+        world.endpoint(1, 2);
+        world.endpoint(1, 3);
+        settle(&mut kernel, &world).await;
+        for target in ["10.100.1.3", "fd00:1::3", "10.100.1.1", "fd00:1::1"] {
+            assert!(pings(2, target), "{target} is not reached");
+        }
+        let link = String::from_utf8(inside(2, "ip -d link show eth0").stdout).unwrap();
+        assert!(link.contains("02:42:0a:64:01:02") && link.contains("mtu 1500"), "{link}");
+    });
+}
+
+#[test]
+fn a_second_process_finds_nothing_to_do() {
+    host(|| async {
+        let mut world = World::new();
+        world.network(1, |n| n.options.extend([("com.docker.network.bridge.enable_icc".into(), "0".into())]));
+        world.network(2, |n| n.internal = true);
+        world.network(3, |n| n.ipv6 = false);
+        for (n, s) in [(1, 2), (2, 2), (3, 2), (1, 4), (3, 5)] {
+            world.endpoint(n, s);
+        }
+        settle(&mut kernel(), &world).await;
+        assert_settled(&mut kernel(), &world.desired()).await;
+    });
+}
+
+#[test]
+fn a_change_is_made_by_looking_at_its_own_objects() {
+    host(|| async {
+        let (mut kernel, mut world) = (kernel(), World::new());
+        world.network(1, |_| {});
+        world.endpoint(1, 2);
+        settle(&mut kernel, &world).await;
+        let before = world.desired();
+        let endpoint = world.endpoint(1, 3);
+        let after = world.desired();
+        let fresh = after.keys().filter(|key| !before.contains_key(key)).cloned().collect();
+        let plan = scoped_pass(&mut kernel, &after, &Scope::Keys(fresh)).await;
+        assert_eq!(plan.operations.len(), 7, "{:#?}", plan.operations);
+        assert_settled(&mut kernel, &after).await;
+        assert!(pings(3, "10.100.1.2"));
+
+        world.apply(Mutation::RemoveEndpoint(endpoint));
+        world.apply(Mutation::RemoveSandbox(sandbox_id(3)));
+        let gone = after.keys().filter(|key| !before.contains_key(key)).cloned().collect();
+        scoped_pass(&mut kernel, &world.desired(), &Scope::Keys(gone)).await;
+        assert_settled(&mut kernel, &before).await;
+        assert!(!path(3).exists());
+    });
+}
+
+#[test]
+fn removing_everything_leaves_the_host_as_it_was() {
+    host(|| async {
+        let before = snapshot();
+        let (mut kernel, mut world) = (kernel(), World::new());
+        for n in 1..4 {
+            world.network(n, |_| {});
+            world.endpoint(n, 2);
+            world.endpoint(n, n + 10);
+        }
+        settle(&mut kernel, &world).await;
+        assert_ne!(snapshot(), before);
+        pass(&mut kernel, &Default::default()).await;
+        eventually("the links are gone", || snapshot() == before);
+        assert_eq!(sh(&format!("ls {NETNS}")), "");
+    });
+}
+
+#[test]
+fn purging_needs_no_daemon_and_leaves_nothing() {
+    host(|| async {
+        sh("ip link add foreign type bridge && nft add table inet foreign");
+        let before = snapshot();
+        let mut world = World::new();
+        world.network(1, |_| {});
+        world.endpoint(1, 2);
+        world.endpoint(1, 3);
+        settle(&mut kernel(), &world).await;
+        libnetwork_kernel::purge(NETNS.as_ref()).unwrap();
+        eventually("the links are gone", || snapshot() == before);
+        assert!(!std::path::Path::new(NETNS).exists());
+        libnetwork_kernel::purge(NETNS.as_ref()).unwrap();
+    });
+}
+
+/// Links, rules and mounts, without what changes by itself.
+fn snapshot() -> String {
+    sh("ip -br link | sed 's/@.*//' ; ip -br addr | awk '{print $1, $3, $4}' | grep -v @; \
+        ip route; nft list ruleset; grep -v ' /run ' /proc/self/mountinfo")
+}
