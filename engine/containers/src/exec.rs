@@ -124,9 +124,9 @@ impl Containers {
         let (container, exec) = self.inner.exec(exec)?;
         // The CLI sends its size right after the start, often before the program runs.
         let mut watch = exec.live.subscribe();
-        let patience =
-            tokio::time::timeout(Duration::from_secs(10), watch.wait_for(|live| live.started)).await;
-        if !matches!(patience, Ok(Ok(live)) if live.running) {
+        let started = async { watch.wait_for(|live| live.started).await.is_ok_and(|live| live.running) };
+        let runs = tokio::time::timeout(Duration::from_secs(10), started).await;
+        if !matches!(runs, Ok(true)) {
             return Err(Error::Conflict(format!("exec {} is not running", exec.id)));
         }
         self.inner.live_task(&container)?.exec_by_id(&exec.id).resize(size).await?;

@@ -15,8 +15,7 @@ impl Containers {
         let container = self.inner.find(reference)?;
         let live = container.live();
         let config = &live.config;
-        let mut words = config.config.entrypoint.iter().chain(&config.config.cmd).flatten().cloned();
-        let path = words.next().unwrap_or_default();
+        let (path, args) = command(config);
         let sizes = match size {
             true => Some(self.inner.parts.images.rootfs_size(&container.id).await?),
             false => None,
@@ -44,7 +43,7 @@ impl Containers {
             id: config.id.clone(),
             created: config.created.to_string(),
             path,
-            args: words.collect(),
+            args,
             state: state(&live),
             image: config.image.to_string(),
             resolv_conf_path: file(files::RESOLV),
@@ -71,6 +70,12 @@ impl Containers {
             network_settings: network::settings(&live),
         })
     }
+}
+
+/// The program and its arguments.
+fn command(config: &Config) -> (String, Vec<String>) {
+    let mut words = config.config.entrypoint.iter().chain(&config.config.cmd).flatten().cloned();
+    (words.next().unwrap_or_default(), words.collect())
 }
 
 /// The mounts as people see them.
