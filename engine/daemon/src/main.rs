@@ -1,2 +1,61 @@
 //! causeway-engine, the Docker Engine API daemon.
-fn main() {}
+//!
+//! Composes the engine: images, volumes, the runtime, causewayd's client and the containers are made here and handed to
+//! the API. The mount namespace and the network namespace that it is started in are "the host".
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+mod args;
+mod boot;
+mod listen;
+mod notify;
+mod purge;
+mod run;
+
+use std::{error::Error, io::IsTerminal, process::ExitCode};
+
+use clap::{CommandFactory, Parser, error::ErrorKind};
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome: Result<(), Box<dyn Error>> = match (cli.command, cli.run) {
+        (Some(Command::Purge(directories)), _) => purge::purge(&directories).map_err(Into::into),
+        (None, Some(run)) => {
+            log(&run.log_level);
+            run::run(&run).map_err(Into::into)
+        }
+        (None, None) => Cli::command()
+            .error(ErrorKind::MissingRequiredArgument, "--state-dir and --run-dir are needed")
+            .exit(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("causeway-engine: {}", chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error and all its causes on one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn log(level: &str) {
+    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}

@@ -1,6 +1,15 @@
 //! Following a log while it is written.
 
-use std::{fs::File, io, io::Read, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs::File,
+    io,
+    io::Read,
+    os::{
+        fd::{AsFd, AsRawFd, RawFd},
+        unix::fs::MetadataExt,
+    },
+    path::Path,
+};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::{io::unix::AsyncFd, sync::watch};
@@ -14,7 +23,15 @@ use crate::{Error, LogOptions, Result, container::Live};
 
 /// Tells when something in a directory was written, made or renamed.
 pub(super) struct Watcher {
-    inotify: AsyncFd<Inotify>,
+    inotify: AsyncFd<Descriptor>,
+}
+
+struct Descriptor(Inotify);
+
+impl AsRawFd for Descriptor {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
 }
 
 impl Watcher {
@@ -24,7 +41,10 @@ impl Watcher {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(failed)?;
         let flags = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
         inotify.add_watch(dir, flags).map_err(failed)?;
-        let inotify = AsyncFd::register(inotify).map_err(Error::io("watch", dir))?;
+        // SAFETY: the descriptor is open, is the same at every call, and stays so for as long as this value lives: nobody
+        // else can reach what owns it.
+        let inotify = unsafe { AsyncFd::register(Descriptor(inotify)) };
+        let inotify = inotify.map_err(|error| Error::io("watch", dir)(error.into()))?;
         Ok(Self { inotify })
     }
 
@@ -32,7 +52,7 @@ impl Watcher {
     async fn changed(&self) -> io::Result<()> {
         loop {
             let mut guard = self.inotify.readable().await?;
-            match guard.try_io(|fd| fd.get_ref().read_events().map_err(io::Error::from)) {
+            match guard.try_io(|fd| fd.get_ref().0.read_events().map_err(io::Error::from)) {
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err(error)) => return Err(error),
                 Err(_would_block) => {}

@@ -1,0 +1,126 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use sha2::{Digest, Sha256};
+
+/// Causeway's container engine: the Docker Engine API.
+#[derive(Debug, Parser)]
+#[command(
+    name = "causeway-engine",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) run: Option<Run>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Remove every container, image and volume; causeway-engine must not be running
+    Purge(Directories),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) directories: Directories,
+    /// Where to listen; may be given more than once. Not needed when sockets are handed in (LISTEN_FDS)
+    #[arg(short = 'H', long = "host", value_name = "unix://PATH")]
+    pub(crate) hosts: Vec<String>,
+    /// The causeway-shim binary [default: the one beside this binary]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) shim: Option<PathBuf>,
+    /// An OCI runtime that `docker run --runtime NAME` may choose; may be given more than once. runc and crun are known
+    /// where they are installed
+    #[arg(long = "add-runtime", value_name = "NAME=PATH", value_parser = runtime)]
+    pub(crate) runtimes: Vec<(String, PathBuf)>,
+    /// What to log: error, warn, info, debug, trace, or a tracing filter
+    #[arg(long, default_value = "info")]
+    pub(crate) log_level: String,
+}
+
+fn runtime(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), path.into())),
+        _ => Err("give NAME=PATH, as in runsc=/usr/local/bin/runsc".to_owned()),
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Directories {
+    /// Where images, containers and volumes are kept, below `engine/`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: PathBuf,
+    /// Where everything is that dies with the boot: the shims, and causewayd's socket
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run_dir: PathBuf,
+}
+
+impl Directories {
+    pub(crate) fn engine(&self) -> PathBuf {
+        self.state_dir.join("engine")
+    }
+
+    pub(crate) fn network_socket(&self) -> PathBuf {
+        self.run_dir.join("causewayd.sock")
+    }
+
+    /// The name of the cgroup that all containers' cgroups are below.
+    pub(crate) fn cgroup(&self) -> String {
+        cgroup(&self.run_dir)
+    }
+}
+
+/// Several engines on one machine have different run directories, and thus different groups.
+fn cgroup(run_dir: &Path) -> String {
+    let digest = Sha256::digest(run_dir.as_os_str().as_encoded_bytes());
+    format!("causeway-{}", hex::encode(&digest[..4]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cgroup_is_named_after_the_run_directory() {
+        assert_ne!(cgroup(Path::new("/run/a")), cgroup(Path::new("/run/b")));
+        assert_eq!(cgroup(Path::new("/run/a")).len(), "causeway-".len() + 8);
+    }
+
+    #[test]
+    fn the_command_line_is_understood() {
+        Cli::command_for_tests();
+        let cli = Cli::try_parse_from([
+            "causeway-engine",
+            "--state-dir",
+            "/s",
+            "--run-dir",
+            "/r",
+            "-H",
+            "unix:///a",
+            "-H",
+            "unix:///b",
+            "--add-runtime",
+            "runsc=/usr/bin/runsc",
+        ])
+        .unwrap();
+        let run = cli.run.unwrap();
+        assert_eq!(run.hosts.len(), 2);
+        assert_eq!(run.runtimes, [("runsc".to_owned(), PathBuf::from("/usr/bin/runsc"))]);
+        assert!(
+            Cli::try_parse_from(["causeway-engine", "purge", "--state-dir", "/s", "--run-dir", "/r"]).is_ok()
+        );
+    }
+
+    impl Cli {
+        fn command_for_tests() {
+            <Self as clap::CommandFactory>::command().debug_assert();
+        }
+    }
+}
