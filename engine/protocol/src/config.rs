@@ -17,6 +17,8 @@ pub struct ShimConfig {
     pub terminal: Option<TerminalSize>,
     /// Where the log goes; none keeps no log.
     pub log: Option<LogFile>,
+    /// A directory for compiled seccomp profiles, shared by all shims of an engine.
+    pub seccomp_cache: Option<PathBuf>,
     /// Who owns the container's stdio: the user id that the container's process runs as.
     pub uid: u32,
     /// The container has a PID namespace of its own, so that all of it dies with its first process.

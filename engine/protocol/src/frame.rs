@@ -147,7 +147,6 @@ impl FrameReader {
 }
 
 #[cfg(test)]
-
 mod tests {
     use super::*;
 

@@ -29,11 +29,13 @@ pub fn purge(run_dir: &Path, cgroup_parent: &str) -> Vec<RuntimeError> {
     }
     // Also what has no directory any more.
     failures.extend(remove_cgroup(&format!("/{cgroup_parent}")).err());
-    match fs::remove_dir(&shims) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            failures.push(RuntimeError::io("remove", &shims)(error));
+    for directory in [shims, seccomp_cache(run_dir)] {
+        match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                failures.push(RuntimeError::io("remove", &directory)(error));
+            }
+            _ => {}
         }
-        _ => {}
     }
     failures
 }
@@ -41,6 +43,11 @@ pub fn purge(run_dir: &Path, cgroup_parent: &str) -> Vec<RuntimeError> {
 /// Where the shims' directories are.
 pub(crate) fn shims(run_dir: &Path) -> PathBuf {
     run_dir.join("shims")
+}
+
+/// Where compiled seccomp profiles are.
+pub(crate) fn seccomp_cache(run_dir: &Path) -> PathBuf {
+    run_dir.join("seccomp")
 }
 
 /// The names of the shims' directories.
@@ -121,7 +128,7 @@ pub(crate) fn exit_state(directory: &Path) -> Option<State> {
 }
 
 /// The state of a container whose shim was killed.
-pub(crate) fn lost_state(directory: &Path, id: &str, _cgroup: &str) -> Option<State> {
+pub(crate) fn lost_state(directory: &Path, id: &str) -> Option<State> {
     let config: ShimConfig = serde_json::from_slice(&fs::read(directory.join(layout::CONFIG)).ok()?).ok()?;
     let now =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);

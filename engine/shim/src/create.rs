@@ -1,20 +1,39 @@
 //! Creating the container by libcontainer, in a helper.
 
-use std::{error::Error, os::fd::OwnedFd, path::Path};
+use std::{
+    error::Error,
+    fs::{self, File},
+    io::BufReader,
+    os::fd::OwnedFd,
+    path::Path,
+    rc::Rc,
+};
 
-use engine_protocol::FailureCause;
+use engine_protocol::{FailureCause, layout};
 use libcontainer::{container::builder::ContainerBuilder, syscall::syscall::SyscallType};
+use serde_json::{Value, json};
 
 use crate::{
+    confine::Confinement,
     helper::{Report, Reporter},
     program::ProgramExecutor,
     stdio::ProcessEnds,
 };
 
+/// Where the bundle is that libcontainer gets, in the shim's directory.
+const BUNDLE: &str = "bundle";
+
 /// Creates the container of the bundle in the current directory. `ends` is none for a terminal, whose master goes
 /// to the socket at `console`.
-pub(crate) fn create(id: &str, root: &str, ends: Option<ProcessEnds>, console: &str, reporter: Reporter) {
-    match build(id, root, ends, console, reporter) {
+pub(crate) fn create(
+    id: &str,
+    root: &str,
+    ends: Option<ProcessEnds>,
+    console: &str,
+    cache: Option<&Path>,
+    reporter: Reporter,
+) {
+    match build(id, root, ends, console, cache, reporter) {
         Ok(pid) => reporter.send(&Report::Pid(pid)),
         Err(error) => {
             // Where the program was the cause, the executor has reported that before; the first report counts.
@@ -28,21 +47,45 @@ fn build(
     root: &str,
     ends: Option<ProcessEnds>,
     console: &str,
+    cache: Option<&Path>,
     reporter: Reporter,
 ) -> Result<i32, Box<dyn Error>> {
-    let bundle = std::env::current_dir()?;
+    let confinement = Rc::new(prepare(cache)?);
+    let here = std::env::current_dir()?;
     let mut builder = ContainerBuilder::new(id.to_owned(), SyscallType::Linux)
-        .with_root_path(bundle.join(root))?
-        .with_executor(ProgramExecutor(reporter));
+        .with_root_path(here.join(root))?
+        .with_executor(ProgramExecutor { reporter, confinement });
     match ends {
         Some(ends) => {
             let [stdin, stdout, stderr]: [OwnedFd; 3] = [ends.stdin, ends.stdout, ends.stderr];
             builder = builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr);
         }
-        None => builder = builder.with_console_socket(Some(bundle.join(console))),
+        None => builder = builder.with_console_socket(Some(here.join(console))),
     }
-    let container = builder.as_init(&bundle).with_systemd(false).with_detach(true).build()?;
+    let container = builder.as_init(here.join(BUNDLE)).with_systemd(false).with_detach(true).build()?;
     container.pid().map(|pid| pid.as_raw()).ok_or_else(|| "the container has no process".into())
+}
+
+/// Writes the bundle for libcontainer, whose process keeps all capabilities and gets no seccomp filter, and returns
+/// what it is to be confined by instead, at the last step that libcontainer leaves to us.
+fn prepare(cache: Option<&Path>) -> Result<Confinement, Box<dyn Error>> {
+    let mut spec: Value = serde_json::from_reader(BufReader::new(File::open(layout::SPEC)?))?;
+    let profile = spec.pointer_mut("/linux/seccomp").map(Value::take).filter(|profile| !profile.is_null());
+    let profile = profile.map(serde_json::from_value).transpose()?;
+    let own = spec.pointer_mut("/process/capabilities").map(Value::take).filter(|sets| !sets.is_null());
+    let all: Vec<String> = caps::read(None, caps::CapSet::Bounding)?
+        .into_iter()
+        .map(|capability| capability.to_string())
+        .collect();
+    spec["process"]["capabilities"] =
+        json!({ "bounding": all, "effective": all, "permitted": all, "inheritable": [], "ambient": [] });
+    if let Some(linux) = spec["linux"].as_object_mut() {
+        linux.remove("seccomp");
+    }
+    fs::create_dir_all(BUNDLE)?;
+    fs::write(Path::new(BUNDLE).join("config.json"), serde_json::to_vec(&spec)?)?;
+    let capabilities = own.map(serde_json::from_value).transpose()?;
+    Ok(Confinement::prepare(profile.as_ref(), capabilities, cache)?)
 }
 
 /// Lets the container's process go on, which waits at a socket that libcontainer made.

@@ -44,7 +44,7 @@ impl Shim {
         let key = self.processes.iter().find(|(_, p)| p.pid == pid && !p.has_ended()).map(|(key, _)| *key);
         match key {
             Some(key) => self.exited(key, status),
-            None if self.helpers.iter().any(|helper| !helper.reported) => self.strays.push((pid, status)),
+            None if !self.helpers.is_empty() => self.strays.push((pid, status)),
             // An orphan of the container's.
             None => {}
         }

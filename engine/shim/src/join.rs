@@ -6,10 +6,11 @@
 use std::{
     fs::File,
     os::fd::{AsFd, FromRawFd, OwnedFd},
+    path::Path,
 };
 
 use engine_protocol::{FailureCause, cgroup::Hierarchies, layout};
-use libcontainer::{capabilities, syscall::syscall::SyscallType};
+use libcontainer::syscall::syscall::SyscallType;
 use nix::{
     errno::Errno,
     libc,
@@ -17,12 +18,14 @@ use nix::{
     sys::stat::{Mode, umask},
     unistd::{ForkResult, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid},
 };
-use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, LinuxSeccomp, PosixRlimitType, Process};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, PosixRlimitType, Process};
 use serde::Deserialize;
 
 use crate::{
+    confine::Confinement,
     helper::{Report, Reporter},
     program,
+    seccomp::Profile,
     stdio::ProcessEnds,
 };
 
@@ -34,7 +37,7 @@ struct PartialSpec {
 
 #[derive(Deserialize)]
 struct PartialLinux {
-    seccomp: Option<LinuxSeccomp>,
+    seccomp: Option<Profile>,
     #[serde(default)]
     namespaces: Vec<LinuxNamespace>,
 }
@@ -56,8 +59,15 @@ impl Trouble {
 }
 
 /// Runs `process` (the OCI spec's object as JSON) beside the container's first process `init`.
-pub(crate) fn join(init: i32, cgroup: &str, process: &str, streams: Streams, reporter: Reporter) {
-    if let Err(Trouble(cause, message)) = prepare(init, cgroup, process, streams, reporter) {
+pub(crate) fn join(
+    init: i32,
+    cgroup: &str,
+    process: &str,
+    streams: Streams,
+    cache: Option<&Path>,
+    reporter: Reporter,
+) {
+    if let Err(Trouble(cause, message)) = prepare(init, cgroup, process, streams, cache, reporter) {
         reporter.fail(cause, format!("exec failed: {message}"));
     }
 }
@@ -67,12 +77,16 @@ fn prepare(
     cgroup: &str,
     process: &str,
     streams: Streams,
+    cache: Option<&Path>,
     reporter: Reporter,
 ) -> Result<(), Trouble> {
     let process: Process = serde_json::from_str(process).map_err(Trouble::at("parse the process"))?;
     let spec = File::open(layout::SPEC).map_err(Trouble::at("open the spec"))?;
     let spec: PartialSpec =
         serde_json::from_reader(std::io::BufReader::new(spec)).map_err(Trouble::at("parse the spec"))?;
+    let confinement =
+        Confinement::prepare(spec.linux.seccomp.as_ref(), process.capabilities().clone(), cache)
+            .map_err(Trouble::at("prepare"))?;
     let init = pidfd(init).map_err(Trouble::at("find the container's process"))?;
     // Nothing in the container may look into this process, which still has what the shim had.
     // SAFETY: no memory is involved.
@@ -91,7 +105,7 @@ fn prepare(
             Ok(())
         }
         ForkResult::Child => {
-            if let Err(Trouble(cause, message)) = become_process(&process, spec.linux.seccomp, streams) {
+            if let Err(Trouble(cause, message)) = become_process(&process, &confinement, streams) {
                 reporter.fail(cause, format!("exec failed: {message}"));
                 // SAFETY: ends the process without running what belongs to the shim.
                 unsafe { libc::_exit(1) }
@@ -109,7 +123,7 @@ fn prepare(
     }
 }
 
-fn become_process(process: &Process, seccomp: Option<LinuxSeccomp>, streams: Streams) -> Result<(), Trouble> {
+fn become_process(process: &Process, confinement: &Confinement, streams: Streams) -> Result<(), Trouble> {
     let syscall = SyscallType::Linux.create_syscall();
     setsid().map_err(Trouble::at("start a session"))?;
     match streams {
@@ -133,26 +147,14 @@ fn become_process(process: &Process, seccomp: Option<LinuxSeccomp>, streams: Str
         Err(error) => return Err(no_directory(process, error)),
     }
     become_user(process).map_err(Trouble::at("become the user"))?;
-    let no_new_privileges = process.no_new_privileges() == Some(true);
-    if no_new_privileges {
-        // SAFETY: no memory is involved.
-        unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    }
-    // Another user has none in effect by now.
-    capabilities::reset_effective(syscall.as_ref()).map_err(Trouble::at("reset capabilities"))?;
-    // Without no_new_privs loading a filter needs a capability, so it comes before the capabilities go.
-    if let Some(profile) = seccomp.as_ref().filter(|_| !no_new_privileges) {
-        libcontainer::seccomp::initialize_seccomp(profile).map_err(Trouble::at("load the seccomp filter"))?;
-    }
-    if let Some(wanted) = process.capabilities() {
-        capabilities::drop_privileges(wanted, syscall.as_ref()).map_err(Trouble::at("drop capabilities"))?;
-    }
     if entered.is_err() {
         chdir(process.cwd()).map_err(|error| no_directory(process, error))?;
     }
-    if let Some(profile) = seccomp.as_ref().filter(|_| no_new_privileges) {
-        libcontainer::seccomp::initialize_seccomp(profile).map_err(Trouble::at("load the seccomp filter"))?;
+    if process.no_new_privileges() == Some(true) {
+        // SAFETY: no memory is involved.
+        unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
     }
+    confinement.apply().map_err(Trouble::at("confine the process"))?;
     // What the shim had open must not reach the program.
     // SAFETY: marks descriptors, which stay open until then.
     unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };

@@ -10,6 +10,7 @@
 mod binary;
 mod client;
 mod clock;
+mod confine;
 mod console;
 mod create;
 mod exits;
@@ -19,6 +20,7 @@ mod log;
 mod outbox;
 mod program;
 mod requests;
+mod seccomp;
 mod shim;
 mod stdio;
 mod work;
@@ -98,6 +100,9 @@ fn detach() -> Result<(), Box<dyn Error>> {
         blocked.add(signal);
     }
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&blocked), None)?;
+    // The file that was executed may have no telling name.
+    // SAFETY: the kernel reads a C string.
+    unsafe { nix::libc::prctl(nix::libc::PR_SET_NAME, c"causeway-shim".as_ptr(), 0, 0, 0) };
     // What the OCI runtime leaves behind becomes our child.
     // SAFETY: no memory is involved.
     nix::errno::Errno::result(unsafe { nix::libc::prctl(nix::libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) })?;

@@ -1,13 +1,16 @@
 //! Finding and executing the program that a container or an exec runs.
 
-use std::{ffi::CString, fs, io, os::unix::fs::PermissionsExt, path::Path};
+use std::{ffi::CString, fs, io, os::unix::fs::PermissionsExt, path::Path, rc::Rc};
 
 use engine_protocol::{Failure, FailureCause};
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::libc;
 use oci_spec::runtime::{Process, Spec};
 
-use crate::helper::{Report, Reporter};
+use crate::{
+    confine::Confinement,
+    helper::{Report, Reporter},
+};
 
 /// What the exit code of a container is whose program the kernel refused to execute, as runc has it.
 const EXEC_REFUSED: i32 = 255;
@@ -18,16 +21,23 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// libcontainer's hook for what runs at last in the container. It reports by itself, since what libcontainer makes
 /// of an error is a text.
 #[derive(Clone)]
-pub(crate) struct ProgramExecutor(pub(crate) Reporter);
+pub(crate) struct ProgramExecutor {
+    pub(crate) reporter: Reporter,
+    /// libcontainer is told to confine nothing, so that it is done here.
+    pub(crate) confinement: Rc<Confinement>,
+}
 
 impl Executor for ProgramExecutor {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
         let process = spec.process().as_ref().ok_or_else(|| {
             ExecutorValidationError::ArgValidationError("the spec has no process".to_owned())
         })?;
-        find(process).map(drop).map_err(|failure| {
+        // Only so confined does it see what it may execute.
+        let confined =
+            self.confinement.apply().map_err(|message| Failure { cause: FailureCause::Runtime, message });
+        confined.and_then(|()| find(process)).map(drop).map_err(|failure| {
             let message = failure.message.clone();
-            self.0.send(&Report::Failed(failure));
+            self.reporter.send(&Report::Failed(failure));
             ExecutorValidationError::ArgValidationError(message)
         })
     }

@@ -29,8 +29,11 @@ impl Shim {
         let (id, runtime) = (self.config.id.clone(), self.config.runtime.clone());
         std::fs::create_dir_all(layout::RUNTIME_ROOT)?;
         let keep = descriptors(ends.as_ref());
+        let cache = self.config.seccomp_cache.clone();
         let work = move |reporter: Reporter| match runtime {
-            OciRuntime::Builtin => create::create(&id, layout::RUNTIME_ROOT, ends, "console.sock", reporter),
+            OciRuntime::Builtin => {
+                create::create(&id, layout::RUNTIME_ROOT, ends, "console.sock", cache.as_deref(), reporter);
+            }
             OciRuntime::Binary(path) => binary::create(&path, &id, ends, "console.sock", reporter),
         };
         self.helpers.push(Helper::spawn(Purpose::Create, &keep, console, work)?);
@@ -76,7 +79,7 @@ impl Shim {
                     (None, Some(socket)) => Streams::Terminal(socket),
                     (None, None) => return reporter.fail(FailureCause::Runtime, "no streams"),
                 };
-                join::join(init, &config.cgroup, &text, streams, reporter);
+                join::join(init, &config.cgroup, &text, streams, config.seccomp_cache.as_deref(), reporter);
             }
             OciRuntime::Binary(path) => {
                 binary::exec(&path, &config.id, key, &text, ends, &socket_name, reporter)
@@ -131,12 +134,7 @@ impl Shim {
         if ended {
             match purpose {
                 Purpose::Create if self.config.runtime == OciRuntime::Builtin => self.running(INIT),
-                Purpose::Exec(key) if self.helpers[index].reported => {
-                    if let Some(console) = self.helpers[index].console.take() {
-                        self.exec_terminal(key, console);
-                    }
-                    self.running(key);
-                }
+                Purpose::Exec(key) if self.helpers[index].reported => self.running(key),
                 _ => {}
             }
         }
@@ -159,7 +157,7 @@ impl Shim {
 
     fn forget_helpers(&mut self) {
         self.helpers.retain(|helper| !(helper.exited && helper.pipe.is_none()));
-        if self.helpers.iter().all(|helper| helper.reported) {
+        if self.helpers.is_empty() {
             self.strays.clear();
         }
     }
@@ -206,6 +204,11 @@ impl Shim {
             return;
         }
         process.phase = Phase::Running;
+        let helper = self.helpers.iter_mut().find(|helper| helper.purpose == Purpose::Exec(key));
+        if let Some(console) = helper.and_then(|helper| helper.console.take()) {
+            self.exec_terminal(key, console);
+        }
+        let Some(process) = self.processes.get_mut(&key) else { return };
         let (pid, starters) = (process.pid, std::mem::take(&mut process.starters));
         if key == INIT {
             self.started_at = Some(clock::now());

@@ -46,6 +46,8 @@ impl Runtime {
     pub fn new(config: RuntimeConfig) -> Result<Self, RuntimeError> {
         let shims = purge::shims(&config.run_dir);
         fs::create_dir_all(&shims).map_err(RuntimeError::io("make directory", &shims))?;
+        let cache = purge::seccomp_cache(&config.run_dir);
+        fs::create_dir_all(&cache).map_err(RuntimeError::io("make directory", &cache))?;
         let program = Program::open(&config.shim_binary)?;
         Ok(Self { inner: Arc::new(Inner { config, program }) })
     }
@@ -129,14 +131,14 @@ impl Runtime {
             }
         }
         let config = self.inner.config.clone();
-        let (id_owned, cgroup_owned, directory_owned) = (id.to_owned(), cgroup.clone(), directory.clone());
+        let (id_owned, directory_owned) = (id.to_owned(), directory.clone());
         let state = blocking(move || -> Result<Option<State>, RuntimeError> {
             if let Some(state) = purge::exit_state(&directory_owned) {
                 return Ok(Some(state));
             }
             // Nobody holds what it writes, or would ever say how it ends.
             purge::kill(&config.run_dir, &config.cgroup_parent, &id_owned)?;
-            Ok(purge::lost_state(&directory_owned, &id_owned, &cgroup_owned))
+            Ok(purge::lost_state(&directory_owned, &id_owned))
         })
         .await?;
         Ok(state.map(|state| Task::ended(id, &directory, &cgroup, state)))

@@ -14,7 +14,7 @@ use std::{
 use engine_protocol::{OciRuntime, ShimConfig, layout};
 use nix::{errno::Errno, libc};
 
-use crate::{ContainerSpec, IoConfig, RuntimeError, spec};
+use crate::{ContainerSpec, IoConfig, RuntimeError, purge, spec};
 
 /// The shim's program, as it is executed.
 ///
@@ -102,6 +102,7 @@ pub(super) fn write_bundle(
         stdin: stdio.stdin,
         terminal: container.tty.then_some(stdio.terminal_size),
         log: stdio.log.clone(),
+        seccomp_cache: directory.parent().and_then(Path::parent).map(purge::seccomp_cache),
         uid: translated.uid,
         private_pids: translated.private_pids,
     };

@@ -164,9 +164,5 @@ fn seccomp(
         architecture: seccomp::architecture(),
         kernel: seccomp::version(&release.unwrap_or_default()),
     };
-    let mut profile = seccomp::translate(json, &circumstances)?;
-    if container.runtime.is_none() {
-        seccomp::swap_masked(&mut profile);
-    }
-    Ok(Some(profile))
+    seccomp::translate(json, &circumstances).map(Some)
 }

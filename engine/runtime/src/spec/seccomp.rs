@@ -167,20 +167,6 @@ pub(super) fn translate(
     Ok(out)
 }
 
-/// Writes SCMP_CMP_MASKED_EQ as libcontainer 0.7 reads it: it takes `valueTwo` for the mask and `value` for what is
-/// expected. Every other runtime, and the profiles that people write, have them the other way round.
-pub(super) fn swap_masked(profile: &mut Value) {
-    for rule in profile["syscalls"].as_array_mut().into_iter().flatten() {
-        let args = rule.get_mut("args").and_then(Value::as_array_mut);
-        for arg in args.into_iter().flatten().filter(|arg| arg["op"] == "SCMP_CMP_MASKED_EQ") {
-            let mask = arg["value"].take();
-            let expected = arg.get("valueTwo").cloned().unwrap_or_else(|| 0.into());
-            arg["value"] = expected;
-            arg["valueTwo"] = mask;
-        }
-    }
-}
-
 fn native(architecture: &str) -> &'static str {
     match architecture {
         "amd64" => "SCMP_ARCH_X86_64",
