@@ -15,8 +15,22 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
-    #[command(flatten)]
-    pub(crate) run: Option<Run>,
+    /// Where networks are kept, below `network/`
+    #[arg(long, value_name = "DIR", required = true)]
+    state_dir: Option<PathBuf>,
+    /// Where everything is that dies with the boot: socket, namespaces, BPF pins, endpoints
+    #[arg(long, value_name = "DIR", required = true)]
+    run_dir: Option<PathBuf>,
+    /// What to log: error, warn, info, debug, trace, or a tracing filter
+    #[arg(long, default_value = "info")]
+    pub(crate) log_level: String,
+}
+
+impl Cli {
+    /// Both are there when there is no subcommand.
+    pub(crate) fn directories(&self) -> Option<Directories> {
+        Some(Directories { state_dir: self.state_dir.clone()?, run_dir: self.run_dir.clone()? })
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -25,21 +39,12 @@ pub(crate) enum Command {
     Purge(Directories),
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Run {
-    #[command(flatten)]
-    pub(crate) directories: Directories,
-    /// What to log: error, warn, info, debug, trace, or a tracing filter
-    #[arg(long, default_value = "info")]
-    pub(crate) log_level: String,
-}
-
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Directories {
-    /// Where networks are kept, below `network/`
+    /// The one that causewayd ran with
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: PathBuf,
-    /// Where everything is that dies with the boot: socket, namespaces, BPF pins, endpoints
+    /// The one that causewayd ran with
     #[arg(long, value_name = "DIR")]
     pub(crate) run_dir: PathBuf,
 }

@@ -92,7 +92,7 @@ async fn a_published_port_leads_to_the_sandbox() {
     let sandbox = client.join(asked.clone()).await.unwrap().into_inner();
     assert_eq!(sandbox.ports[0].host_port, 8080);
     let mut server =
-        host.inside(&sandbox.namespace, &["busybox", "nc", "-lk", "-p", "80", "-e", "echo", "hello"]);
+        host.inside(&sandbox.namespace, &["busybox", "nc", "-ll", "-p", "80", "-e", "echo", "hello"]);
     let mut server = server.spawn().unwrap();
     let info = client.get_info(v1::GetInfoRequest {}).await.unwrap().into_inner();
     assert_eq!(info.publish_backend, "ebpf", "{}", info.publish_reason);
@@ -103,7 +103,7 @@ async fn a_published_port_leads_to_the_sandbox() {
     let _ = server.wait();
     // A program on the host stands in the way of the next.
     let mut squatter = host.command("busybox");
-    let mut squatter = squatter.args(["nc", "-lk", "-p", "8081", "-e", "true"]).spawn().unwrap();
+    let mut squatter = squatter.args(["nc", "-ll", "-p", "8081", "-e", "true"]).spawn().unwrap();
     let mut asked = v1::JoinRequest { id: id(2), ..asked };
     (asked.ports[0].host_first, asked.ports[0].host_last) = (8081, 8081);
     eventually("the port to be taken", || host.sh("cat /proc/net/tcp6 /proc/net/tcp").contains(":1F91"));
