@@ -68,14 +68,17 @@ pub(crate) fn remove_versions(dir: &Path, kept: Option<u32>) -> Result<(), PortE
 /// Removes all that is pinned, the mount and the directory. The pins go first, each by itself: another mount namespace
 /// may have a copy of the mount, which would keep them.
 pub(crate) fn purge(dir: &Path) -> Result<(), PortError> {
-    match is_mounted(dir) {
+    let removed = match is_mounted(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error).on("look at", dir.display()),
+        Ok(false) => Ok(()),
         Ok(true) => {
-            remove_versions(dir, None)?;
+            // Unmounted even if a pin resists: the file system goes with its last mount, and the pins with it.
+            let removed = remove_versions(dir, None);
             umount2(dir, MntFlags::MNT_DETACH).on("unmount", dir.display())?;
+            removed
         }
-        Ok(false) => {}
-    }
-    fs::remove_dir(dir).on("remove", dir.display())
+    };
+    fs::remove_dir(dir).on("remove", dir.display())?;
+    removed
 }
