@@ -17,7 +17,7 @@ use libnetwork_rpc::{
 };
 
 const CLIENTS: u32 = 4;
-const KILLS: u32 = 8;
+const KILLS: u32 = 16;
 
 static END: AtomicBool = AtomicBool::new(false);
 
@@ -95,7 +95,7 @@ async fn killed_at_random_moments_under_load_nothing_is_lost_and_nothing_leaks()
     let load: Vec<_> = (1..=CLIENTS).map(|n| tokio::spawn(load(client.clone(), n))).collect();
     // Moments spread over the whole of a round, the same in every run.
     for kill in 0..KILLS {
-        tokio::time::sleep(Duration::from_millis(40 + u64::from(kill * 67 % 190))).await;
+        tokio::time::sleep(Duration::from_millis(u64::from(kill * 67 % 400))).await;
         host.kill();
         host.start();
     }
