@@ -16,8 +16,21 @@ use sha2::{Digest, Sha256};
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+    /// Where images, containers and volumes are kept, below `engine/`
+    #[arg(long, value_name = "DIR", required = true)]
+    state_dir: Option<PathBuf>,
+    /// Where everything is that dies with the boot: the shims, and causewayd's socket
+    #[arg(long, value_name = "DIR", required = true)]
+    run_dir: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) run: Option<Run>,
+    pub(crate) run: Run,
+}
+
+impl Cli {
+    /// Both are there when there is no subcommand.
+    pub(crate) fn directories(&self) -> Option<Directories> {
+        Some(Directories { state_dir: self.state_dir.clone()?, run_dir: self.run_dir.clone()? })
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -28,8 +41,6 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    #[command(flatten)]
-    pub(crate) directories: Directories,
     /// Where to listen; may be given more than once. Not needed when sockets are handed in (LISTEN_FDS)
     #[arg(short = 'H', long = "host", value_name = "unix://PATH")]
     pub(crate) hosts: Vec<String>,
@@ -54,10 +65,10 @@ fn runtime(text: &str) -> Result<(String, PathBuf), String> {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Directories {
-    /// Where images, containers and volumes are kept, below `engine/`
+    /// The one that causeway-engine ran with
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: PathBuf,
-    /// Where everything is that dies with the boot: the shims, and causewayd's socket
+    /// The one that causeway-engine ran with
     #[arg(long, value_name = "DIR")]
     pub(crate) run_dir: PathBuf,
 }
@@ -110,9 +121,13 @@ mod tests {
             "runsc=/usr/bin/runsc",
         ])
         .unwrap();
-        let run = cli.run.unwrap();
+        assert_eq!(cli.directories().unwrap().run_dir, Path::new("/r"));
+        let run = cli.run;
         assert_eq!(run.hosts.len(), 2);
         assert_eq!(run.runtimes, [("runsc".to_owned(), PathBuf::from("/usr/bin/runsc"))]);
+        let bare = Cli::try_parse_from(["causeway-engine", "--state-dir", "/s", "--run-dir", "/r"]).unwrap();
+        assert!(bare.directories().is_some());
+        assert!(Cli::try_parse_from(["causeway-engine"]).is_err());
         assert!(
             Cli::try_parse_from(["causeway-engine", "purge", "--state-dir", "/s", "--run-dir", "/r"]).is_ok()
         );

@@ -20,11 +20,11 @@ use crate::args::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome: Result<(), Box<dyn Error>> = match (cli.command, cli.run) {
-        (Some(Command::Purge(directories)), _) => purge::purge(&directories).map_err(Into::into),
-        (None, Some(run)) => {
-            log(&run.log_level);
-            run::run(&run).map_err(Into::into)
+    let outcome: Result<(), Box<dyn Error>> = match (&cli.command, cli.directories()) {
+        (Some(Command::Purge(directories)), _) => purge::purge(directories).map_err(Into::into),
+        (None, Some(directories)) => {
+            log(&cli.run.log_level);
+            run::run(&cli.run, &directories).map_err(Into::into)
         }
         (None, None) => Cli::command()
             .error(ErrorKind::MissingRequiredArgument, "--state-dir and --run-dir are needed")

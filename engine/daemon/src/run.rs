@@ -61,8 +61,8 @@ fn at(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunErro
     move |source| RunError::Io { operation, path, source }
 }
 
-pub(crate) fn run(args: &Run) -> Result<(), RunError> {
-    let directories = prepare(&args.directories)?;
+pub(crate) fn run(args: &Run, directories: &Directories) -> Result<(), RunError> {
+    let directories = prepare(directories)?;
     // The lock comes before the sockets: a second instance must not get as far as the first one's.
     let _lock = lock(&directories.engine())?;
     let sockets = listen::listen(&args.hosts)?;
