@@ -226,10 +226,13 @@ impl Work<'_> {
             (Key::Route { .. }, Object::Route(route)) => &route.link,
             _ => return Ok(None),
         };
-        let index = match self.index(key.ns(), link)? {
-            Some(index) => index,
-            None if removes => return Ok(None),
-            None => return Err(Cause::Errno(libc::ENODEV)),
+        let index = match self.index(key.ns(), link) {
+            Ok(Some(index)) => index,
+            // Gone with its link, or with its namespace.
+            Ok(None) if removes => return Ok(None),
+            Err(cause) if removes => return gone_is_gone(cause).map(|()| None),
+            Ok(None) => return Err(Cause::Errno(libc::ENODEV)),
+            Err(cause) => return Err(cause),
         };
         Ok(Some(match (key, object) {
             (Key::Address { address, .. }, _) if removes => inet::delete_address(index, *address),

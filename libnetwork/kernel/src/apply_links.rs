@@ -111,7 +111,7 @@ impl Work<'_> {
             let before = previous(&self.operations[*place]);
             let (places, requests) = by_ns.entry(ns).or_default();
             let earlier = requests.len();
-            if before.is_some() {
+            if before.is_some() || object.kind == LinkKind::Bridge {
                 match self.master(ns, object) {
                     Ok(master) => requests.push(link::reshape(name, object, master.unwrap_or(0))),
                     Err(cause) => {

@@ -173,7 +173,10 @@ pub(crate) fn create(
 ) -> Request {
     let mut request =
         Request::new(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &header(0, 0, 0));
-    request.text(IFLA_IFNAME, name).u32(IFLA_MTU, link.mtu).u32(IFLA_GROUP, GROUP);
+    // A bridge follows the smallest MTU among its ports until its own was changed once (BROPT_MTU_SET_BY_USER): it starts
+    // out with another one, so that giving it its own is a change.
+    let mtu = if link.kind == LinkKind::Bridge { link.mtu ^ 1 } else { link.mtu };
+    request.text(IFLA_IFNAME, name).u32(IFLA_MTU, mtu).u32(IFLA_GROUP, GROUP);
     if let Some(MacAddress(mac)) = link.mac {
         request.bytes(IFLA_ADDRESS, &mac);
     }

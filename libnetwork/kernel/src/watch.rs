@@ -233,6 +233,10 @@ impl Noticed {
         let key = Key::Address { ns: ns.clone(), link: known.name.clone(), address: found.address };
         if !expected.on_link(&key, ns, Some(&known.name)) {
             self.keys.insert(key);
+            // With a link's last IPv4 address its routes go without a word.
+            if let Ns::Sandbox(_) = ns {
+                self.keys.extend(default_routes(ns));
+            }
         }
     }
 

@@ -63,6 +63,13 @@ pub fn inside(sandbox: u8, line: &str) -> Output {
     try_sh(&format!("nsenter --net={} -- {line}", path(sandbox).display()))
 }
 
+/// Whether an answer comes in the end. Neighbours that could not be reached before are asked for again once a second only
+/// (net.ipv4.neigh.default.retrans_time_ms), and a link's carrier may be noticed as late.
+pub fn reaches(sandbox: u8, target: &str) -> bool {
+    (0..5).any(|_| pings(sandbox, target))
+}
+
+/// One question, for what is not to be answered.
 pub fn pings(sandbox: u8, target: &str) -> bool {
     inside(sandbox, &format!("busybox ping -c 1 -W 1 {target}")).status.success()
 }

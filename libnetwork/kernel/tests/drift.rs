@@ -1,0 +1,203 @@
+//! What changes behind our back is noticed at once and repaired by a plan of what was noticed.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use libnetwork_core::Kernel;
+use libnetwork_kernel::LinuxKernel;
+use libnetwork_plan::{Desired, Drift, Drifted, Scope};
+use support::*;
+
+/// As the core does it: look where something was noticed, plan, apply.
+async fn repair(kernel: &mut LinuxKernel, desired: &Desired) -> Vec<String> {
+    let start = Instant::now();
+    let mut done = Vec::new();
+    loop {
+        let scope = match changed(kernel, Duration::from_millis(300)).await {
+            Some(Drift { what: Drifted::All, .. }) => Scope::all(desired),
+            Some(Drift { what: Drifted::Keys(keys), .. }) => Scope::Keys(keys),
+            None => break,
+        };
+        let plan = scoped_pass(kernel, desired, &scope).await;
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(5), "it does not settle");
+        done.extend(plan.operations.iter().map(|o| format!("{} {}", o.verb(), o.key())));
+    }
+    done
+}
+
+async fn changed(kernel: &mut LinuxKernel, patience: Duration) -> Option<Drift> {
+    tokio::time::timeout(patience, kernel.changed()).await.ok()
+}
+
+/// A host with two networks and two sandboxes that reach each other, and nothing left to tell.
+async fn quiet_host() -> (LinuxKernel, Desired) {
+    let (mut kernel, mut world) = (kernel(), World::new());
+    world.network(1, |_| {});
+    world.network(2, |_| {});
+    for (n, s) in [(1, 2), (1, 3), (2, 2)] {
+        world.endpoint(n, s);
+    }
+    settle(&mut kernel, &world).await;
+    let desired = world.desired();
+    repair(&mut kernel, &desired).await;
+    (kernel, desired)
+}
+
+async fn is_repaired(what: &str) -> Vec<String> {
+    let (mut kernel, desired) = quiet_host().await;
+    sh(what);
+    let done = repair(&mut kernel, &desired).await;
+    assert!(!done.is_empty(), "nothing was noticed of: {what}");
+    assert_settled(&mut kernel, &desired).await;
+    assert!(reaches(2, "10.100.1.3") && reaches(2, "fd00:1::3") && reaches(3, "10.100.1.1"), "after {what}");
+    done
+}
+
+const BRIDGE: &str = "br-010101010101";
+/// Network 1's endpoint in sandbox 2.
+const VETH: &str = "cw010202020202";
+
+fn in_sandbox(line: &str) -> String {
+    format!("nsenter --net={} -- {line}", path(2).display())
+}
+
+#[test]
+fn what_we_do_ourselves_is_no_news() {
+    host(|| async {
+        let (mut kernel, mut world) = (kernel(), World::new());
+        world.network(1, |_| {});
+        world.endpoint(1, 2);
+        let desired = world.desired();
+        pass(&mut kernel, &desired).await;
+        let mut news = Vec::new();
+        while let Some(drift) = changed(&mut kernel, Duration::from_millis(200)).await {
+            news.push(drift);
+        }
+        assert_eq!(news, [], "of making");
+        pass(&mut kernel, &Desired::new()).await;
+        while let Some(drift) = changed(&mut kernel, Duration::from_millis(200)).await {
+            news.push(drift);
+        }
+        assert_eq!(news, [], "of removing");
+    });
+}
+
+#[test]
+fn a_flushed_firewall_is_repaired() {
+    host(|| async {
+        let done = is_repaired("nft flush ruleset").await;
+        assert_eq!(done[0], "create table inet causeway");
+        assert!(sh("nft list set inet causeway bridges").contains(BRIDGE));
+    });
+}
+
+#[test]
+fn a_rule_or_an_element_removed_by_hand_is_repaired() {
+    host(|| async {
+        is_repaired("nft flush chain inet causeway forward").await;
+    });
+    host(|| async {
+        is_repaired(&format!("nft delete element inet causeway bridges '{{ {BRIDGE} }}'")).await;
+    });
+    host(|| async {
+        is_repaired("nft insert rule inet causeway forward accept").await;
+    });
+}
+
+#[test]
+fn a_deleted_veth_is_repaired_with_all_that_was_on_it() {
+    host(|| async {
+        is_repaired(&format!("ip link del {VETH}")).await;
+    });
+    host(|| async {
+        is_repaired(&in_sandbox("ip link del eth0")).await;
+    });
+}
+
+#[test]
+fn a_dead_bridge_is_repaired_and_gets_its_ports_back() {
+    host(|| async {
+        is_repaired(&format!("ip link del {BRIDGE}")).await;
+    });
+    host(|| async {
+        is_repaired(&format!("ip link set {BRIDGE} down")).await;
+    });
+    host(|| async {
+        is_repaired(&format!("ip link set {VETH} nomaster")).await;
+    });
+}
+
+#[test]
+fn a_removed_address_or_route_is_repaired() {
+    for line in [
+        format!("ip addr del 10.100.1.1/24 dev {BRIDGE}"),
+        format!("ip addr flush dev {BRIDGE}"),
+        in_sandbox("ip addr del 10.100.1.2/24 dev eth0"),
+        in_sandbox("ip -6 addr del fd00:1::2/64 dev eth0"),
+        in_sandbox("ip route del default"),
+        in_sandbox("ip -6 route del default"),
+        in_sandbox("ip link set eth0 down"),
+        in_sandbox("sh -c 'ip link set eth0 down; ip link set eth0 up'"),
+        in_sandbox("ip link set eth0 mtu 1300"),
+        in_sandbox("ip link set eth0 address 02:00:00:00:00:09"),
+    ] {
+        host(|| async {
+            is_repaired(&line).await;
+        });
+    }
+}
+
+#[test]
+fn a_renamed_interface_is_made_anew_under_its_name() {
+    host(|| async {
+        is_repaired(&in_sandbox("sh -c 'ip link set eth0 down; ip link set eth0 name mine'")).await;
+    });
+}
+
+#[test]
+fn changes_to_the_host_s_own_network_are_told() {
+    host(|| async {
+        let (mut kernel, _) = quiet_host().await;
+        for line in [
+            "ip link add up0 type veth peer name up1 && ip link set up0 up",
+            "ip addr add 192.0.2.1/24 dev up0 && ip link set up1 up",
+            "ip route add default via 192.0.2.2",
+            "ip link set up0 mtu 1400",
+        ] {
+            while changed(&mut kernel, Duration::from_millis(100)).await.is_some() {}
+            sh(line);
+            let drift = changed(&mut kernel, Duration::from_secs(2)).await;
+            assert!(drift.is_some_and(|drift| drift.host), "nothing was told of: {line}");
+        }
+        let facts = kernel.host().await.unwrap();
+        assert_eq!(facts.mtu, 1400);
+        // The other end has a link-local address.
+        assert_eq!(facts.uplinks.keys().collect::<Vec<_>>(), ["up0", "up1"]);
+        assert!(facts.uplinks["up0"].addresses.contains(&"192.0.2.1/24".parse().unwrap()));
+        assert!(facts.taken.contains(&"192.0.2.0/24".parse().unwrap()), "{:?}", facts.taken);
+        assert!(!facts.taken.iter().any(|net| net.to_string().starts_with("10.100.")), "{:?}", facts.taken);
+        assert_eq!(facts.resolvers, ["192.0.2.53".parse::<std::net::IpAddr>().unwrap()]);
+        assert_eq!(facts.search, ["a.example"]);
+    });
+}
+
+#[test]
+fn lost_notifications_mean_that_everything_is_looked_at() {
+    host(|| async {
+        let (mut kernel, _) = quiet_host().await;
+        // While the kernel's thread is busy elsewhere nobody reads: more changes than fit the socket's buffer.
+        let storm = "for i in $(seq 300); do for j in $(seq 120); do \
+                     echo addr add 198.18.$((i % 250)).$j/32 dev lo; \
+                     echo addr del 198.18.$((i % 250)).$j/32 dev lo; done; done | ip -force -batch -";
+        sh(storm);
+        let start = Instant::now();
+        let mut all = false;
+        while let Some(drift) = changed(&mut kernel, Duration::from_millis(300)).await {
+            all |= drift.what == Drifted::All;
+            assert!(start.elapsed() < Duration::from_secs(20));
+        }
+        assert!(all, "36,000 changes fit");
+    });
+}
