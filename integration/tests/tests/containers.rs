@@ -71,23 +71,23 @@ fn a_command_that_does_not_exist_is_reported_as_docker_reports_it() {
 fn a_detached_container_is_started_stopped_killed_restarted_and_removed() {
     let host = Host::with_image();
     let script = "trap 'exit 3' TERM; echo up; while :; do sleep 0.1; done";
-    let id = host.docker(&["run", "-d", "--name", "c", "box", "sh", "-c", script]).ok();
+    let id = host.docker(&["run", "-d", "--name", "cc", "box", "sh", "-c", script]).ok();
     assert_eq!(id.len(), 64);
-    eventually("it runs", || host.d("logs c") == "up");
-    assert_eq!(host.d("ps --filter status=running --format {{.Names}}"), "c");
-    host.d("stop c");
-    assert_eq!(host.inspect("c")["State"]["ExitCode"], 3);
-    host.d("start c");
-    host.d("restart -t 0 c");
-    assert_eq!(host.inspect("c")["State"]["Running"], true);
-    let refused = host.docker(&["rm", "c"]).err();
+    eventually("it runs", || host.d("logs cc") == "up");
+    assert_eq!(host.d("ps --filter status=running --format {{.Names}}"), "cc");
+    host.d("stop cc");
+    assert_eq!(host.inspect("cc")["State"]["ExitCode"], 3);
+    host.d("start cc");
+    host.d("restart -t 0 cc");
+    assert_eq!(host.inspect("cc")["State"]["Running"], true);
+    let refused = host.docker(&["rm", "cc"]).err();
     assert!(refused.contains("container is running"), "{refused}");
-    host.d("kill c");
-    assert_eq!(host.d("wait c"), "137");
-    host.d("rename c d");
-    assert_eq!(host.inspect("d")["Name"], "/d");
-    host.d("rm d");
-    assert!(host.docker(&["inspect", "d"]).err().contains("No such object: d"));
+    host.d("kill cc");
+    assert_eq!(host.d("wait cc"), "137");
+    host.d("rename cc dd");
+    assert_eq!(host.inspect("dd")["Name"], "/dd");
+    host.d("rm dd");
+    assert!(host.docker(&["inspect", "dd"]).err().contains("No such object: dd"));
 }
 
 #[test]
@@ -122,25 +122,25 @@ fn logs_are_kept_and_followed_to_the_end() {
     host.docker(&[
         "run",
         "--name",
-        "c",
+        "cc",
         "box",
         "sh",
         "-c",
         "for i in $(seq 1 100); do echo line $i; done; echo oops >&2",
     ])
     .ok();
-    let all = host.docker(&["logs", "c"]);
+    let all = host.docker(&["logs", "cc"]);
     assert_eq!((all.stdout.lines().count(), all.stderr.as_str()), (100, "oops\n"));
-    assert_eq!(host.docker(&["logs", "--tail", "3", "c"]).stdout, "line 99\nline 100\n");
-    let stamped = host.docker(&["logs", "-t", "--tail", "1", "c"]).stderr;
+    assert_eq!(host.docker(&["logs", "--tail", "3", "cc"]).stdout, "line 99\nline 100\n");
+    let stamped = host.docker(&["logs", "-t", "--tail", "1", "cc"]).stderr;
     assert!(stamped.starts_with("20") && stamped.ends_with("Z oops\n"), "{stamped}");
-    assert_eq!(host.d("logs --since 2100-01-01T00:00:00Z c"), "");
+    assert_eq!(host.d("logs --since 2100-01-01T00:00:00Z cc"), "");
 
     host.docker(&[
         "run",
         "-d",
         "--name",
-        "f",
+        "ff",
         "box",
         "sh",
         "-c",
@@ -148,17 +148,17 @@ fn logs_are_kept_and_followed_to_the_end() {
     ])
     .ok();
     let mut command = host.docker_command();
-    command.args(["logs", "-f", "f"]);
+    command.args(["logs", "-f", "ff"]);
     let follower = Running::start(command);
-    host.d("exec f touch /tmp/go");
+    host.d("exec ff touch /tmp/go");
     assert_eq!(follower.finish().ok(), "first\nlast");
 }
 
 #[test]
 fn exec_runs_beside_the_first_process_and_returns_its_status() {
     let host = Host::with_image();
-    host.d("run -d --name c -e WHO=me box sleep 1000");
-    assert_eq!(host.docker(&["exec", "c", "sh", "-c", "echo $WHO; exit 9"]).code(), 9);
+    host.d("run -d --name cc -e WHO=me box sleep 1000");
+    assert_eq!(host.docker(&["exec", "cc", "sh", "-c", "echo $WHO; exit 9"]).code(), 9);
     assert_eq!(
         host.docker(&[
             "exec",
@@ -168,7 +168,7 @@ fn exec_runs_beside_the_first_process_and_returns_its_status() {
             "/etc",
             "-u",
             "alice",
-            "c",
+            "cc",
             "sh",
             "-c",
             "echo $A $PWD $(id -un)"
@@ -177,15 +177,15 @@ fn exec_runs_beside_the_first_process_and_returns_its_status() {
         "1 /etc alice"
     );
     let large = vec![b'x'; 1 << 20];
-    assert_eq!(host.docker_with_input(&["exec", "-i", "c", "wc", "-c"], &large).ok(), "1048576");
-    host.d("exec -d c touch /tmp/detached");
+    assert_eq!(host.docker_with_input(&["exec", "-i", "cc", "wc", "-c"], &large).ok(), "1048576");
+    host.d("exec -d cc touch /tmp/detached");
     eventually("the detached command ran", || {
-        host.docker(&["exec", "c", "test", "-e", "/tmp/detached"]).code() == 0
+        host.docker(&["exec", "cc", "test", "-e", "/tmp/detached"]).code() == 0
     });
-    assert_eq!(host.docker(&["exec", "c", "nonsense"]).code(), 127);
-    assert!(host.d("top c").contains("sleep 1000"));
-    host.d("stop -t 0 c");
-    let stopped = host.docker(&["exec", "c", "true"]).err();
+    assert_eq!(host.docker(&["exec", "cc", "nonsense"]).code(), 127);
+    assert!(host.d("top cc").contains("sleep 1000"));
+    host.d("stop -t 0 cc");
+    let stopped = host.docker(&["exec", "cc", "true"]).err();
     assert!(stopped.contains("is not running"), "{stopped}");
 }
 
@@ -208,8 +208,8 @@ fn nothing_that_a_short_container_prints_is_lost() {
 #[test]
 fn attach_joins_a_running_container() {
     let host = Host::with_image();
-    host.docker(&["run", "-di", "--name", "c", "box", "sh", "-c", "read line; echo got $line; exit 4"]).ok();
-    let finished = host.docker_with_input(&["attach", "c"], b"word\n");
+    host.docker(&["run", "-di", "--name", "cc", "box", "sh", "-c", "read line; echo got $line; exit 4"]).ok();
+    let finished = host.docker_with_input(&["attach", "cc"], b"word\n");
     assert_eq!((finished.code(), finished.stdout.as_str()), (4, "got word\n"), "{finished}");
 }
 
@@ -245,9 +245,10 @@ fn volumes_and_binds_hold_what_is_written() {
 #[test]
 fn a_restart_policy_starts_again_what_failed() {
     let host = Host::with_image();
-    host.docker(&["run", "-d", "--name", "c", "--restart", "on-failure:2", "box", "sh", "-c", "exit 1"]).ok();
+    host.docker(&["run", "-d", "--name", "cc", "--restart", "on-failure:2", "box", "sh", "-c", "exit 1"])
+        .ok();
     eventually("it was restarted twice and given up", || {
-        let inspect = host.inspect("c");
+        let inspect = host.inspect("cc");
         inspect["RestartCount"] == 2 && inspect["State"]["Status"] == "exited"
     });
 }
@@ -255,7 +256,7 @@ fn a_restart_policy_starts_again_what_failed() {
 #[test]
 fn events_tell_what_happened_in_order() {
     let host = Host::with_image();
-    host.d("run --rm --name c box true");
+    host.d("run --rm --name cc box true");
     host.d("network create --subnet 10.92.0.0/24 net");
     host.d("network rm net");
     let seen = host.d("events --since 0 --until 0s --format {{.Type}}:{{.Action}}");
@@ -281,13 +282,13 @@ fn events_tell_what_happened_in_order() {
 fn what_is_unknown_or_taken_is_named() {
     let host = Host::with_image();
     let api = host.api();
-    host.d("run -d --name c box sleep 1000");
+    host.d("run -d --name cc box sleep 1000");
     let create =
         |query: &str, body: serde_json::Value| api.post(&format!("/v1.51/containers/create{query}"), &body);
     let json = serde_json::json!({"Image": "box", "Cmd": ["true"]});
     for (answer, status, says) in [
         (create("", serde_json::json!({"Image": "missing:1"})), 404, "missing:1"),
-        (create("?name=c", json.clone()), 409, "/c"),
+        (create("?name=cc", json.clone()), 409, "/cc"),
         (create("?name=-bad-", json.clone()), 400, "-bad-"),
         (api.request("POST", "/v1.51/containers/create", "application/json", b"{oops"), 400, "invalid"),
         (
@@ -299,7 +300,10 @@ fn what_is_unknown_or_taken_is_named() {
             "99999",
         ),
         (
-            create("", serde_json::json!({"Image": "box", "Cmd": ["true"], "HostConfig": {"PortBindings": {"80/xyz": [{}]}}})),
+            create(
+                "",
+                serde_json::json!({"Image": "box", "Cmd": ["true"], "HostConfig": {"PortBindings": {"80/xyz": [{}]}}}),
+            ),
             400,
             "xyz",
         ),

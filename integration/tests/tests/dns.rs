@@ -21,14 +21,14 @@ fn names_ids_and_aliases_are_answered_on_shared_networks_only() {
 fn an_alias_of_several_containers_answers_with_all_of_them() {
     let host = Host::with_image();
     host.d("network create --subnet 10.83.0.0/24 net");
-    for name in ["a", "b", "c"] {
+    for name in ["aa", "bb", "cc"] {
         host.d(&format!("run -d --name {name} --network net --network-alias pool box sleep 1000"));
     }
     let answer = host.d("run --rm --network net box nslookup -type=a pool 127.0.0.11");
     for address in ["10.83.0.2", "10.83.0.3", "10.83.0.4"] {
         assert!(answer.contains(address), "{answer}");
     }
-    host.d("rm -f b");
+    host.d("rm -f bb");
     let answer = host.d("run --rm --network net box nslookup -type=a pool 127.0.0.11");
     assert!(!answer.contains("10.83.0.3"), "{answer}");
 }

@@ -54,10 +54,10 @@ fn what_is_saved_loads_elsewhere_as_the_same_image() {
 #[test]
 fn an_image_in_use_is_not_removed() {
     let host = Host::with_image();
-    host.d("run -d --name c box sleep 1000");
+    host.d("run -d --name cc box sleep 1000");
     let refused = host.docker(&["rmi", "box"]).err();
     assert!(refused.contains("conflict"), "{refused}");
-    host.d("rm -f c");
+    host.d("rm -f cc");
     host.d("rmi box");
 }
 
@@ -81,10 +81,10 @@ fn a_damaged_archive_is_refused_and_leaves_nothing() {
 #[test]
 fn layers_of_a_commit_are_shared_with_its_parent() {
     let host = Host::with_image();
-    host.docker(&["run", "--name", "c", "box", "sh", "-c", "echo new > /new; rm /www/index.html"]).ok();
-    let changes = host.d("diff c");
+    host.docker(&["run", "--name", "cc", "box", "sh", "-c", "echo new > /new; rm /www/index.html"]).ok();
+    let changes = host.d("diff cc");
     assert!(changes.contains("A /new") && changes.contains("D /www/index.html"), "{changes}");
-    host.d("commit c child");
+    host.d("commit cc child");
     let layers = |name: &str| host.inspect(name)["RootFS"]["Layers"].as_array().unwrap().clone();
     let (parent, child) = (layers("box"), layers("child"));
     assert_eq!(child[..parent.len()], parent[..]);
@@ -96,17 +96,17 @@ fn layers_of_a_commit_are_shared_with_its_parent() {
 #[test]
 fn files_are_copied_in_and_out() {
     let host = Host::with_image();
-    host.d("create --name c box true");
+    host.d("create --name cc box true");
     let file = host.scratch().join("file");
     std::fs::write(&file, "copied\n").unwrap();
-    host.docker(&["cp", file.to_str().unwrap(), "c:/etc/file"]).ok();
+    host.docker(&["cp", file.to_str().unwrap(), "cc:/etc/file"]).ok();
     let back = host.scratch().join("back");
-    host.docker(&["cp", "c:/etc/file", back.to_str().unwrap()]).ok();
+    host.docker(&["cp", "cc:/etc/file", back.to_str().unwrap()]).ok();
     assert_eq!(std::fs::read_to_string(&back).unwrap(), "copied\n");
     let mut list = std::process::Command::new("sh");
     list.args(["-c", "tar -t"]);
     let exported = host.scratch().join("export.tar");
-    host.docker(&["export", "-o", exported.to_str().unwrap(), "c"]).ok();
+    host.docker(&["export", "-o", exported.to_str().unwrap(), "cc"]).ok();
     assert!(run(list, &std::fs::read(exported).unwrap()).ok().contains("etc/file"));
 }
 

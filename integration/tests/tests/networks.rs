@@ -74,19 +74,19 @@ fn networks_are_isolated_from_each_other_and_internal_ones_from_the_outside() {
 fn a_running_container_is_connected_and_disconnected() {
     let host = Host::with_image();
     host.d("network create --subnet 10.75.0.0/24 extra");
-    host.d("run -d --name c box sleep 1000");
-    host.d("network connect --ip 10.75.0.7 --alias other extra c");
-    assert_eq!(host.address("c", "extra"), "10.75.0.7");
-    assert!(host.d("exec c ip -4 addr").contains("10.75.0.7/24"));
+    host.d("run -d --name cc box sleep 1000");
+    host.d("network connect --ip 10.75.0.7 --alias other extra cc");
+    assert_eq!(host.address("cc", "extra"), "10.75.0.7");
+    assert!(host.d("exec cc ip -4 addr").contains("10.75.0.7/24"));
     host.d("run --rm --network extra box ping -c 1 -W 2 other");
     let containers = host.inspect("extra")["Containers"].clone();
     let entry = containers.as_object().unwrap().values().next().unwrap();
-    assert_eq!(entry["Name"], "c");
+    assert_eq!(entry["Name"], "cc");
     assert_eq!(entry["IPv4Address"], "10.75.0.7/24");
     let text = host.docker(&["network", "rm", "extra"]).err();
     assert!(text.contains("has active endpoints"), "{text}");
-    host.d("network disconnect extra c");
-    assert!(!host.d("exec c ip -4 addr").contains("10.75.0.7"));
+    host.d("network disconnect extra cc");
+    assert!(!host.d("exec cc ip -4 addr").contains("10.75.0.7"));
     assert_eq!(host.inspect("extra")["Containers"], json!({}));
     host.d("network rm extra");
 }

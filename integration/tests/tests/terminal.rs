@@ -92,7 +92,7 @@ fn run(host: &Host, args: &[&str], rows: u16, columns: u16) -> Terminal {
 #[test]
 fn a_shell_on_a_terminal_has_its_size_and_follows_it() {
     let host = Host::with_image();
-    let mut shell = run(&host, &["run", "-it", "--rm", "--name", "c", "box", "sh"], 30, 100);
+    let mut shell = run(&host, &["run", "-it", "--rm", "--name", "cc", "box", "sh"], 30, 100);
     shell.expect("#");
     shell.type_in("test -t 0 && echo is-a-$((40+2))-tty; stty size\r");
     shell.expect("is-a-42-tty");
@@ -104,7 +104,7 @@ fn a_shell_on_a_terminal_has_its_size_and_follows_it() {
         shell.type_in("stty size; echo asked-$((1+1))\r");
         shell.expect("\nasked-2");
         tries += 1;
-        if host.docker(&["exec", "c", "stty", "-F", "/dev/console", "size"]).stdout.contains("25 90") {
+        if host.docker(&["exec", "cc", "stty", "-F", "/dev/console", "size"]).stdout.contains("25 90") {
             break;
         }
     }
@@ -132,8 +132,8 @@ fn ctrl_c_reaches_the_process_in_the_foreground() {
 #[test]
 fn exec_on_a_terminal_is_a_session_of_its_own() {
     let host = Host::with_image();
-    host.d("run -d --name c box sleep 1000");
-    let mut shell = run(&host, &["exec", "-it", "c", "sh"], 33, 77);
+    host.d("run -d --name cc box sleep 1000");
+    let mut shell = run(&host, &["exec", "-it", "cc", "sh"], 33, 77);
     shell.expect("#");
     shell.type_in("stty size; tty\r");
     shell.expect("33 77");
@@ -145,12 +145,12 @@ fn exec_on_a_terminal_is_a_session_of_its_own() {
 #[test]
 fn the_detach_keys_leave_the_container_running() {
     let host = Host::with_image();
-    let mut shell = run(&host, &["run", "-it", "--name", "c", "box", "sh"], 24, 80);
+    let mut shell = run(&host, &["run", "-it", "--name", "cc", "box", "sh"], 24, 80);
     shell.expect("#");
     shell.type_in("\x10\x11");
     assert_eq!(shell.status(), 0);
-    assert_eq!(host.inspect("c")["State"]["Running"], true);
-    let mut again = run(&host, &["attach", "c"], 24, 80);
+    assert_eq!(host.inspect("cc")["State"]["Running"], true);
+    let mut again = run(&host, &["attach", "cc"], 24, 80);
     again.type_in("echo back-$((1+1))\r");
     again.expect("back-2");
     again.type_in("exit\r");
