@@ -24,9 +24,9 @@ pub(super) async fn events(
     shutdown: Shutdown,
 ) -> Result<Response, ApiError> {
     let since = params.time("since")?;
-    let until = params.time("until")?;
-    if let (Some(since), Some(until)) = (since, until)
-        && since > until
+    let until = params.time("until")?.map(|until| Until::new(until, params.text("until")));
+    if let (Some(since), Some(until)) = (since, &until)
+        && since > until.last
     {
         return Err(ApiError::invalid(format!(
             "`since` time ({}) cannot be after `until` time ({})",
@@ -42,9 +42,25 @@ pub(super) async fn events(
     Ok(json_lines(shutdown.cut(shown)))
 }
 
-fn told(subscription: Subscription, until: Option<SystemTime>) -> impl Stream<Item = Arc<Event>> + Send {
-    let last = until.map_or(i64::MAX, nanoseconds);
-    let left = until.map(|until| until.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO));
+/// Where the stream ends.
+struct Until {
+    /// When it stops waiting.
+    deadline: SystemTime,
+    /// The last moment that it tells of. The CLI cuts `--until 0s` to whole seconds, and would not see what it did just
+    /// before: a time without a fraction takes in its whole second.
+    last: SystemTime,
+}
+
+impl Until {
+    fn new(until: SystemTime, text: &str) -> Self {
+        let last = if text.contains('.') { until } else { until + Duration::from_nanos(999_999_999) };
+        Self { deadline: until, last }
+    }
+}
+
+fn told(subscription: Subscription, until: Option<Until>) -> impl Stream<Item = Arc<Event>> + Send {
+    let last = until.as_ref().map_or(i64::MAX, |until| nanoseconds(until.last));
+    let left = until.map(|until| until.deadline.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO));
     let deadline = left.map(|left| tokio::time::Instant::now() + left);
     stream::unfold(subscription, move |mut subscription| async move {
         let event = match subscription.next_past() {
@@ -80,10 +96,11 @@ mod tests {
             events.emit("network", "create", id, BTreeMap::new());
         }
         let subscription = events.subscribe(Some(0));
-        let seen: Vec<_> = told(subscription, Some(SystemTime::now())).collect().await;
+        let until =
+            |text: &str| Some(Until::new(UNIX_EPOCH + Duration::from_secs(text.parse().unwrap()), text));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().to_string();
+        let seen: Vec<_> = told(subscription, until(&now)).collect().await;
         assert_eq!(seen.iter().map(|e| e.actor.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
-        events.emit("network", "create", "c", BTreeMap::new());
-        let early = told(events.subscribe(Some(0)), Some(UNIX_EPOCH + Duration::from_secs(1)));
-        assert_eq!(early.count().await, 0);
+        assert_eq!(told(events.subscribe(Some(0)), until("1")).count().await, 0);
     }
 }
