@@ -9,12 +9,13 @@ use std::{
     rc::Rc,
 };
 
-use engine_protocol::{FailureCause, layout};
+use engine_protocol::{FailureCause, cgroup::Hierarchies, layout};
 use libcontainer::{container::builder::ContainerBuilder, syscall::syscall::SyscallType};
 use serde_json::{Value, json};
 
 use crate::{
     confine::Confinement,
+    devices,
     helper::{Report, Reporter},
     program::ProgramExecutor,
     stdio::ProcessEnds,
@@ -82,10 +83,25 @@ fn prepare(cache: Option<&Path>) -> Result<Confinement, Box<dyn Error>> {
     if let Some(linux) = spec["linux"].as_object_mut() {
         linux.remove("seccomp");
     }
+    restrict_devices(&spec)?;
     fs::create_dir_all(BUNDLE)?;
     fs::write(Path::new(BUNDLE).join("config.json"), serde_json::to_vec(&spec)?)?;
     let capabilities = own.map(serde_json::from_value).transpose()?;
     Ok(Confinement::prepare(profile.as_ref(), capabilities, cache)?)
+}
+
+/// Before anybody is in the group.
+fn restrict_devices(spec: &Value) -> Result<(), Box<dyn Error>> {
+    let hierarchies = Hierarchies::detect()?;
+    let path = spec.pointer("/linux/cgroupsPath").and_then(Value::as_str);
+    let rules = spec.pointer("/linux/resources/devices").cloned();
+    if let (true, Some(path), Some(rules)) = (hierarchies.is_unified(), path, rules)
+        && let Some(group) = hierarchies.group(path).unified()
+    {
+        let rules: Vec<devices::Rule> = serde_json::from_value(rules)?;
+        devices::restrict(&group, &rules).map_err(|error| format!("restrict devices: {error}"))?;
+    }
+    Ok(())
 }
 
 /// Lets the container's process go on, which waits at a socket that libcontainer made.

@@ -9,14 +9,14 @@ use std::{
     path::Path,
 };
 
-use engine_protocol::{FailureCause, cgroup::Hierarchies, layout};
+use engine_protocol::{FailureCause, TerminalSize, cgroup::Hierarchies, layout};
 use libcontainer::syscall::syscall::SyscallType;
 use nix::{
     errno::Errno,
     libc,
     sched::{CloneFlags, setns},
     sys::stat::{Mode, umask},
-    unistd::{ForkResult, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid},
+    unistd::{ForkResult, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fchown, fork, setsid},
 };
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, PosixRlimitType, Process};
 use serde::Deserialize;
@@ -137,6 +137,7 @@ fn become_process(process: &Process, confinement: &Confinement, streams: Streams
             let socket = std::os::fd::IntoRawFd::into_raw_fd(socket);
             libcontainer::tty::setup_console(syscall.as_ref(), socket, false)
                 .map_err(Trouble::at("set up the terminal"))?;
+            own_terminal(process).map_err(Trouble::at("set up the terminal"))?;
         }
     }
     umask(Mode::from_bits_truncate(process.user().umask().unwrap_or(0o022)));
@@ -159,6 +160,16 @@ fn become_process(process: &Process, confinement: &Confinement, streams: Streams
     // SAFETY: marks descriptors, which stay open until then.
     unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
     Ok(())
+}
+
+/// Before the program can look: the size, and whose it is.
+fn own_terminal(process: &Process) -> Result<(), Errno> {
+    let stdin = std::io::stdin();
+    if let Some(size) = process.console_size() {
+        let size = TerminalSize { rows: size.height() as u16, columns: size.width() as u16 };
+        crate::stdio::resize(stdin.as_fd(), size)?;
+    }
+    fchown(stdin.as_fd(), Some(Uid::from_raw(process.user().uid())), None)
 }
 
 fn no_directory(process: &Process, error: Errno) -> Trouble {

@@ -13,6 +13,7 @@ mod clock;
 mod confine;
 mod console;
 mod create;
+mod devices;
 mod exits;
 mod helper;
 mod join;

@@ -238,11 +238,8 @@ impl Shim {
         if self.find(&Target::Exec(name.clone())).is_ok() {
             return failed(FailureCause::WrongState, format!("exec {name} exists already"));
         }
-        let io = Stdio {
-            terminal: process.terminal.is_some(),
-            input_closed: !process.stdin && process.terminal.is_none(),
-            ..Stdio::default()
-        };
+        let io =
+            Stdio { terminal: process.terminal.is_some(), input_closed: !process.stdin, ..Stdio::default() };
         self.processes.insert(self.next_process, Process::new(name, io, Some(process)));
         self.next_process += 1;
         Reply::Done
@@ -320,14 +317,20 @@ impl Shim {
 
     fn delete(&mut self, from: Waiter) {
         self.deleter = Some(from);
+        if self.cleaned {
+            self.reply(from, &Reply::Done);
+        } else {
+            self.kill_init();
+        }
+    }
+
+    /// Ends the container, if it has begun. One that is being created is killed when that is done.
+    pub(crate) fn kill_init(&mut self) {
         let init = &self.processes[&INIT];
         if !init.has_ended() && init.pid > 0 {
-            let group = self.hierarchies.group(&self.config.cgroup);
-            let _ = group.set_frozen(false);
+            let _ = self.hierarchies.group(&self.config.cgroup).set_frozen(false);
             // SAFETY: no memory is involved. It is our child and not reaped.
             unsafe { libc::kill(init.pid, libc::SIGKILL) };
-        } else if self.cleaned {
-            self.reply(from, &Reply::Done);
         }
     }
 }

@@ -18,7 +18,11 @@ impl Shim {
     /// Begins to create the container.
     pub(crate) fn create(&mut self) -> io::Result<()> {
         let (stdio, ends, console) = match self.config.terminal {
-            Some(_) => (Stdio::terminal(), None, Some(Console::listen("console.sock")?)),
+            Some(_) => {
+                let input_closed = self.config.stdin == engine_protocol::Stdin::Closed;
+                let stdio = Stdio { input_closed, ..Stdio::terminal() };
+                (stdio, None, Some(Console::listen("console.sock")?))
+            }
             None => {
                 let with_input = self.config.stdin != engine_protocol::Stdin::Closed;
                 let (stdio, ends) = Stdio::pipes(with_input, self.config.uid)?;
@@ -184,6 +188,9 @@ impl Shim {
         let reply = Reply::State(self.state());
         self.reply_all(creators, &reply);
         self.claim_stray(INIT, pid);
+        if self.deleter.is_some() {
+            self.kill_init();
+        }
     }
 
     fn exec_terminal(&mut self, key: u32, console: Console) {

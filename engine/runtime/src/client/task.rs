@@ -169,14 +169,14 @@ impl Task {
     /// It runs when [`ExecTask::start`] is called, so that attaching first misses nothing.
     pub async fn exec(&self, exec_id: &str, exec: &ExecSpec) -> Result<ExecTask, RuntimeError> {
         let (path, wanted) = (self.inner.directory.join(layout::SPEC), exec.clone());
+        let terminal = exec.tty.then(|| exec.terminal_size.unwrap_or(TerminalSize { rows: 24, columns: 80 }));
         let (process, uid) = blocking(move || {
             let file = File::open(&path).map_err(RuntimeError::io("open", &path))?;
             let spec: Spec = serde_json::from_reader(BufReader::new(file))
                 .map_err(|error| RuntimeError::io("parse", &path)(error.into()))?;
-            spec::exec_process(&spec, &wanted)
+            spec::exec_process(&spec, &wanted, terminal)
         })
         .await?;
-        let terminal = exec.tty.then(|| exec.terminal_size.unwrap_or(TerminalSize { rows: 24, columns: 80 }));
         let process = ExecProcess { process, uid, stdin: exec.stdin, terminal };
         self.tell(Request::ExecCreate { exec: exec_id.to_owned(), process }).await?;
         Ok(self.exec_by_id(exec_id))

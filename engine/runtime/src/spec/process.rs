@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use engine_protocol::TerminalSize;
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
@@ -67,8 +68,12 @@ pub(super) fn container_process(
     Ok((process, user.uid))
 }
 
-/// The `process` of an exec in the container of `spec`, as JSON, and the user id.
-pub(crate) fn exec_process(spec: &Spec, exec: &ExecSpec) -> Result<(String, u32), RuntimeError> {
+/// The `process` of an exec in the container of `spec`, as JSON, and the user id. `terminal` is its first size.
+pub(crate) fn exec_process(
+    spec: &Spec,
+    exec: &ExecSpec,
+    terminal: Option<TerminalSize>,
+) -> Result<(String, u32), RuntimeError> {
     let broken = || RuntimeError::InvalidSpec("the container's spec has no process".to_owned());
     let own = spec.process().as_ref().ok_or_else(broken)?;
     let rootfs_path = spec.root().as_ref().ok_or_else(broken)?.path().clone();
@@ -102,8 +107,12 @@ pub(crate) fn exec_process(spec: &Spec, exec: &ExecSpec) -> Result<(String, u32)
     process["args"] = json!(exec.args);
     process["env"] = json!(env);
     process["terminal"] = exec.tty.into();
-    if let Some(object) = process.as_object_mut() {
-        object.remove("consoleSize");
+    match (process.as_object_mut(), terminal) {
+        (Some(_), Some(size)) => {
+            process["consoleSize"] = json!({ "height": size.rows, "width": size.columns })
+        }
+        (Some(object), None) => drop(object.remove("consoleSize")),
+        (None, _) => {}
     }
     if !exec.cwd.is_empty() {
         process["cwd"] = exec.cwd.as_str().into();
