@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use libnetwork_ipam::{LeaseError, PoolError, PortError as PortChoiceError, SubnetError};
-use libnetwork_model::{ErrorKind, HasKind, NetworkId};
+use libnetwork_model::{ErrorKind, HasKind};
 use libnetwork_plan::{DriverError, KernelError};
 
 use crate::{NameError, PortError, StoreError};
@@ -19,6 +19,8 @@ pub enum Error {
     NetworkExists { name: String },
     #[error("invalid network name {name:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-]* are allowed")]
     NetworkName { name: String },
+    #[error("invalid name: name is empty")]
+    NoName,
     #[error("operation is not permitted on predefined {name} network")]
     NetworkReserved { name: String },
     #[error("{name} is a pre-defined network and cannot be removed")]
@@ -29,8 +31,8 @@ pub enum Error {
     UnknownPlugin { name: String },
     #[error("IPv4 or IPv6 must be enabled")]
     NoFamily,
-    #[error("error while removing network: network {name} id {id} has active endpoints ({endpoints})")]
-    ActiveEndpoints { name: String, id: NetworkId, endpoints: String },
+    #[error("error while removing network: network {name} has active endpoints ({endpoints})")]
+    ActiveEndpoints { name: String, endpoints: String },
     #[error("sandbox {id} not found")]
     SandboxNotFound { id: String },
     #[error("endpoint with name {sandbox} already exists in network {network}")]
@@ -42,6 +44,8 @@ pub enum Error {
     Invalid { what: String },
     #[error(transparent)]
     Driver(DriverError),
+    #[error("invalid network config:\n{0}")]
+    Config(SubnetError),
     #[error(transparent)]
     Subnet(SubnetError),
     #[error(transparent)]
@@ -102,6 +106,7 @@ impl HasKind for Error {
             Error::NetworkAmbiguous { .. }
             | Error::NetworkName { .. }
             | Error::NoFamily
+            | Error::NoName
             | Error::Invalid { .. } => ErrorKind::Invalid,
             Error::NetworkReserved { .. }
             | Error::NetworkPredefined { .. }
@@ -109,7 +114,7 @@ impl HasKind for Error {
             | Error::ActiveEndpoints { .. }
             | Error::EndpointExists { .. } => ErrorKind::InUse,
             Error::Driver(error) => error.kind(),
-            Error::Subnet(error) => error.kind(),
+            Error::Config(error) | Error::Subnet(error) => error.kind(),
             Error::Pool(error) => error.kind(),
             Error::Lease(error) => error.kind(),
             Error::Port(error) => error.kind(),

@@ -23,6 +23,9 @@ impl Desk<'_> {
         if RESERVED.contains(&name) {
             return Err(Error::NetworkReserved { name: name.to_owned() });
         }
+        if name.is_empty() {
+            return Err(Error::NoName);
+        }
         if !is_name(name) {
             return Err(Error::NetworkName { name: name.to_owned() });
         }
@@ -82,8 +85,8 @@ impl Desk<'_> {
             })
             .collect();
         if !endpoints.is_empty() {
-            let (name, id) = (network.name.clone(), network.id.clone());
-            return Err(Error::ActiveEndpoints { name, id, endpoints: endpoints.join(", ") });
+            let name = network.name.clone();
+            return Err(Error::ActiveEndpoints { name, endpoints: endpoints.join(", ") });
         }
         let subject = Subject::Network(network.id.clone());
         Ok(Draft {
@@ -132,7 +135,7 @@ impl Desk<'_> {
         // Subnets of a family that is not enabled are ignored, as Docker ignores them.
         network.subnets.retain(|s| if is_v6(s.subnet) { network.ipv6 } else { network.ipv4 });
         for subnet in &network.subnets {
-            validate(subnet).map_err(Error::Subnet)?;
+            validate(subnet).map_err(Error::Config)?;
         }
         driver.validate(&network, self.host).map_err(Error::Driver)?;
         if !driver.leases_addresses() {

@@ -168,6 +168,13 @@ impl Desk<'_> {
                     "user specified IP address is supported on user defined networks only".into(),
                 );
             }
+            if !network.subnets.iter().any(|s| s.requested) {
+                let rule = "user specified IP address is supported only when connecting to networks with user configured subnets";
+                return invalid(format!(
+                    "invalid config for network {}: invalid endpoint settings:\n{rule}",
+                    network.name
+                ));
+            }
             if let Some(address) = asked.into_iter().flatten().find(|a| !asks_allowed(network, *a)) {
                 return invalid(format!("no configured subnet or ip-range contain the IP address {address}"));
             }

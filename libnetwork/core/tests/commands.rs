@@ -120,14 +120,14 @@ async fn a_network_that_cannot_be_is_refused_with_its_name() {
 #[tokio::test]
 async fn a_network_in_use_names_who_uses_it() {
     let (_, Process { core, .. }) = world().await;
-    let (_, id) = core.create_network(network("web")).await.unwrap();
+    core.create_network(network("web")).await.unwrap();
     let intent = core.join(sandbox(1, &["web"])).await.unwrap();
     let endpoint = intent.endpoints().next().unwrap().id.short().to_owned();
     is(
         core.remove_network("web".into()).await,
         ErrorKind::InUse,
         &format!(
-            "error while removing network: network web id {id} has active endpoints (name:\"box1\" id:\"{endpoint}\")"
+            "error while removing network: network web has active endpoints (name:\"box1\" id:\"{endpoint}\")"
         ),
     );
 }
@@ -165,6 +165,9 @@ async fn a_wished_for_address_is_given_once() {
     is(core.join(wish(2, "web", "10.7.0.9")).await, ErrorKind::Conflict, "Address already in use");
     let outside = "no configured subnet or ip-range contain the IP address 10.8.0.9";
     is(core.join(wish(2, "web", "10.8.0.9")).await, ErrorKind::Invalid, outside);
+    let pooled = "invalid config for network pooled: invalid endpoint settings:\nuser specified IP address is supported \
+                  only when connecting to networks with user configured subnets";
+    is(core.join(wish(2, "pooled", "172.18.0.9")).await, ErrorKind::Invalid, pooled);
     let user_defined = "user specified IP address is supported on user defined networks only";
     is(core.join(wish(2, "bridge", "172.17.0.9")).await, ErrorKind::Invalid, user_defined);
     assert_eq!(core.intent().1.sandboxes().count(), 1);

@@ -8,7 +8,13 @@ use tonic::Status;
 
 pub(crate) fn create_network(message: v1::CreateNetworkRequest) -> Result<CreateNetwork, Status> {
     Ok(CreateNetwork {
-        subnets: message.subnets.iter().map(subnet).collect::<Result<_, _>>()?,
+        // Docker's preface to whatever is wrong with them.
+        subnets: message
+            .subnets
+            .iter()
+            .map(subnet)
+            .collect::<Result<_, _>>()
+            .map_err(|error| invalid(format!("invalid network config:\n{error}")))?,
         name: message.name,
         driver: message.driver,
         ipv4: message.ipv4.unwrap_or(true),

@@ -24,7 +24,7 @@ pub enum Wish {
 pub enum LeaseError {
     #[error("no configured subnet or ip-range contain the IP address {address}")]
     Outside { address: IpAddr },
-    #[error("IP address {address} is {role} of subnet {subnet}")]
+    #[error("Address already in use: {address} is {role} of subnet {subnet}")]
     Reserved { address: IpAddr, role: &'static str, subnet: IpNet },
     #[error("Address already in use")]
     Taken { address: IpAddr },
@@ -35,8 +35,8 @@ pub enum LeaseError {
 impl HasKind for LeaseError {
     fn kind(&self) -> ErrorKind {
         match self {
-            LeaseError::Outside { .. } | LeaseError::Reserved { .. } => ErrorKind::Invalid,
-            LeaseError::Taken { .. } => ErrorKind::Conflict,
+            LeaseError::Outside { .. } => ErrorKind::Invalid,
+            LeaseError::Reserved { .. } | LeaseError::Taken { .. } => ErrorKind::Conflict,
             LeaseError::Exhausted { .. } => ErrorKind::Exhausted,
         }
     }
@@ -77,7 +77,9 @@ fn lowest(intent: &Intent, network: &Network, subnet: &Subnet, from: Option<IpAd
         intent.leases_from(&network.id, address(subnet.subnet, candidate)).map(|(a, _)| a).peekable();
     while candidate <= last {
         let chosen = address(subnet.subnet, candidate);
-        if leases.next_if_eq(&chosen).is_none() && reserved(subnet, chosen).is_none() {
+        // Docker leases the first address of an ip-range to nobody, unless asked for it.
+        let edge = subnet.ip_range.is_some_and(|range| is_edge(range, chosen) && chosen == range.network());
+        if leases.next_if_eq(&chosen).is_none() && !edge && reserved(subnet, chosen).is_none() {
             return Some(chosen);
         }
         candidate = candidate.checked_add(1)?;
@@ -188,6 +190,7 @@ mod tests {
                 .subnet
                 .hosts()
                 .filter(|a| !ranged || "10.1.0.16/28".parse::<IpNet>().unwrap().contains(a))
+                .filter(|a| !ranged || a.to_string() != "10.1.0.16")
                 .filter(|a| !["10.1.0.1", "10.1.0.5"].contains(&a.to_string().as_str()))
                 .collect();
             let mut intent = Intent::default();

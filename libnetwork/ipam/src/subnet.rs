@@ -24,7 +24,9 @@ pub enum SubnetError {
     AddressFamily { role: String, address: IpAddr, family: &'static str },
     #[error("invalid {role} {address}: parent subnet {subnet} doesn't contain this address")]
     AddressOutside { role: String, address: IpAddr, subnet: IpNet },
-    #[error("invalid gateway {address}: it is the network or broadcast address of {subnet}")]
+    #[error(
+        "failed to allocate gateway ({address}): Address already in use: it is the network or broadcast address of {subnet}"
+    )]
     GatewayReserved { address: IpAddr, subnet: IpNet },
     #[error("subnet {subnet} has no address left for a gateway")]
     NoGateway { subnet: IpNet },

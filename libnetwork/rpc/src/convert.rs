@@ -10,7 +10,7 @@ use crate::{status, v1};
 
 /// A field of a message whose text does not parse.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid {field} {text:?}: {problem}")]
+#[error("invalid {field} {text}: {problem}")]
 pub struct FieldError {
     pub field: &'static str,
     pub text: String,
@@ -46,7 +46,7 @@ pub fn mac(field: &'static str, text: &str) -> Result<Option<MacAddress>, FieldE
 
 /// A subnet as it was asked for, host bits kept: `libnetwork-ipam` refuses them in Docker's words.
 pub fn subnet(message: &v1::Subnet) -> Result<Subnet, FieldError> {
-    let Some(net) = cidr("subnet", &message.subnet)? else {
+    let Some(net) = optional("subnet", &message.subnet, "invalid CIDR block notation")? else {
         return Err(refuse("subnet", "", "it is missing"));
     };
     let auxiliary = message
@@ -59,8 +59,8 @@ pub fn subnet(message: &v1::Subnet) -> Result<Subnet, FieldError> {
         .collect::<Result<BTreeMap<_, _>, _>>()?;
     Ok(Subnet {
         subnet: net,
-        gateway: address("gateway", &message.gateway)?,
-        ip_range: cidr("ip-range", &message.ip_range)?,
+        gateway: optional("gateway", &message.gateway, "invalid address")?,
+        ip_range: optional("ip-range", &message.ip_range, "invalid CIDR block notation")?,
         auxiliary,
         requested: true,
     })
