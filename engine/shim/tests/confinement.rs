@@ -143,16 +143,11 @@ fn mounts_ulimits_and_sysctls_are_in_place() {
 fn the_shims_program_cannot_be_written_from_inside() {
     run(|| async {
         let place = Place::new();
-        let script = place.path().join("rootfs/bin/evil");
-        fs::write(&script, "#!/proc/self/exe\n").unwrap();
-        fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let before = fs::read(env!("CARGO_BIN_EXE_causeway-shim")).unwrap();
         let task = place.start("a", &place.spec(&["sleep", "1000"])).await;
         let shim = task.state().await.unwrap().shim_pid;
         let file = fs::File::open(format!("/proc/{shim}/exe")).unwrap();
         let flags = nix::sys::statvfs::fstatvfs(&file).unwrap().flags();
         assert!(flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY));
-        assert_eq!(fs::read(env!("CARGO_BIN_EXE_causeway-shim")).unwrap(), before);
         task.delete().await.unwrap();
     });
 }
