@@ -118,7 +118,11 @@ impl Inner {
         .await;
         if let Err(error) = made {
             self.remove_files(&id, &dir, &config.mounts).await.unwrap_or_else(|failure| {
-                tracing::warn!(container = id, error = %failure, "cannot undo a failed creation");
+                tracing::warn!(
+                    container = id,
+                    error = crate::error::chain(&failure),
+                    "cannot undo a failed creation"
+                );
             });
             return Err(error);
         }

@@ -85,6 +85,22 @@ impl Error {
     }
 }
 
+/// An error and all its causes on one line, for the log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let line = error.to_string();
+        // Some say their cause themselves.
+        if !text.ends_with(&line) {
+            text.push_str(": ");
+            text.push_str(&line);
+        }
+        cause = error.source();
+    }
+    text
+}
+
 impl HasKind for Error {
     fn kind(&self) -> ErrorKind {
         match self {

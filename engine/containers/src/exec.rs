@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::{
     Attached, Containers, Error, ExecCreate, ExecStart, Result,
     attach::{attached_to, saying},
-    config::{ExecInspect, ExecProcessConfig, Status},
+    config::{ContainerConfig, ExecInspect, ExecProcessConfig, Status},
     container::Container,
     names,
     service::{Inner, detached},
@@ -80,6 +80,9 @@ impl Containers {
         }
         executable(&container)?;
         let id = names::id()?;
+        let spec = exec_spec(&container.config().config, &body);
+        // Prepared by the shim now, so that what cannot be (an unknown user) is told now, as Docker does.
+        self.inner.live_task(&container)?.exec(&id, &spec).await?;
         let exec = Arc::new(Exec { id: id.clone(), body, live: watch::Sender::new(ExecLive::default()) });
         self.inner.insert_exec(&id, &container.id);
         let action = format!("exec_create: {}", exec.command());
@@ -169,14 +172,17 @@ impl Inner {
             return Err(Error::Conflict(format!("Error: Exec command {} has already run", exec.id)));
         }
         self.emit(container, &format!("exec_start: {}", exec.command()), &[("execID", exec.id.clone())]);
-        let prepared = self.prepare_exec(container, &exec, &start).await;
-        let (task, attached) = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                exec.ended(126);
-                self.forget_later(container, &exec);
-                return Err(error);
-            }
+        let task = self.live_task(container)?.exec_by_id(&exec.id);
+        let attached = match start.detach {
+            true => None,
+            false => match connect(&task, &exec.body).await {
+                Ok(attached) => Some(attached),
+                Err(error) => {
+                    exec.ended(126);
+                    self.forget_later(container, &exec);
+                    return Err(error);
+                }
+            },
         };
         match task.start().await {
             Ok(pid) => {
@@ -184,13 +190,27 @@ impl Inner {
                     live.started = true;
                     live.pid = pid;
                 });
+                if let Some(size) =
+                    start.size().filter(|size| exec.body.tty && size.rows > 0 && size.columns > 0)
+                    && let Err(error) = task.resize(size).await
+                {
+                    tracing::debug!(
+                        exec = exec.id,
+                        error = crate::error::chain(&error),
+                        "cannot set the size"
+                    );
+                }
                 self.follow_exec(container.clone(), exec.clone(), task);
             }
             Err(error) => {
                 exec.ended(failure_code(&error));
                 self.forget_later(container, &exec);
                 if let Err(error) = task.forget().await {
-                    tracing::debug!(exec = exec.id, %error, "cannot forget an exec");
+                    tracing::debug!(
+                        exec = exec.id,
+                        error = crate::error::chain(&error),
+                        "cannot forget an exec"
+                    );
                 }
                 let message = error.docker_exec_message();
                 // An attached client reads of it in the stream, and then asks for the exit code.
@@ -203,53 +223,6 @@ impl Inner {
             }
         }
         Ok(attached.map(|attached| until_recorded(attached, &exec)))
-    }
-
-    async fn prepare_exec(
-        self: &Arc<Self>,
-        container: &Arc<Container>,
-        exec: &Exec,
-        start: &ExecStart,
-    ) -> Result<(ExecTask, Option<Attached>)> {
-        let config = container.config();
-        let body = &exec.body;
-        let stdin = body.attach_stdin && !start.detach;
-        let mut env: Vec<String> = config.config.env.clone().unwrap_or_default();
-        for entry in body.env.iter().flatten() {
-            let name = entry.split_once('=').map_or(entry.as_str(), |(name, _)| name);
-            env.retain(|known| known.split_once('=').map_or(known.as_str(), |(name, _)| name) != name);
-            if entry.contains('=') {
-                env.push(entry.clone());
-            }
-        }
-        let size = start.size().or(body.console_size.map(|[rows, columns]| TerminalSize { rows, columns }));
-        let spec = ExecSpec {
-            args: body.cmd.clone().unwrap_or_default(),
-            env,
-            cwd: body
-                .working_dir
-                .clone()
-                .filter(|dir| !dir.is_empty())
-                .unwrap_or_else(|| config.config.working_dir.clone()),
-            user: body
-                .user
-                .clone()
-                .filter(|user| !user.is_empty())
-                .unwrap_or_else(|| config.config.user.clone()),
-            tty: body.tty,
-            terminal_size: size.filter(|size| size.rows > 0 && size.columns > 0),
-            privileged: body.privileged,
-            stdin,
-        };
-        let task = self.live_task(container)?.exec(&exec.id, &spec).await?;
-        if start.detach {
-            return Ok((task, None));
-        }
-        let options =
-            engine_runtime::AttachOptions { stdin, stdout: body.attach_stdout, stderr: body.attach_stderr };
-        let attach = task.attach(options).await?;
-        let attached = attached_to(body.tty, stdin, attach, body.detach_keys.as_deref())?;
-        Ok((task, Some(attached)))
     }
 
     /// Waits for its end in a task of its own, and keeps the exit code for a while.
@@ -265,7 +238,7 @@ impl Inner {
             let attributes = [("execID", exec.id.clone()), ("exitCode", code.to_string())];
             inner.emit(&container, "exec_die", &attributes);
             if let Err(error) = task.forget().await {
-                tracing::debug!(exec = exec.id, %error, "cannot forget an exec");
+                tracing::debug!(exec = exec.id, error = crate::error::chain(&error), "cannot forget an exec");
             }
             inner.forget_later(&container, &exec);
         });
@@ -294,6 +267,42 @@ impl Inner {
             }
         }
     }
+}
+
+/// What to run: the container's environment, directory and user, with the exec's on top.
+fn exec_spec(config: &ContainerConfig, body: &ExecCreate) -> ExecSpec {
+    let mut env: Vec<String> = config.env.clone().unwrap_or_default();
+    for entry in body.env.iter().flatten() {
+        let name = entry.split_once('=').map_or(entry.as_str(), |(name, _)| name);
+        env.retain(|known| known.split_once('=').map_or(known.as_str(), |(name, _)| name) != name);
+        if entry.contains('=') {
+            env.push(entry.clone());
+        }
+    }
+    let or = |asked: &Option<String>, own: &str| {
+        asked.as_deref().filter(|text| !text.is_empty()).unwrap_or(own).to_owned()
+    };
+    let size = body.console_size.map(|[rows, columns]| TerminalSize { rows, columns });
+    ExecSpec {
+        args: body.cmd.clone().unwrap_or_default(),
+        env,
+        cwd: or(&body.working_dir, &config.working_dir),
+        user: or(&body.user, &config.user),
+        tty: body.tty,
+        terminal_size: size.filter(|size| size.rows > 0 && size.columns > 0),
+        privileged: body.privileged,
+        stdin: body.attach_stdin,
+    }
+}
+
+async fn connect(task: &ExecTask, body: &ExecCreate) -> Result<Attached> {
+    let options = engine_runtime::AttachOptions {
+        stdin: body.attach_stdin,
+        stdout: body.attach_stdout,
+        stderr: body.attach_stderr,
+    };
+    let attach = task.attach(options).await?;
+    attached_to(body.tty, body.attach_stdin, attach, body.detach_keys.as_deref())
 }
 
 /// The stream ends when the exit code can be asked for, which is what the CLI does next.

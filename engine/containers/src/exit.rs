@@ -43,7 +43,7 @@ impl Inner {
             Ok(status) => return status,
             Err(error) => error,
         };
-        tracing::warn!(container = container.id, %error, "lost the shim");
+        tracing::warn!(container = container.id, error = crate::error::chain(&error), "lost the shim");
         // It may have left the status behind, or may be back within reach.
         match self.parts.runtime.adopt(&container.id).await {
             Ok(Some(task)) => task.wait().await.unwrap_or_else(|_| unseen()),
@@ -97,12 +97,20 @@ impl Inner {
         self.emit(container, "die", &attributes);
         if remove {
             if let Err(error) = self.dismantle(container, true).await {
-                tracing::error!(container = container.id, %error, "cannot remove a container that asked for it");
+                tracing::error!(
+                    container = container.id,
+                    error = crate::error::chain(&error),
+                    "cannot remove a container that asked for it"
+                );
             }
             return;
         }
         if let Err(error) = self.save_state(container).await {
-            tracing::error!(container = container.id, %error, "cannot record an exit");
+            tracing::error!(
+                container = container.id,
+                error = crate::error::chain(&error),
+                "cannot record an exit"
+            );
         }
         drop(turn);
         if again {
@@ -126,7 +134,7 @@ impl Inner {
 
     pub(crate) async fn restart_now(self: &Arc<Self>, container: &Arc<Container>) {
         if let Err(error) = self.start(container, Starter::RestartPolicy).await {
-            tracing::warn!(container = container.id, %error, "cannot restart");
+            tracing::warn!(container = container.id, error = crate::error::chain(&error), "cannot restart");
         }
     }
 }

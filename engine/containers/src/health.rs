@@ -146,7 +146,11 @@ impl Inner {
             }
         };
         if let Err(error) = exec.forget().await {
-            tracing::debug!(container = container.id, %error, "cannot forget a health check");
+            tracing::debug!(
+                container = container.id,
+                error = crate::error::chain(&error),
+                "cannot forget a health check"
+            );
         }
         result
     }

@@ -1,6 +1,6 @@
 //! `docker ps`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     Containers, Error, Filters, ListOptions, Result,
@@ -230,7 +230,7 @@ fn summary(live: &Live) -> Summary {
         },
         size_rw: None,
         size_root_fs: None,
-        labels: config.config.labels.clone().unwrap_or_else(BTreeMap::new),
+        labels: config.config.labels.clone().unwrap_or_default(),
         state: live.state.status.as_str().to_owned(),
         status: status(live, Moment::now()),
         host_config: SummaryHostConfig { network_mode: config.host.network_mode.clone() },

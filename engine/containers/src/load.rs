@@ -41,11 +41,15 @@ impl Containers {
                 Found::Leftover(id, dir) => {
                     inner.parts.runtime.remove(&id).await?;
                     if let Err(error) = inner.remove_files(&id, &dir, &[]).await {
-                        tracing::error!(container = id, %error, "cannot remove what an interrupted operation left");
+                        tracing::error!(
+                            container = id,
+                            error = crate::error::chain(&error),
+                            "cannot remove what an interrupted operation left"
+                        );
                     }
                 }
                 Found::Unreadable(dir, error) => {
-                    tracing::error!(path = %dir.display(), %error, "a container's record cannot be read; left alone");
+                    tracing::error!(path = %dir.display(), error = crate::error::chain(&error), "a container's record cannot be read; left alone");
                 }
             }
         }
@@ -56,7 +60,11 @@ impl Containers {
             let container = Arc::new(Container::new(dir, config, state));
             if let Err(error) = inner.reserve(&name, &container.id) {
                 // A rename that was cut off between two containers: ids stay unique, and so do names.
-                tracing::warn!(container = container.id, %error, "its name is taken; it goes by its id");
+                tracing::warn!(
+                    container = container.id,
+                    error = crate::error::chain(&error),
+                    "its name is taken; it goes by its id"
+                );
                 let mut config = (*container.config()).clone();
                 config.name.clone_from(&container.id);
                 inner.reserve(&container.id, &container.id)?;
@@ -70,7 +78,11 @@ impl Containers {
             match inner.recover(&container, sandbox).await {
                 Ok(true) => restart.push(container),
                 Ok(false) => {}
-                Err(error) => tracing::error!(container = container.id, %error, "cannot recover"),
+                Err(error) => tracing::error!(
+                    container = container.id,
+                    error = crate::error::chain(&error),
+                    "cannot recover"
+                ),
             }
         }
         inner.remove_strays(sandboxes).await?;
@@ -277,7 +289,7 @@ fn scan(dir: &std::path::Path) -> Result<Vec<Found>> {
             Ok(Some(config)) => {
                 // A state that a power cut has eaten is no state.
                 let state = record::read(&path, record::STATE).unwrap_or_else(|error| {
-                    tracing::warn!(container = id, %error, "its state is lost");
+                    tracing::warn!(container = id, error = crate::error::chain(&error), "its state is lost");
                     None
                 });
                 Found::Container(Box::new((path, config, state.unwrap_or_default())))

@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn command_and_entrypoint_combine_as_docker_combines_them() {
-        let cases: &[(Option<&[&str]>, Option<&[&str]>, &[&str])] = &[
+        type Words = &'static [&'static str];
+        let cases: &[(Option<Words>, Option<Words>, Words)] = &[
             (None, None, &["/entry", "serve"]),
             (None, Some(&["x"]), &["/entry", "x"]),
             (Some(&["sh"]), None, &["sh"]),

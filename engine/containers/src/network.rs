@@ -243,7 +243,11 @@ impl Inner {
             let request = v1::ConnectRequest { sandbox_id: config.id.clone(), endpoint: Some(spec) };
             let sandbox = self.parts.network.clone().connect(request).await?.into_inner();
             if let Err(error) = self.write_files(&container, &config, Some(&sandbox)).await {
-                tracing::warn!(container = config.id, %error, "cannot refresh the hosts file");
+                tracing::warn!(
+                    container = config.id,
+                    error = crate::error::chain(&error),
+                    "cannot refresh the hosts file"
+                );
             }
             container.change(|live| live.sandbox = Some(Arc::new(sandbox)));
         }
@@ -277,7 +281,11 @@ impl Inner {
             let request = v1::DisconnectRequest { sandbox_id: config.id.clone(), network: name };
             let sandbox = self.parts.network.clone().disconnect(request).await?.into_inner();
             if let Err(error) = self.write_files(&container, &config, Some(&sandbox)).await {
-                tracing::warn!(container = config.id, %error, "cannot refresh the hosts file");
+                tracing::warn!(
+                    container = config.id,
+                    error = crate::error::chain(&error),
+                    "cannot refresh the hosts file"
+                );
             }
             container.change(|live| live.sandbox = Some(Arc::new(sandbox)));
         }

@@ -49,7 +49,11 @@ impl Containers {
                     space += size;
                 }
                 // Started or removed by somebody else meanwhile.
-                Err(error) => tracing::debug!(container = container.id, %error, "not pruned"),
+                Err(error) => tracing::debug!(
+                    container = container.id,
+                    error = crate::error::chain(&error),
+                    "not pruned"
+                ),
             }
         }
         let attributes = [("reclaimed".to_owned(), space.to_string())].into();
@@ -145,7 +149,11 @@ impl Inner {
                 }
                 // Somebody else mounts it by now.
                 Err(engine_volumes::Error::InUse { .. }) => {}
-                Err(error) => tracing::warn!(volume = name, %error, "cannot remove an anonymous volume"),
+                Err(error) => tracing::warn!(
+                    volume = name,
+                    error = crate::error::chain(&error),
+                    "cannot remove an anonymous volume"
+                ),
             }
         }
         let dir = dir.to_owned();

@@ -93,7 +93,11 @@ impl Inner {
                     let _ = pending.input.send(input);
                     let _ = pending.output.send(output);
                 }
-                Err(error) => tracing::warn!(container = config.id, %error, "cannot attach"),
+                Err(error) => tracing::warn!(
+                    container = config.id,
+                    error = crate::error::chain(&error),
+                    "cannot attach"
+                ),
             }
         }
         task.start().await.map_err(start_error)?;
@@ -183,7 +187,11 @@ impl Inner {
         });
         if let Err(error) = self.save_state(container).await {
             // The task is there to tell the truth at the next start.
-            tracing::warn!(container = container.id, %error, "cannot record a start");
+            tracing::warn!(
+                container = container.id,
+                error = crate::error::chain(&error),
+                "cannot record a start"
+            );
         }
         self.emit(container, "start", &[]);
         self.monitor(container.clone(), task.clone());
@@ -192,13 +200,13 @@ impl Inner {
     async fn start_failed(self: &Arc<Self>, container: &Arc<Container>, config: &Config, error: &Error) {
         // Who waits to attach learns by the end of the stream.
         drop(container.take_pending());
-        container.change(|live| live.task = None);
         self.tear_down(container, config).await;
         let code = match error {
             Error::Start { code, .. } => *code,
             _ => 128,
         };
         container.change(|live| {
+            live.task = None;
             live.sandbox = None;
             live.state.pid = 0;
             live.state.exit_code = code;
@@ -215,10 +223,18 @@ impl Inner {
                 live.last_exit = code;
             });
             if let Err(error) = self.dismantle(container, true).await {
-                tracing::warn!(container = container.id, %error, "cannot remove a container that did not start");
+                tracing::warn!(
+                    container = container.id,
+                    error = crate::error::chain(&error),
+                    "cannot remove a container that did not start"
+                );
             }
         } else if let Err(error) = self.save_state(container).await {
-            tracing::warn!(container = container.id, %error, "cannot record a failed start");
+            tracing::warn!(
+                container = container.id,
+                error = crate::error::chain(&error),
+                "cannot record a failed start"
+            );
         }
     }
 
@@ -228,19 +244,48 @@ impl Inner {
         let id = &config.id;
         let network = async {
             if let Err(error) = self.leave(id).await {
-                tracing::error!(container = id, %error, "cannot remove the sandbox");
+                tracing::error!(
+                    container = id,
+                    error = crate::error::chain(&error),
+                    "cannot remove the sandbox"
+                );
             }
         };
         let task = async {
-            if let Err(error) = self.parts.runtime.remove(id).await {
-                tracing::error!(container = id, %error, "cannot remove the task");
-            }
+            self.remove_task(container).await;
             if let Err(error) = self.parts.images.unmount(id).await {
-                tracing::error!(container = id, %error, "cannot unmount the root filesystem");
+                tracing::error!(
+                    container = id,
+                    error = crate::error::chain(&error),
+                    "cannot unmount the root filesystem"
+                );
             }
             self.release_volumes(container, config).await;
         };
         tokio::join!(network, task);
+    }
+
+    /// Asks the shim to clean up and end, and does it by force when there is no shim to ask.
+    async fn remove_task(&self, container: &Container) {
+        if let Some(task) = container.task() {
+            match task.delete().await {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::debug!(
+                        container = container.id,
+                        error = crate::error::chain(&error),
+                        "the shim did not clean up"
+                    );
+                }
+            }
+        }
+        if let Err(error) = self.parts.runtime.remove(&container.id).await {
+            tracing::error!(
+                container = container.id,
+                error = crate::error::chain(&error),
+                "cannot remove the task"
+            );
+        }
     }
 
     /// Unmounts those volumes that no other running container uses.
@@ -253,7 +298,11 @@ impl Inner {
             if others.is_empty()
                 && let Err(error) = self.parts.volumes.unmount(name).await
             {
-                tracing::error!(volume = name, %error, "cannot unmount a volume");
+                tracing::error!(
+                    volume = name,
+                    error = crate::error::chain(&error),
+                    "cannot unmount a volume"
+                );
             }
         }
     }

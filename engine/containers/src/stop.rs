@@ -118,7 +118,10 @@ impl Containers {
             // An error means that the engine ends: the last word is as good as any.
             let _ = watch.wait_for(done).await;
             let live = watch.borrow().clone();
-            let failed = !live.state.error.is_empty() && live.state.started_at.is_never();
+            // Who waits for the removal has been told of a failed start by the start itself.
+            let failed = condition != WaitCondition::Removed
+                && !live.state.error.is_empty()
+                && live.state.started_at.is_never();
             WaitResult {
                 // It may run again by now: the code of its last exit is kept apart.
                 status_code: if live.exits > exits { live.last_exit } else { live.state.exit_code }.into(),

@@ -160,7 +160,11 @@ impl Inner {
         if !container.read(|live| live.task.is_some() || live.removed)
             && let Err(error) = self.parts.images.unmount(&container.id).await
         {
-            tracing::warn!(container = container.id, %error, "cannot unmount after a copy");
+            tracing::warn!(
+                container = container.id,
+                error = crate::error::chain(&error),
+                "cannot unmount after a copy"
+            );
         }
     }
 }
