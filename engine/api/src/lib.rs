@@ -22,6 +22,7 @@ mod server;
 mod shutdown;
 mod socket;
 mod stream;
+mod upload;
 mod version;
 
 pub use engine::Engine;

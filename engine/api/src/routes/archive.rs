@@ -1,7 +1,5 @@
 //! `docker cp`: files of a container as a tar.
 
-use std::io;
-
 use axum::{
     Router,
     body::Body,
@@ -10,11 +8,9 @@ use axum::{
     routing::get,
 };
 use engine_containers::{PutOptions, config::PathStat};
-use futures_util::TryStreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use tokio_util::io::StreamReader;
 
-use crate::{ApiError, Engine, query::Params, stream};
+use crate::{ApiError, Engine, query::Params, stream, upload::upload};
 
 pub(super) fn routes() -> Router<Engine> {
     Router::new().route("/containers/{id}/archive", get(read).head(stat).put(write))
@@ -48,8 +44,8 @@ async fn write(
         no_overwrite_dir_non_dir: params.flag("noOverwriteDirNonDir"),
         copy_uid_gid: params.flag("copyUIDGID"),
     };
-    let tar = StreamReader::new(Box::pin(body.into_data_stream().map_err(io::Error::other)));
-    engine.containers.archive_put(&id, path(&params)?, tar, options).await?;
+    let path = path(&params)?;
+    upload(body, |tar| engine.containers.archive_put(&id, path, tar, options)).await?;
     Ok(StatusCode::OK)
 }
 

@@ -1,6 +1,6 @@
 //! `/images` and `/commit`. Image names hold slashes, so everything below `/images` is one wildcard.
 
-use std::{collections::BTreeMap, io};
+use std::collections::BTreeMap;
 
 use axum::{
     Router,
@@ -14,12 +14,10 @@ use engine_images::{
     ImageConfig, ImportOptions, ListOptions, Progress, RemoveOptions,
     wire::{ImageSummary, RemovedItem},
 };
-use futures_util::TryStreamExt;
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
-use tokio_util::io::StreamReader;
 
-use crate::{ApiError, Engine, json::Json, query::Params, stream};
+use crate::{ApiError, Engine, json::Json, query::Params, stream, upload::upload};
 
 pub(super) fn routes() -> Router<Engine> {
     Router::new()
@@ -77,7 +75,7 @@ async fn create(State(engine): State<Engine>, params: Params, body: Body) -> Res
     };
     let (progress, items) = Progress::channel();
     let operation = async move {
-        let id = engine.images.import(reader(body), options, progress).await?.to_string();
+        let id = upload(body, |tar| engine.images.import(tar, options, progress)).await?.to_string();
         tell(&engine, "import", &id, &id);
         Ok::<_, engine_images::Error>(())
     };
@@ -114,7 +112,7 @@ async fn load(State(engine): State<Engine>, params: Params, body: Body) -> Resul
     let quiet = params.flag("quiet");
     let (progress, items) = Progress::channel();
     let operation = async move {
-        for image in engine.images.load(reader(body), quiet, progress).await? {
+        for image in upload(body, |tar| engine.images.load(tar, quiet, progress)).await? {
             let id = image.id.to_string();
             tell(&engine, "load", &id, image.names.first().unwrap_or(&id));
         }
@@ -224,10 +222,6 @@ async fn commit(
     };
     let id = engine.containers.commit(container, options).await?.to_string();
     Ok((StatusCode::CREATED, Json(json!({"Id": id}))).into_response())
-}
-
-fn reader(body: Body) -> impl tokio::io::AsyncRead + Send + Unpin + 'static {
-    StreamReader::new(Box::pin(body.into_data_stream().map_err(io::Error::other)))
 }
 
 fn tell_removed(engine: &Engine, id: &str, removed: &[RemovedItem]) {
