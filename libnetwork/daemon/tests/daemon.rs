@@ -3,7 +3,13 @@
 
 mod host;
 
-use std::time::Duration;
+use std::{
+    os::{
+        fd::OwnedFd,
+        unix::net::{UnixDatagram, UnixListener},
+    },
+    time::Duration,
+};
 
 use host::{Host, bare, id, join, network};
 use integration_testkit::{eventually, run};
@@ -166,6 +172,35 @@ async fn what_others_break_is_repaired_within_a_second_and_told() {
             run(host.inside(&a.namespace, &["busybox", "ping", "-c1", "-W1", to]), b"").code() == 0
         });
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn started_as_a_service_it_takes_the_socket_and_says_when_it_is_ready() {
+    let host = Host::new("service");
+    let directory = tempfile::TempDir::new().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let listener = UnixListener::bind(at("listen.sock")).unwrap();
+    let notified = UnixDatagram::bind(at("notify.sock")).unwrap();
+    notified.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    // Nobody listens yet, and nobody is refused: the call waits in the socket.
+    let mut client = libnetwork_rpc::client::connect(&at("listen.sock"));
+    let call = tokio::spawn(async move { client.get_info(v1::GetInfoRequest {}).await });
+
+    let causewayd = host.causewayd(&[]);
+    let words: Vec<_> = causewayd.get_args().map(|word| word.to_string_lossy()).collect();
+    let exec = words.iter().position(|word| word == "--").unwrap() + 1;
+    let line = format!("exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec {}", words[exec..].join(" "));
+    let mut command = host.command("sh");
+    command.args(["-c", &line]).env("NOTIFY_SOCKET", at("notify.sock")).stdin(OwnedFd::from(listener));
+    let mut daemon = command.spawn().unwrap();
+    let mut buffer = [0; 64];
+    let length = notified.recv(&mut buffer).unwrap();
+    let answer = call.await.unwrap();
+    run(host::signal("TERM", daemon.id()), b"").ok();
+    assert_eq!(daemon.wait().unwrap().code(), Some(0));
+    assert_eq!(&buffer[..length], b"READY=1");
+    assert!(answer.unwrap().into_inner().drivers.contains(&"bridge".to_owned()));
+    assert!(!host.exists(&host.socket()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
