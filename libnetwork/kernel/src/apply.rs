@@ -1,18 +1,24 @@
 //! Carrying operations out: neighbours of one kind go to the kernel together, in as few messages as it takes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use libnetwork_plan::{Cause, KernelError, Key, LinkRank, Name, Ns, Object, Operation, Thing, Verdict};
 
-use crate::{inet, link, netlink::Request, nft::Transaction, spaces::Spaces, sysctl};
+use crate::{inet, link, netlink::Request, nft::Transaction, reaper::Reaper, spaces::Spaces, sysctl};
 
 /// One result per operation, in order.
-pub(crate) fn apply(spaces: &mut Spaces, operations: &[Operation]) -> Vec<Result<(), KernelError>> {
+pub(crate) fn apply(
+    spaces: &mut Spaces,
+    reaper: &Reaper,
+    operations: &[Operation],
+) -> Vec<Result<(), KernelError>> {
     let mut work = Work {
         spaces,
+        reaper,
         operations,
         causes: vec![None; operations.len()],
         failed: HashMap::new(),
+        leaving: operations.iter().filter_map(leaving).collect(),
         indexes: HashMap::new(),
     };
     let mut at = 0;
@@ -30,6 +36,13 @@ pub(crate) fn apply(spaces: &mut Spaces, operations: &[Operation]) -> Vec<Result
 fn error(operation: &Operation, cause: Cause) -> KernelError {
     let key = operation.key().clone();
     KernelError { operation: operation.verb(), namespace: key.ns().clone(), key: Some(key), cause }
+}
+
+fn leaving(operation: &Operation) -> Option<Ns> {
+    match operation {
+        Operation::Delete { key: Key::Namespace(id), .. } => Some(Ns::Sandbox(id.clone())),
+        _ => None,
+    }
 }
 
 /// What goes to the kernel together.
@@ -59,10 +72,13 @@ fn step(operation: &Operation) -> Step {
 
 pub(crate) struct Work<'a> {
     pub(crate) spaces: &'a mut Spaces,
+    pub(crate) reaper: &'a Reaper,
     pub(crate) operations: &'a [Operation],
     causes: Vec<Option<Cause>>,
     /// What is not there, because making it failed.
     failed: HashMap<Thing, Key>,
+    /// Sandboxes that are removed by these operations.
+    pub(crate) leaving: HashSet<Ns>,
     /// Of links, by name.
     indexes: HashMap<(Ns, Name), i32>,
 }
@@ -256,20 +272,22 @@ impl Work<'_> {
 
     /// Sends requests, one per operation. What is gone already has been removed.
     pub(crate) fn send(&mut self, ns: &Ns, places: &[usize], requests: &mut [Request]) {
-        let results = match self.spaces.get(ns) {
-            Ok(space) => space.route.request(requests),
-            Err(cause) => vec![Err(cause); places.len()],
-        };
-        for (place, result) in places.iter().zip(results) {
+        for (place, result) in places.iter().zip(self.request(ns, requests)) {
             let removes = matches!(self.operations[*place], Operation::Delete { .. });
             let result = if removes { result.or_else(gone_is_gone) } else { result };
             self.record(*place, result);
         }
     }
 
+    pub(crate) fn request(&mut self, ns: &Ns, requests: &mut [Request]) -> Vec<Result<(), Cause>> {
+        match self.spaces.get(ns) {
+            Ok(space) => space.route.request(requests),
+            Err(cause) => vec![Err(cause); requests.len()],
+        }
+    }
+
     pub(crate) fn one(&mut self, ns: &Ns, request: Request) -> Result<(), Cause> {
-        let space = self.spaces.get(ns)?;
-        space.route.request(&mut [request]).pop().unwrap_or(Ok(()))
+        self.request(ns, &mut [request]).pop().unwrap_or(Ok(()))
     }
 
     pub(crate) fn index(&mut self, ns: &Ns, name: &Name) -> Result<Option<i32>, Cause> {
@@ -300,11 +318,12 @@ fn table_change(transaction: &mut Transaction, operation: &Operation) {
         (Operation::Delete { .. }, Key::SetElement { table, set, element, .. }) => {
             transaction.delete_element(table, set, element);
         }
-        (
-            Operation::Create { object: Object::Ruleset(ruleset), .. }
-            | Operation::Update { object: Object::Ruleset(ruleset), .. },
-            _,
-        ) => transaction.put_ruleset(ruleset),
+        (Operation::Create { object: Object::Ruleset(ruleset), .. }, _) => {
+            transaction.create_ruleset(ruleset)
+        }
+        (Operation::Update { object: Object::Ruleset(ruleset), .. }, _) => {
+            transaction.replace_ruleset(ruleset)
+        }
         (
             Operation::Create { object, .. } | Operation::Update { object, .. },
             Key::SetElement { table, set, element, .. },

@@ -41,12 +41,28 @@ impl Work<'_> {
             made.push(*place);
         }
         for (ns, (places, mut list)) in requests {
-            self.send(ns, &places, &mut list);
+            self.send_creations(ns, &places, &mut list);
         }
         made.retain(|place| !self.has_failed(*place));
         self.set_modes(&made);
         made.retain(|place| !self.has_failed(*place));
         self.shape(&made);
+    }
+
+    /// A name may still be that of a link which is marked for removal.
+    fn send_creations(&mut self, ns: &Ns, places: &[usize], requests: &mut [Request]) {
+        let results = self.request(ns, requests);
+        let taken = |result: &Result<(), Cause>| {
+            result.as_ref().is_err_and(|cause| cause.errno() == Some(libc::EEXIST))
+        };
+        if results.iter().any(taken) {
+            // If this fails, so does the second attempt, and that is what is told.
+            let _told_below = self.one(ns, link::delete_group(DOOMED));
+        }
+        for (place, (result, request)) in places.iter().zip(results.into_iter().zip(requests)) {
+            let result = if taken(&result) { self.one(ns, request.clone()) } else { result };
+            self.record(*place, result);
+        }
     }
 
     fn creation(
@@ -148,18 +164,38 @@ impl Work<'_> {
             }
         }
         for (ns, links) in by_ns {
-            let places: Vec<usize> = links.iter().map(|(place, _)| *place).collect();
-            if let [(_, name)] = links[..] {
-                self.send(ns, &places, &mut [link::delete(name)]);
-                continue;
+            let (unawaited, awaited): (Vec<_>, Vec<_>) =
+                links.into_iter().partition(|(place, _)| *ns == Ns::Host && self.leaves_whole(*place));
+            if !unawaited.is_empty() {
+                self.doom(ns, &unawaited);
+                self.reaper.wake();
             }
-            let mut doom: Vec<Request> = links.iter().map(|(_, name)| link::regroup(name, DOOMED)).collect();
-            self.send(ns, &places, &mut doom);
-            if let Err(cause) = self.one(ns, link::delete_group(DOOMED)).or_else(gone_is_gone) {
-                places.iter().for_each(|place| self.fail(*place, cause.clone()));
+            match &awaited[..] {
+                [] => {}
+                [(place, name)] => self.send(ns, &[*place], &mut [link::delete(name)]),
+                several => {
+                    self.doom(ns, several);
+                    if let Err(cause) = self.one(ns, link::delete_group(DOOMED)).or_else(gone_is_gone) {
+                        several.iter().for_each(|(place, _)| self.fail(*place, cause.clone()));
+                    }
+                }
             }
         }
         self.forget_indexes();
+    }
+
+    fn doom(&mut self, ns: &Ns, links: &[(usize, &Name)]) {
+        let places: Vec<usize> = links.iter().map(|(place, _)| *place).collect();
+        let mut requests: Vec<Request> = links.iter().map(|(_, name)| link::regroup(name, DOOMED)).collect();
+        self.send(ns, &places, &mut requests);
+    }
+
+    /// Whether a pair's sandbox goes with it, so that nobody is there to see it linger.
+    fn leaves_whole(&self, place: usize) -> bool {
+        let Operation::Delete { object: Object::Link(link), .. } = &self.operations[place] else {
+            return false;
+        };
+        peer(link).is_some_and(|peer| self.leaving.contains(&peer.ns))
     }
 }
 

@@ -19,6 +19,7 @@ mod nft;
 mod observe;
 mod ownership;
 mod purge;
+mod reaper;
 mod spaces;
 mod state;
 mod sysctl;

@@ -11,7 +11,7 @@ use crate::{
     inet::{self, FoundAddress, FoundNeighbour, FoundRoute},
     link::{self, Found},
     nft,
-    ownership::{GROUP, PROTOCOL, is_ours, read_alias},
+    ownership::{DOOMED, PROTOCOL, is_ours, read_alias},
     spaces::Spaces,
     sysctl,
 };
@@ -25,6 +25,7 @@ pub(crate) fn observe(spaces: &mut Spaces, scope: &Scope) -> Result<Observed, Ke
     Ok(look.observed)
 }
 
+/// Links that are marked for removal are there no more.
 struct Look<'a> {
     spaces: &'a mut Spaces,
     /// Links by name, as far as they were asked for; complete for the namespaces of a full look.
@@ -42,7 +43,8 @@ impl Look<'_> {
             let space = self.spaces.get(ns).map_err(at("open", ns))?;
             let found = link::list(&mut space.route).map_err(at("list", ns))?;
             space.links.note_all(&found);
-            let by_name = found.into_iter().map(|link| (link.name.clone(), Some(link))).collect();
+            let there = found.into_iter().filter(|link| link.group != DOOMED);
+            let by_name = there.map(|link| (link.name.clone(), Some(link))).collect();
             self.links.insert(ns.clone(), by_name);
         }
         for ns in &all {
@@ -170,8 +172,7 @@ impl Look<'_> {
 
     fn link(&mut self, ns: &Ns, found: &Found, master: Option<Name>) -> Result<(), KernelError> {
         let key = Key::Link { rank: found.rank(), ns: ns.clone(), name: found.name.clone() };
-        // A link that waits for removal carries no one's id any more.
-        let alias = read_alias(&found.alias).filter(|_| found.group == GROUP);
+        let alias = read_alias(&found.alias);
         let peer = match alias.as_ref().and_then(|alias| alias.peer.clone()) {
             Some((ns, name)) => self.peer(found, ns, &name)?,
             None => None,
@@ -228,6 +229,7 @@ impl Look<'_> {
         if let Some(found) = &found {
             space.links.note(found);
         }
+        let found = found.filter(|link| link.group != DOOMED);
         self.links.entry(ns.clone()).or_default().insert(name.clone(), found.clone());
         Ok(found)
     }

@@ -5,7 +5,7 @@ use libnetwork_plan::{Name, Ns};
 
 /// The group of our links ("CW" and a number). Set at creation, it survives a move to another namespace.
 pub(crate) const GROUP: u32 = 0x4357_0001;
-/// Links that wait to be removed together: still ours, should we die in between.
+/// Links that are marked for removal: still ours, should we die in between, and gone for all that anyone can tell.
 pub(crate) const DOOMED: u32 = 0x4357_0002;
 /// The protocol of our addresses, routes and neighbours (linux/rtnetlink.h leaves numbers from 5 on to users; none of
 /// iproute2's rt_protos has this one).

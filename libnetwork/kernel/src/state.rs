@@ -10,6 +10,7 @@ use crate::{
     apply, facts,
     netlink::{Protocol, Socket},
     nft, observe,
+    reaper::Reaper,
     spaces::Spaces,
     watch::{Expected, Noticed},
 };
@@ -20,6 +21,7 @@ pub(crate) struct State {
     /// Hears of every change to the host's nftables.
     nft: Socket,
     noticed: Noticed,
+    reaper: Reaper,
     drifts: mpsc::UnboundedSender<Drift>,
     buffer: Vec<u8>,
 }
@@ -35,8 +37,16 @@ impl State {
         let mut spaces = Spaces::open(netns_dir).map_err(error)?;
         let nft = Socket::watch(Protocol::Netfilter, &[nft::GROUP]).map_err(error)?;
         spaces.listen_in_host(&nft).map_err(error)?;
-        let mut state =
-            State { spaces, resolv_conf, nft, noticed: Noticed::default(), drifts, buffer: Vec::new() };
+        let reaper = Reaper::start().map_err(error)?;
+        let mut state = State {
+            spaces,
+            resolv_conf,
+            nft,
+            noticed: Noticed::default(),
+            reaper,
+            drifts,
+            buffer: Vec::new(),
+        };
         // What is told of a link later is told against how it was found.
         state.host()?;
         Ok(state)
@@ -49,7 +59,7 @@ impl State {
     pub(crate) fn apply(&mut self, operations: &[Operation]) -> Vec<Result<(), KernelError>> {
         // What waits was not our doing.
         self.listen(&Expected::default());
-        let results = apply::apply(&mut self.spaces, operations);
+        let results = apply::apply(&mut self.spaces, &self.reaper, operations);
         self.listen(&Expected::of(operations));
         self.tell();
         results

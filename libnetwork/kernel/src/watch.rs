@@ -16,7 +16,7 @@ use crate::{
     inet, link,
     netlink::{Message, Received, Socket},
     nft,
-    ownership::{PROTOCOL, is_ours},
+    ownership::{DOOMED, PROTOCOL, is_ours},
 };
 
 /// RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE (linux/rtnetlink.h).
@@ -204,7 +204,8 @@ impl Noticed {
     }
 
     fn link(&mut self, ns: &Ns, expected: &Expected, found: &link::Found) {
-        if expected.link(ns, &found.name) {
+        // One that is on its way out is no loss.
+        if expected.link(ns, &found.name) || found.group == DOOMED {
             return;
         }
         if !is_ours(found.group) {

@@ -1,5 +1,5 @@
 use std::{
-    io::{self, IoSlice},
+    io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
@@ -8,7 +8,7 @@ use nix::{
     errno::Errno,
     sys::socket::{
         AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname, recv,
-        sendmsg, socket,
+        sendto, socket,
     },
 };
 
@@ -262,16 +262,15 @@ impl Socket {
     }
 
     fn send(&mut self, requests: &mut [Request]) -> Result<(), Cause> {
-        let pieces: Vec<IoSlice<'_>> = requests
-            .iter_mut()
-            .map(|request| {
-                self.sequence = self.sequence.wrapping_add(1);
-                IoSlice::new(request.seal(self.sequence))
-            })
-            .collect();
+        // One piece of memory: a list of pieces ends at 1,024 (UIO_MAXIOV).
+        let mut bytes = Vec::with_capacity(requests.iter().map(Request::len).sum());
+        for request in requests {
+            self.sequence = self.sequence.wrapping_add(1);
+            bytes.extend_from_slice(request.seal(self.sequence));
+        }
         let kernel = NetlinkAddr::new(0, 0);
         loop {
-            match sendmsg(self.fd.as_raw_fd(), &pieces, &[], MsgFlags::empty(), Some(&kernel)) {
+            match sendto(self.fd.as_raw_fd(), &bytes, &kernel, MsgFlags::empty()) {
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => {}
                 Err(e) => return Err(errno(e)),

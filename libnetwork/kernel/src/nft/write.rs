@@ -30,13 +30,23 @@ impl Transaction {
         self.owner = number;
     }
 
-    /// Makes a table exactly this, whatever it was; its sets are empty after.
-    pub(crate) fn put_ruleset(&mut self, ruleset: &Ruleset) {
+    /// Makes a table that is not there.
+    pub(crate) fn create_ruleset(&mut self, ruleset: &Ruleset) {
+        self.table(libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &ruleset.table);
+        self.fill(ruleset);
+    }
+
+    /// Makes a table that is there into this one; its sets are empty after.
+    pub(crate) fn replace_ruleset(&mut self, ruleset: &Ruleset) {
         let table = &ruleset.table;
-        // Removing one that is not there is an error: it is made first.
+        // Removing one that is gone by now is an error: it is made first.
         self.table(libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE, table);
         self.table(libc::NFT_MSG_DELTABLE, 0, table);
-        self.table(libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE, table);
+        self.create_ruleset(ruleset);
+    }
+
+    fn fill(&mut self, ruleset: &Ruleset) {
+        let table = &ruleset.table;
         for set in &ruleset.sets {
             self.set(table, set);
         }
