@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use engine_protocol::{OciRuntime, Reply, Request, State, layout};
+use engine_protocol::{OciRuntime, Reply, Request, State, cgroup::Hierarchies, layout};
 
 use super::{
     connection::{self, Connection},
@@ -69,6 +69,7 @@ impl Runtime {
     /// cancelled, [`Runtime::adopt`] or [`Runtime::remove`] finds what was made.
     pub async fn create(&self, id: &str, spec: &ContainerSpec, io: &IoConfig) -> Result<Task, RuntimeError> {
         let runtime = self.oci_runtime(spec.runtime.as_deref())?;
+        self.anticipate();
         let (directory, cgroup) = (self.directory(id), self.cgroup(id));
         {
             let (id, spec, io) = (id.to_owned(), spec.clone(), io.clone());
@@ -85,6 +86,16 @@ impl Runtime {
             }
         }
         created
+    }
+
+    /// Says that [`Runtime::create`] will be called within some 10 ms, which makes it faster by as much. It says so
+    /// itself when it begins; whoever has other work to do first (a network, a mount) may say so before that.
+    pub fn anticipate(&self) {
+        tokio::task::spawn_blocking(|| {
+            if let Ok(hierarchies) = Hierarchies::detect() {
+                hierarchies.anticipate_move();
+            }
+        });
     }
 
     async fn spawn(&self, id: &str, directory: &Path, cgroup: &str) -> Result<Task, RuntimeError> {
