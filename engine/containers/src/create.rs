@@ -45,8 +45,15 @@ impl Inner {
             warnings.push("Published ports are discarded when using host network mode".to_owned());
         }
         let mounts = mounts::settle(&config, &host, |reference| {
-            self.find(reference).map(|other| other.config().mounts.clone())
+            let other = self.find(reference).map_err(|error| Error::Invalid(error.to_string()))?;
+            Ok(other.config().mounts.clone())
         })?;
+        for link in host.links.iter().flatten() {
+            let target = link.split_once(':').map_or(link.as_str(), |(target, _)| target);
+            self.find(target)
+                .map_err(|error| Error::Invalid(format!("could not get container for {target}: {error}")))?;
+        }
+        spec::check_security(&host)?;
         for (port, bindings) in host.port_bindings.iter().flatten() {
             // Docker exposes what it publishes.
             if bindings.is_some() {
@@ -226,8 +233,10 @@ impl Inner {
                     .push("user specified IP address is supported on user defined networks only".to_owned());
             }
             if settings.aliases.as_ref().is_some_and(|a| !a.is_empty()) {
-                problems
-                    .push("network-scoped aliases are only supported for user-defined networks".to_owned());
+                problems.push(
+                    "network-scoped alias is supported only for containers in user defined networks"
+                        .to_owned(),
+                );
             }
             problems.extend(malformed(&settings));
             return match problems.is_empty() {

@@ -38,6 +38,9 @@ pub enum Error {
     /// The container is not in a state for this (409).
     #[error("{0}")]
     Conflict(String),
+    /// Understood, and not allowed (403).
+    #[error("{0}")]
+    Forbidden(String),
     /// Something other than a container or exec does not exist (404).
     #[error("{0}")]
     NotFound(String),
@@ -112,6 +115,7 @@ impl HasKind for Error {
             | Self::Restarting(_)
             | Self::Paused(_)
             | Self::Conflict(_) => ErrorKind::Conflict,
+            Self::Forbidden(_) => ErrorKind::InUse,
             Self::AmbiguousId(_) | Self::Invalid(_) => ErrorKind::Invalid,
             Self::During { source, .. } => source.kind(),
             Self::Network { kind, .. } | Self::Start { kind, .. } => *kind,

@@ -22,8 +22,13 @@ pub(crate) fn settle(
         inherited.extend(from_container(text, &others)?);
     }
     let mut explicit: Vec<MountRecord> = Vec::new();
-    let tmpfs = host.tmpfs.iter().flatten().map(|(path, _)| clean(path));
-    let mut taken: Vec<String> = tmpfs.collect();
+    let mut taken: Vec<String> = Vec::new();
+    for path in host.tmpfs.iter().flatten().map(|(path, _)| path) {
+        if !path.starts_with('/') {
+            return Err(Error::Invalid(format!("invalid mount path: '{path}' mount path must be absolute")));
+        }
+        taken.push(clean(path));
+    }
     for text in host.binds.iter().flatten() {
         let mount = from_bind(text)?;
         take(&mut taken, &mount)?;

@@ -93,8 +93,9 @@ impl Inner {
             let live = other.live();
             if !live.state.has_process() {
                 return Err(Error::Conflict(format!(
-                    "cannot join network namespace of a non running container: {}",
-                    other.id
+                    "cannot join network namespace of a non running container: container {} is {}",
+                    live.config.name,
+                    live.state.status.as_str()
                 )));
             }
             if live.config.host.network_mode.starts_with("container:") {
@@ -230,7 +231,7 @@ impl Inner {
         let running = container.read(|live| live.state.has_process());
         let attached = config.networks.contains_key(&network.name);
         if attached && running {
-            return Err(Error::Conflict(format!(
+            return Err(Error::Forbidden(format!(
                 "endpoint with name {} already exists in network {}",
                 config.name, network.name
             )));

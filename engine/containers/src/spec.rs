@@ -233,6 +233,11 @@ fn tmpfs(path: &str, options: &str) -> MountSpec {
     MountSpec { destination: crate::mounts::clean(path), kind: MountKind::Tmpfs, readonly, options: words }
 }
 
+/// Refuses what `--security-opt` cannot be.
+pub(crate) fn check_security(host: &HostConfig) -> Result<()> {
+    security(host.security_opt.as_deref().unwrap_or_default()).map(drop)
+}
+
 #[derive(Default)]
 struct Security {
     seccomp: SeccompProfile,
@@ -254,7 +259,7 @@ fn security(options: &[String]) -> Result<Security> {
             ("apparmor", profile) => security.apparmor = Some(profile.to_owned()),
             // There is no SELinux here to label for.
             ("label" | "disable" | "systempaths" | "writable-cgroups", _) => {}
-            _ => return Err(Error::Invalid(format!("invalid --security-opt: {option:?}"))),
+            _ => return Err(Error::Invalid(format!("invalid --security-opt 1: {option:?}"))),
         }
     }
     Ok(security)

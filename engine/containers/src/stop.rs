@@ -24,9 +24,12 @@ impl Containers {
     /// is given; negative means forever), then kills. Unchanged when it does not run.
     pub async fn stop(&self, reference: &str, signal: Option<&str>, timeout: Option<i64>) -> Result<Outcome> {
         let container = self.inner.find(reference)?;
-        let signal = signal.filter(|s| !s.is_empty()).map(signals::parse).transpose()?;
-        let inner = self.inner.clone();
-        detached(async move { inner.stop(&container, signal, timeout).await }).await
+        let context = || format!("cannot stop container: {}", container.config().name);
+        let signal = signal.filter(|s| !s.is_empty()).map(signals::parse).transpose();
+        let signal = signal.map_err(|error| error.during(context()))?;
+        let (inner, stopped) = (self.inner.clone(), container.clone());
+        let outcome = detached(async move { inner.stop(&stopped, signal, timeout).await }).await;
+        outcome.map_err(|error| error.during(context()))
     }
 
     /// Sends a signal, by name or number; `KILL` when none is given.
@@ -133,7 +136,12 @@ impl Containers {
     /// Sets the size of the container's terminal.
     pub async fn resize(&self, reference: &str, size: TerminalSize) -> Result<()> {
         let container = self.inner.find(reference)?;
-        self.inner.live_task(&container)?.resize(size).await?;
+        let task = self.inner.live_task(&container)?;
+        // Without a terminal there is nothing to resize; Docker does not mind.
+        if container.config().config.tty {
+            task.resize(size).await?;
+        }
+
         let attributes = [("height", size.rows.to_string()), ("width", size.columns.to_string())];
         self.inner.emit(&container, "resize", &attributes);
         Ok(())

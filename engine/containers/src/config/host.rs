@@ -87,7 +87,7 @@ pub struct HostConfig {
     pub runtime: String,
     #[serde(deserialize_with = "null")]
     pub isolation: String,
-    #[serde(flatten, deserialize_with = "null")]
+    #[serde(flatten)]
     pub resources: Resources,
     #[serde(skip_serializing_if = "is_empty")]
     pub mounts: Option<Vec<Mount>>,

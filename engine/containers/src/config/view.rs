@@ -13,7 +13,7 @@ use super::{
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct CreateBody {
-    #[serde(flatten, deserialize_with = "null")]
+    #[serde(flatten)]
     pub config: ContainerConfig,
     pub host_config: Option<HostConfig>,
     pub networking_config: Option<NetworkingConfig>,
@@ -31,7 +31,7 @@ pub struct Created {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct UpdateBody {
-    #[serde(flatten, deserialize_with = "null")]
+    #[serde(flatten)]
     pub resources: Resources,
     #[serde(deserialize_with = "null")]
     pub restart_policy: RestartPolicy,
