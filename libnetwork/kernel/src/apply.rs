@@ -152,29 +152,25 @@ impl Work<'_> {
     }
 
     fn settings(&mut self, places: &[usize]) {
-        let mut by_ns: Vec<(&Ns, Vec<(usize, &Name, &Name)>)> = Vec::new();
+        let mut by_ns: HashMap<&Ns, Vec<(usize, &Name, &Name)>> = HashMap::new();
         for place in places {
             let (Operation::Create { key, object: Object::Sysctl(value) }
             | Operation::Update { key, object: Object::Sysctl(value), .. }) = &self.operations[*place]
             else {
                 continue;
             };
-            let (Key::Sysctl { ns, name } | Key::LinkSysctl { ns, name, .. }) = key else { continue };
-            match by_ns.last_mut().filter(|(last, _)| *last == ns) {
-                Some((_, settings)) => settings.push((*place, name, value)),
-                None => by_ns.push((ns, vec![(*place, name, value)])),
+            if let Key::Sysctl { ns, name } | Key::LinkSysctl { ns, name, .. } = key {
+                by_ns.entry(ns).or_default().push((*place, name, value));
             }
         }
         for (ns, settings) in by_ns {
-            let write =
-                || settings.iter().map(|(_, name, value)| sysctl::write(name, value)).collect::<Vec<_>>();
-            match sysctl::at(self.spaces, ns, write) {
-                Ok(results) => {
-                    for ((place, ..), result) in settings.iter().zip(results) {
-                        self.record(*place, result);
-                    }
-                }
-                Err(cause) => settings.iter().for_each(|(place, ..)| self.fail(*place, cause.clone())),
+            let write = || settings.iter().map(|(_, name, value)| sysctl::write(name, value)).collect();
+            let results: Vec<_> = match sysctl::at(self.spaces, ns, write) {
+                Ok(results) => results,
+                Err(cause) => vec![Err(cause); settings.len()],
+            };
+            for ((place, ..), result) in settings.iter().zip(results) {
+                self.record(*place, result);
             }
         }
     }

@@ -106,14 +106,13 @@ impl Work<'_> {
             }
         }
         for (ns, modes) in by_ns {
-            let write = || modes.iter().map(|(_, name, mode)| set_mode(name, *mode)).collect::<Vec<_>>();
-            match sysctl::at(self.spaces, ns, write) {
-                Ok(results) => {
-                    for ((place, ..), result) in modes.iter().zip(results) {
-                        self.record(*place, result);
-                    }
-                }
-                Err(cause) => modes.iter().for_each(|(place, ..)| self.fail(*place, cause.clone())),
+            let write = || modes.iter().map(|(_, name, mode)| set_mode(name, *mode)).collect();
+            let results: Vec<_> = match sysctl::at(self.spaces, ns, write) {
+                Ok(results) => results,
+                Err(cause) => vec![Err(cause); modes.len()],
+            };
+            for ((place, ..), result) in modes.iter().zip(results) {
+                self.record(*place, result);
             }
         }
     }

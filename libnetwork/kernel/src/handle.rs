@@ -13,6 +13,7 @@ use std::{
 use libnetwork_core::Kernel;
 use libnetwork_model::{HostFacts, SandboxId};
 use libnetwork_plan::{Cause, Drift, KernelError, Ns, Observed, Operation, Scope};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::{mpsc, oneshot},
@@ -43,6 +44,7 @@ impl LinuxKernel {
     /// Starts the thread that talks to the kernel. Within a tokio runtime with I/O enabled.
     pub fn new(config: Config) -> Result<Self, KernelError> {
         let error = |cause: Cause| KernelError { operation: "open", namespace: Ns::Host, key: None, cause };
+        allow_many_files();
         let (tell, drifts) = mpsc::unbounded_channel();
         let state = State::open(config.netns_dir, config.resolv_conf, tell)?;
         let epoll = state.spaces.epoll().0.try_clone().map_err(|e| error(cause(e)))?;
@@ -71,6 +73,13 @@ impl LinuxKernel {
         });
         self.jobs.send(job).ok()?;
         result.await.ok()
+    }
+}
+
+/// Every sandbox takes two sockets: as many as we may open. Where that is refused, the limit stays and says so in time.
+fn allow_many_files() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _as_it_was = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
 }
 

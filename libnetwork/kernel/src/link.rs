@@ -148,19 +148,19 @@ fn read_ipv6(families: &[u8]) -> Option<(bool, i32, i32)> {
 pub(crate) fn list(socket: &mut Socket) -> Result<Vec<Found>, Cause> {
     let mut request = Request::new(libc::RTM_GETLINK, 0, &header(0, 0, 0));
     request.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-    socket.dump(request, |message| read(message))
+    socket.dump(request, read)
 }
 
 pub(crate) fn by_name(socket: &mut Socket, name: &str) -> Result<Option<Found>, Cause> {
     let mut request = Request::new(libc::RTM_GETLINK, 0, &header(0, 0, 0));
     request.text(IFLA_IFNAME, name).u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-    socket.get(request, |message| read(message))
+    socket.get(request, read)
 }
 
 pub(crate) fn by_index(socket: &mut Socket, index: i32) -> Result<Option<Found>, Cause> {
     let mut request = Request::new(libc::RTM_GETLINK, 0, &header(index, 0, 0));
     request.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-    socket.get(request, |message| read(message))
+    socket.get(request, read)
 }
 
 /// Makes a link, down: its IPv6 settings come before it is up. `peer` is the far end's namespace, none when it is the

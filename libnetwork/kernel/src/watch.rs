@@ -157,13 +157,8 @@ impl Noticed {
                 if Some(message.port) == own {
                     return;
                 }
-                match nft::read_change(message) {
-                    Some(nft::Change::Table(table)) => {
-                        self.keys.insert(Key::Ruleset { ns: Ns::Host, table });
-                    }
-                    Some(nft::Change::Elements) => self.all = true,
-                    None => {}
-                }
+                // A table that is made again starts out empty, and not everyone who would make it knows all that was in it.
+                self.all |= nft::takes_from_ours(message);
             });
             match received {
                 Received::Messages => {}

@@ -1,5 +1,7 @@
 //! A bridge network in the kernel, seen by packets and by Debian's own tools.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use libnetwork_model::Mutation;

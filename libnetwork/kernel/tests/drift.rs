@@ -1,5 +1,7 @@
 //! What changes behind our back is noticed at once and repaired by a plan of what was noticed.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use std::time::{Duration, Instant};

@@ -1,6 +1,8 @@
 //! What a change costs, and that it costs the same among many. Run by hand, released:
 //! `cargo test --release -p libnetwork-kernel --test figures -- --ignored --nocapture`.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! What is not ours is never touched, also when it is in the way.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use libnetwork_core::Kernel;

@@ -1,5 +1,7 @@
 //! What arrives and what does not, shown by packets.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use support::*;

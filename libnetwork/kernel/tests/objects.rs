@@ -1,5 +1,7 @@
 //! Every kind of object and every change to one, made and read back.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use libnetwork_core::Kernel;

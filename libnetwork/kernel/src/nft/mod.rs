@@ -9,5 +9,5 @@ mod observe;
 mod write;
 
 pub(crate) use constants::GROUP;
-pub(crate) use observe::{Change, element, read_change, ruleset, rulesets, set_elements};
+pub(crate) use observe::{element, ruleset, rulesets, set_elements, takes_from_ours};
 pub(crate) use write::{Transaction, delete_table};

@@ -68,34 +68,22 @@ pub(crate) fn element(
     Ok(found.map(|(_, verdict)| verdict))
 }
 
-/// What a notification says of one of our tables.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Change {
-    /// The table, a chain, a rule or a set.
-    Table(Table),
-    /// Elements were removed.
-    Elements,
-}
-
-/// None for other people's tables, and for what only adds.
-pub(crate) fn read_change(message: &Message<'_>) -> Option<Change> {
-    let (family, attrs) = split(message)?;
+/// Whether a notification says that one of our tables lost something, or got rules that we did not give it.
+pub(crate) fn takes_from_ours(message: &Message<'_>) -> bool {
+    let Some((_, attrs)) = split(message) else { return false };
     // The table's name is attribute 1 of every kind of message.
-    let (_, name) = attributes(attrs).find(|(kind, _)| *kind == TABLE_NAME)?;
-    if text(name) != TABLE {
-        return None;
-    }
-    let table = Table { family, name: TABLE.into() };
-    match i32::from(message.kind & 0xff) {
-        libc::NFT_MSG_DELSETELEM => Some(Change::Elements),
+    let named = attributes(attrs).any(|(kind, value)| kind == TABLE_NAME && text(value) == TABLE);
+    let takes = matches!(
+        i32::from(message.kind & 0xff),
         libc::NFT_MSG_DELTABLE
-        | libc::NFT_MSG_NEWCHAIN
-        | libc::NFT_MSG_DELCHAIN
-        | libc::NFT_MSG_NEWRULE
-        | libc::NFT_MSG_DELRULE
-        | libc::NFT_MSG_DELSET => Some(Change::Table(table)),
-        _ => None,
-    }
+            | libc::NFT_MSG_NEWCHAIN
+            | libc::NFT_MSG_DELCHAIN
+            | libc::NFT_MSG_NEWRULE
+            | libc::NFT_MSG_DELRULE
+            | libc::NFT_MSG_DELSET
+            | libc::NFT_MSG_DELSETELEM
+    );
+    named && takes
 }
 
 fn split<'a>(message: &Message<'a>) -> Option<(libnetwork_plan::Family, &'a [u8])> {
