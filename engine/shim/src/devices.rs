@@ -217,7 +217,7 @@ mod tests {
         let Some(directory) = group.unified() else { return };
         let rules = r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":3,"access":"rw"},
             {"allow":true,"type":"c","major":1,"minor":5,"access":"r"}]"#;
-        restrict(&directory, &serde_json::from_str::<Vec<Rule>>(rules).unwrap()).unwrap();
+        let restricted = restrict(&directory, &serde_json::from_str::<Vec<Rule>>(rules).unwrap());
         let nodes = tempfile::tempdir().unwrap();
         let script = format!(
             "echo $$ > {}/cgroup.procs; cd {}; cat /dev/null && echo null; head -c 1 /dev/zero | wc -c; \
@@ -228,6 +228,7 @@ mod tests {
         );
         let output = Command::new("sh").args(["-c", &script]).output().unwrap();
         group.remove(std::time::Instant::now() + std::time::Duration::from_secs(2)).unwrap();
+        restricted.unwrap();
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert_eq!(out, "null\n1\n0\nreadonly\nmade\n0\npty\n", "{err}");
     }

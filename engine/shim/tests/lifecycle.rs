@@ -35,9 +35,12 @@ fn a_signal_ends_a_container() {
         assert!(task.kill(9).await.is_err());
         assert_eq!(task.state().await.unwrap().status, Status::Exited);
         task.delete().await.unwrap();
-        let task = place
-            .start("a", &place.sh("trap 'echo bye; exit 3' TERM; while true; do sleep 0.05; done"))
-            .await;
+        let script = "trap 'echo bye; exit 3' TERM; echo ready; while true; do sleep 0.05; done";
+        let task = place.runtime.create("a", &place.sh(script), &place.io("a")).await.unwrap();
+        let mut attach = task.attach(AttachOptions::default()).await.unwrap();
+        task.start().await.unwrap();
+        // Before it has its handler, the first process of a PID namespace ignores the signal.
+        expect(&mut attach.output, "ready").await;
         task.kill(15).await.unwrap();
         assert_eq!(task.wait().await.unwrap().code, 3);
         task.delete().await.unwrap();
@@ -87,7 +90,7 @@ fn a_container_outlives_its_engine() {
             assert_eq!(task.state().await.unwrap().status, Status::Running);
             let mut again = task.attach(AttachOptions { stdin: true, ..Default::default() }).await.unwrap();
             again.input.write(b"hello\n").await.unwrap();
-            assert_eq!(expect(&mut again.output, "hello").await, "got hello\n");
+            assert!(expect(&mut again.output, "hello").await.ends_with("got hello\n"));
             again.output
         };
         assert_eq!(attach.output.next().await.unwrap(), None);
