@@ -60,16 +60,31 @@ impl Containers {
                 task.resume().await?;
             }
             let image = committed?;
+            let reference = options.reference.as_deref().map(familiar);
+            let events = &inner.parts.events;
+            let named = |name: &str| BTreeMap::from([("name".to_owned(), name.to_owned())]);
+            events.emit("image", "create", &image.to_string(), named(&image.to_string()));
+            if let Some(reference) = &reference {
+                events.emit("image", "tag", &image.to_string(), named(reference));
+            }
             let attributes = [
                 ("comment", options.comment),
                 ("imageID", image.to_string()),
-                ("imageRef", options.reference.unwrap_or_default()),
+                ("imageRef", reference.unwrap_or_default()),
             ];
             inner.emit(&container, "commit", &attributes);
             Ok(image)
         })
         .await
     }
+}
+
+/// A reference as people write it, with its tag: `web:latest` for `docker.io/library/web`.
+fn familiar(reference: &str) -> String {
+    let short = reference.strip_prefix("docker.io/").unwrap_or(reference);
+    let short = short.strip_prefix("library/").filter(|_| short.len() < reference.len()).unwrap_or(short);
+    let tagged = short.rsplit('/').next().is_some_and(|name| name.contains([':', '@']));
+    if tagged { short.to_owned() } else { format!("{short}:latest") }
 }
 
 /// The container's own config, with what the client overrides.
@@ -123,4 +138,21 @@ fn image_config(own: &ContainerConfig, asked: Option<ImageConfig>) -> ImageConfi
     image.cmd = asked.cmd.or(image.cmd);
     image.healthcheck = asked.healthcheck.or(image.healthcheck);
     image
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_shown_as_people_write_them() {
+        for (reference, shown) in [
+            ("web", "web:latest"),
+            ("docker.io/library/web", "web:latest"),
+            ("docker.io/me/web:1", "me/web:1"),
+            ("host:5000/library/web", "host:5000/library/web:latest"),
+        ] {
+            assert_eq!(familiar(reference), shown);
+        }
+    }
 }

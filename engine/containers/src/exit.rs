@@ -64,6 +64,7 @@ impl Inner {
         }
         let config = container.config();
         self.tear_down(container, &config).await;
+        self.tell_volumes(&config, "unmount");
         self.end_execs(container);
         let finished_at = Moment::from(status.finished_at);
         let (ran, state) =

@@ -1,7 +1,7 @@
 //! Starting a container. Every step may fail; what was made is taken back by [`Inner::tear_down`], which removes
 //! whatever there is, not by remembering steps.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use engine_runtime::{MountSpec, RuntimeError, Task};
 use libnetwork_model::{ErrorKind, HasKind};
@@ -77,6 +77,7 @@ impl Inner {
         // Neither needs the other. Both are waited for: what one of them made is taken back when the other failed.
         let (mounted, joined) = tokio::join!(self.mount(config), self.join(config));
         let (rootfs, mounts) = mounted?;
+        self.tell_volumes(config, "mount");
         let sandbox = joined?.map(Arc::new);
         let network = self.namespace_of(config, sandbox.as_deref())?;
         self.write_files(container, config, sandbox.as_deref()).await?;
@@ -285,6 +286,21 @@ impl Inner {
                 error = crate::error::chain(&error),
                 "cannot remove the task"
             );
+        }
+    }
+
+    /// Docker's events of volumes that a container begins or ends to use.
+    pub(crate) fn tell_volumes(&self, config: &Config, action: &str) {
+        for point in config.mounts.iter().map(|mount| &mount.point).filter(|point| point.r#type == "volume") {
+            let mut attributes: BTreeMap<String, String> =
+                [("container".to_owned(), config.id.clone()), ("driver".to_owned(), point.driver.clone())]
+                    .into();
+            if action == "mount" {
+                attributes.insert("destination".to_owned(), point.destination.clone());
+                attributes.insert("propagation".to_owned(), point.propagation.clone());
+                attributes.insert("read/write".to_owned(), point.rw.to_string());
+            }
+            self.parts.events.emit("volume", action, &point.name, attributes);
         }
     }
 
