@@ -28,8 +28,8 @@ const HANG_UP_CHECK: Duration = Duration::from_secs(5);
 /// How long a client may take to close its side after the output has ended. Closing a unix socket that holds unread
 /// input would throw away the end of the output, as a reset.
 const LINGER: Duration = Duration::from_secs(2);
-/// Bytes of input read at a time: a pipe's capacity.
-const INPUT_BUFFER: usize = 64 << 10;
+/// Bytes of input read at a time. Every attached client holds a buffer of this size until it ends its input.
+const INPUT_BUFFER: usize = 16 << 10;
 
 /// What a taken-over connection does: the socket, what hyper had read beyond the request, and the shutdown.
 pub(crate) type Session = Box<dyn FnOnce(Io, Bytes, CancellationToken) -> BoxFuture<'static, ()> + Send>;
