@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use libnetwork_plan::{Cause, Ipv6, Key, Link, LinkKind, Name, Ns, Object, Operation, Peer};
+use libnetwork_plan::{Cause, Ipv6, Key, Link, LinkKind, LinkRank, Name, Ns, Object, Operation, Peer};
 
 use crate::{
     apply::{Work, gone_is_gone},
@@ -61,8 +61,23 @@ impl Work<'_> {
         }
         for (place, (result, request)) in places.iter().zip(results.into_iter().zip(requests)) {
             let result = if taken(&result) { self.one(ns, request.clone()) } else { result };
+            let result = if taken(&result) { Err(self.name_taken(*place)) } else { result };
             self.record(*place, result);
         }
+    }
+
+    /// Which of a new link's names is someone else's: its own, or its far end's, which a container's root may have given
+    /// to a link of his own.
+    fn name_taken(&mut self, place: usize) -> Cause {
+        let operation = &self.operations[place];
+        if let Some((ns, name, object)) = wanted(operation)
+            && let Some(far) = peer(object)
+            && matches!(self.index(ns, name), Ok(None))
+        {
+            let (ns, name) = (far.ns.clone(), far.name.clone());
+            return Cause::Foreign(Box::new(Key::Link { rank: LinkRank::Other, ns, name }));
+        }
+        Cause::Foreign(Box::new(operation.key().clone()))
     }
 
     fn creation(

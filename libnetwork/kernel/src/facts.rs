@@ -26,7 +26,6 @@ pub(crate) fn host(spaces: &mut Spaces, resolv_conf: &Path) -> Result<HostFacts,
     let links = link::list(&mut space.route).map_err(error)?;
     let addresses = inet::list_addresses(&mut space.route).map_err(error)?;
     let routes = inet::list_routes(&mut space.route).map_err(error)?;
-    space.links.note_all(&links);
 
     let by_index: HashMap<i32, &link::Found> = links.iter().map(|link| (link.index, link)).collect();
     let foreign = |index: i32| by_index.get(&index).filter(|link| !is_ours(link.group));

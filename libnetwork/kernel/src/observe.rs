@@ -42,6 +42,7 @@ impl Look<'_> {
         for ns in &all {
             let space = self.spaces.get(ns).map_err(at("open", ns))?;
             let found = link::list(&mut space.route).map_err(at("list", ns))?;
+            // Whoever looks at everything acts on what is seen: notifications that say the same are old news.
             space.links.note_all(&found);
             let there = found.into_iter().filter(|link| link.group != DOOMED);
             let by_name = there.map(|link| (link.name.clone(), Some(link))).collect();
@@ -226,9 +227,6 @@ impl Look<'_> {
         }
         let space = self.spaces.get(ns).map_err(at("open", ns))?;
         let found = link::by_name(&mut space.route, name).map_err(at("look at", ns))?;
-        if let Some(found) = &found {
-            space.links.note(found);
-        }
         let found = found.filter(|link| link.group != DOOMED);
         self.links.entry(ns.clone()).or_default().insert(name.clone(), found.clone());
         Ok(found)

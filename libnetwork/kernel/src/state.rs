@@ -7,7 +7,7 @@ use libnetwork_plan::{Cause, Drift, KernelError, Ns, Observed, Operation, Scope}
 use tokio::sync::mpsc;
 
 use crate::{
-    apply, facts,
+    apply, facts, link,
     netlink::{Protocol, Socket},
     nft, observe,
     reaper::Reaper,
@@ -38,7 +38,11 @@ impl State {
         let nft = Socket::watch(Protocol::Netfilter, &[nft::GROUP]).map_err(error)?;
         spaces.listen_in_host(&nft).map_err(error)?;
         let reaper = Reaper::start().map_err(error)?;
-        let mut state = State {
+        // What is told of a link later is told against how it was found.
+        let host = spaces.host();
+        let links = link::list(&mut host.route).map_err(error)?;
+        host.links.note_all(&links);
+        Ok(State {
             spaces,
             resolv_conf,
             nft,
@@ -46,10 +50,7 @@ impl State {
             reaper,
             drifts,
             buffer: Vec::new(),
-        };
-        // What is told of a link later is told against how it was found.
-        state.host()?;
-        Ok(state)
+        })
     }
 
     pub(crate) fn observe(&mut self, scope: &Scope) -> Result<Observed, KernelError> {

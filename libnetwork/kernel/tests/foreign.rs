@@ -5,6 +5,7 @@
 mod support;
 
 use libnetwork_core::Kernel;
+use libnetwork_model::{ErrorKind, HasKind};
 use libnetwork_plan::{Key, Scope, plan};
 use support::*;
 
@@ -61,5 +62,26 @@ fn foreign_addresses_routes_rules_and_namespaces_stay() {
         pass(&mut kernel, &Default::default()).await;
         assert!(sh("nft list ruleset").contains("other") && sh("ip netns").contains("somebody"));
         assert!(std::path::Path::new("/run/causeway/netns/README").exists());
+    });
+}
+
+#[test]
+fn a_name_that_a_container_took_for_itself_is_told() {
+    host(|| async {
+        let (mut kernel, mut world) = (kernel(), World::new());
+        world.network(1, |_| {});
+        world.network(2, |_| {});
+        world.endpoint(1, 2);
+        settle(&mut kernel, &world).await;
+        assert!(inside(2, "ip link add eth1 type bridge").status.success());
+        world.endpoint(2, 2);
+        let desired = world.desired();
+        let scope = Scope::all(&desired);
+        let plan = plan(&desired, &kernel.observe(&scope).await.unwrap(), &scope);
+        let errors: Vec<_> =
+            kernel.apply(&plan.operations).await.into_iter().filter_map(|result| result.err()).collect();
+        assert_eq!(errors[0].cause.to_string(), "link eth1 exists and is not ours");
+        assert_eq!(errors[0].kind(), ErrorKind::Conflict);
+        assert!(inside(2, "ip link show eth1").status.success());
     });
 }
