@@ -1,9 +1,9 @@
 //! After `causeway down --purge` the host is as it was. Alone in its binary, so that no other test changes the host
 //! meanwhile.
 
-use std::{collections::BTreeSet, fs, path::Path, process::Command};
+use std::{collections::BTreeSet, fs, path::Path};
 
-use integration_testkit::{Host, run};
+use integration_testkit::{Host, Namespace, eventually};
 
 /// Everything that Causeway makes anywhere: links, rules, mounts, cgroups, BPF objects, processes, files.
 fn everything(host: &Host) -> BTreeSet<String> {
@@ -18,15 +18,8 @@ fn everything(host: &Host) -> BTreeSet<String> {
     add("address", host.host.ip("-br address show"));
     add("nftables", host.host.sh("nft list ruleset").ok());
     add("mount", fs::read_to_string("/proc/self/mounts").unwrap());
-    add(
-        "namespace",
-        run(Command::new("lsns"), b"")
-            .stdout
-            .lines()
-            .map(|l| l.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
-            .collect::<Vec<_>>()
-            .join("\n"),
-    );
+    let namespaces = fs::read_dir("/run/netns").unwrap().flatten();
+    add("namespace", namespaces.map(|e| format!("{:?}\n", e.file_name())).collect());
     for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
         folders(&hierarchy.path(), &mut |path| add("cgroup", path.display().to_string()));
     }
@@ -75,6 +68,12 @@ fn bpf_objects(command: i32) -> usize {
 #[test]
 fn nothing_is_left_after_a_purge() {
     let mut host = Host::new();
+    eventually("the uplink's own addresses are settled", || {
+        let settled = |ns: &Namespace| !ns.ip("-6 address show tentative").contains("inet6");
+        settled(&host.host)
+            && settled(&host.client)
+            && host.host.ip("-6 address show scope link").contains("fe80")
+    });
     let before = everything(&host);
     host.start();
     host.import("box");
