@@ -69,12 +69,11 @@ impl RuntimeError {
     }
 
     /// What Docker's API says when starting a container failed with this error:
-    /// `failed to create task for container: failed to create shim task: OCI runtime create failed: ...: unknown`.
+    /// `failed to create task for container: failed to create shim task: OCI runtime create failed: ...`.
     pub fn docker_start_message(&self) -> String {
         match self {
             Self::Failed(failure) => format!(
-                "failed to create task for container: failed to create shim task: OCI runtime create failed: {}: \
-                 unknown",
+                "failed to create task for container: failed to create shim task: OCI runtime create failed: {}",
                 failure.message
             ),
             other => format!("failed to create task for container: {other}"),
@@ -82,10 +81,10 @@ impl RuntimeError {
     }
 
     /// What Docker says when an exec failed with this error:
-    /// `OCI runtime exec failed: exec failed: unable to start container process: ...: unknown`.
+    /// `OCI runtime exec failed: exec failed: unable to start container process: ...`.
     pub fn docker_exec_message(&self) -> String {
         match self {
-            Self::Failed(failure) => format!("OCI runtime exec failed: {}: unknown", failure.message),
+            Self::Failed(failure) => format!("OCI runtime exec failed: {}", failure.message),
             other => other.to_string(),
         }
     }
