@@ -13,6 +13,7 @@ mod archive;
 mod attach;
 mod change;
 pub mod config;
+mod connect;
 mod container;
 mod copy;
 mod create;

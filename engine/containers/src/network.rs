@@ -1,40 +1,19 @@
 //! A container's sandbox: what causewayd is asked for, and what it answered in Docker's words.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use engine_runtime::NetworkNamespace;
 use libnetwork_rpc::{client::again, v1};
 
 use crate::{
-    Containers, Error, Result,
-    config::{EndpointSettings, NetworkSettings, Status},
+    Error, Result,
+    config::{EndpointSettings, NetworkSettings},
     container::{Container, Live},
-    create::requested,
     files::{self, DnsOptions, Entry, Resolution},
     ports,
     record::Config,
-    service::{Inner, blocking, detached},
+    service::{Inner, blocking},
 };
-
-impl Containers {
-    /// `docker network connect`: `network` is an id, a name or an id prefix. On a running container it takes effect at
-    /// once, on another with its next start.
-    pub async fn network_connect(
-        &self,
-        network: &str,
-        reference: &str,
-        settings: Option<EndpointSettings>,
-    ) -> Result<()> {
-        let (inner, network, reference) = (self.inner.clone(), network.to_owned(), reference.to_owned());
-        detached(async move { inner.connect(&network, &reference, settings.unwrap_or_default()).await }).await
-    }
-
-    /// `docker network disconnect`. With `force` a container that does not exist is no error.
-    pub async fn network_disconnect(&self, network: &str, reference: &str, force: bool) -> Result<()> {
-        let (inner, network, reference) = (self.inner.clone(), network.to_owned(), reference.to_owned());
-        detached(async move { inner.disconnect(&network, &reference, force).await }).await
-    }
-}
 
 impl Inner {
     /// A network by id, name or id prefix.
@@ -154,6 +133,7 @@ impl Inner {
             };
             entries.push(Entry { ip, names: vec![name.to_owned()] });
         }
+        entries.extend(self.link_entries(config)?);
         let own = &config.config;
         let mut names = vec![own.hostname.clone()];
         if !own.domainname.is_empty() {
@@ -166,7 +146,6 @@ impl Inner {
                 }
             }
         }
-        entries.extend(self.link_entries(config)?);
         Ok(entries)
     }
 
@@ -209,110 +188,6 @@ impl Inner {
             bridge.subnets.into_iter().map(|subnet| subnet.gateway).find(|gateway| !gateway.is_empty());
         gateway.ok_or_else(|| Error::invalid("unable to derive the IP value for host-gateway"))
     }
-
-    async fn connect(
-        self: &Arc<Self>,
-        network: &str,
-        reference: &str,
-        settings: EndpointSettings,
-    ) -> Result<()> {
-        let container = self.find(reference)?;
-        let network = self.network(network).await?;
-        let _turn = container.turn().await;
-        let mut config = (*container.config()).clone();
-        if container.read(|live| live.removed || matches!(live.state.status, Status::Removing | Status::Dead))
-        {
-            return Err(Error::Conflict(format!(
-                "container {} is marked for removal and cannot be connected",
-                container.id
-            )));
-        }
-        refuse_connection(&config, &network)?;
-        let running = container.read(|live| live.state.has_process());
-        let attached = config.networks.contains_key(&network.name);
-        if attached && running {
-            return Err(Error::Forbidden(format!(
-                "endpoint with name {} already exists in network {}",
-                config.name, network.name
-            )));
-        }
-        let (name, mut settings) = self.check_endpoint(network.name.clone(), requested(settings)).await?;
-        settings.network_id.clone_from(&network.id);
-        config.networks.insert(name.clone(), settings);
-        if running {
-            let spec = endpoint(&config, &name);
-            let request = v1::ConnectRequest { sandbox_id: config.id.clone(), endpoint: Some(spec) };
-            let sandbox = self.parts.network.clone().connect(request).await?.into_inner();
-            if let Err(error) = self.write_files(&container, &config, Some(&sandbox)).await {
-                tracing::warn!(
-                    container = config.id,
-                    error = crate::error::chain(&error),
-                    "cannot refresh the hosts file"
-                );
-            }
-            container.change(|live| live.sandbox = Some(Arc::new(sandbox)));
-        }
-        self.save_config(&container, config).await
-    }
-
-    async fn disconnect(self: &Arc<Self>, network: &str, reference: &str, force: bool) -> Result<()> {
-        let container = match self.find(reference) {
-            Err(Error::NoSuchContainer(_)) if force => {
-                // An endpoint whose container is gone: its sandbox, if any is left, goes with it.
-                return self.leave(reference).await.or(Ok(()));
-            }
-            found => found?,
-        };
-        let name = self.network(network).await?.name;
-        let _turn = container.turn().await;
-        let mut config = (*container.config()).clone();
-        if name == "host" && config.host.network_mode == "host" {
-            return Err(Error::Invalid(
-                "cannot disconnect container from host network - container was created in host network mode"
-                    .into(),
-            ));
-        }
-        if config.networks.remove(&name).is_none() {
-            return Err(Error::Conflict(format!(
-                "container {} is not connected to network {name}",
-                config.id
-            )));
-        }
-        if container.read(|live| live.state.has_process()) {
-            let request = v1::DisconnectRequest { sandbox_id: config.id.clone(), network: name };
-            let sandbox = self.parts.network.clone().disconnect(request).await?.into_inner();
-            if let Err(error) = self.write_files(&container, &config, Some(&sandbox)).await {
-                tracing::warn!(
-                    container = config.id,
-                    error = crate::error::chain(&error),
-                    "cannot refresh the hosts file"
-                );
-            }
-            container.change(|live| live.sandbox = Some(Arc::new(sandbox)));
-        }
-        self.save_config(&container, config).await
-    }
-}
-
-fn refuse_connection(config: &Config, network: &v1::Network) -> Result<()> {
-    let mode = config.host.network_mode.as_str();
-    if mode == "host" || mode.starts_with("container:") {
-        let what = if mode == "host" { "host" } else { "container" };
-        return Err(Error::Invalid(format!(
-            "container sharing network namespace with another container or host cannot be connected to any other \
-             network (its mode is {what})"
-        )));
-    }
-    match network.name.as_str() {
-        "host" => Err(Error::Invalid(
-            "cannot connect container to host network - container must be created in host network mode".into(),
-        )),
-        "none" => Err(Error::Invalid("container cannot be connected to multiple networks with one of the networks in private (none) mode".into())),
-        _ if mode == "none" && config.networks.contains_key("none") => Err(Error::Invalid(
-            "container cannot be connected to multiple networks with one of the networks in private (none) mode".into(),
-        )),
-        _ => Ok(()),
-    }
 }
 
 fn resolution(config: &Config) -> Resolution {
@@ -347,7 +222,7 @@ fn endpoints(config: &Config) -> Vec<v1::EndpointSpec> {
     first.chain(rest).map(|name| endpoint(config, name)).collect()
 }
 
-fn endpoint(config: &Config, network: &str) -> v1::EndpointSpec {
+pub(crate) fn endpoint(config: &Config, network: &str) -> v1::EndpointSpec {
     let settings = config.networks.get(network).cloned().unwrap_or_default();
     let ipam = settings.ipam_config.unwrap_or_default();
     let mut aliases = settings.aliases.unwrap_or_default();

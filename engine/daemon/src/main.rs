@@ -19,6 +19,7 @@ use tracing_subscriber::EnvFilter;
 use crate::args::{Cli, Command};
 
 fn main() -> ExitCode {
+    share_heaps();
     let cli = Cli::parse();
     let outcome: Result<(), Box<dyn Error>> = match (&cli.command, cli.directories()) {
         (Some(Command::Purge(directories)), _) => purge::purge(directories).map_err(Into::into),
@@ -36,6 +37,15 @@ fn main() -> ExitCode {
             eprintln!("causeway-engine: {}", chain(error.as_ref()));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// By default the allocator keeps a heap for every thread that ever contended for one; each keeps what was freed in it.
+fn share_heaps() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt takes plain numbers, and no other thread exists yet.
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_ARENA_MAX, 2);
     }
 }
 
