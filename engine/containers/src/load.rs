@@ -145,6 +145,8 @@ impl Inner {
             if sandbox.is_some() {
                 self.leave(&container.id).await?;
             }
+            // A start, or a copy of files, that was cut off.
+            self.parts.images.unmount(&container.id).await?;
             if self.removes_itself(container).await? {
                 return Ok(false);
             }

@@ -169,3 +169,64 @@ async fn read_on(
         partial.extend_from_slice(rest);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write, time::Duration};
+
+    use tokio::sync::mpsc;
+
+    use super::{super::files::read_backlog, *};
+    use crate::{
+        config::Status,
+        container::Container,
+        record::{Config, RunState},
+    };
+
+    fn running(dir: &Path) -> Container {
+        let config: Config = serde_json::from_value(serde_json::json!({
+            "revision": 1, "id": "x", "name": "x", "created": 1, "image": format!("sha256:{}", "0".repeat(64)),
+            "config": {}, "host": {}, "networks": {}, "mounts": [],
+        }))
+        .unwrap();
+        Container::new(dir.to_owned(), config, RunState { status: Status::Running, ..RunState::default() })
+    }
+
+    fn line(text: &str) -> String {
+        format!("{{\"log\":\"{text}\",\"stream\":\"stdout\",\"time\":\"2026-11-21T19:47:26Z\"}}\n")
+    }
+
+    #[tokio::test]
+    async fn following_crosses_a_rotation_and_ends_with_the_container() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        let container = running(dir.path());
+        fs::write(&path, line("a")).unwrap();
+        let options = LogOptions { stdout: true, tail: Some(0), ..LogOptions::default() };
+        let watcher = Watcher::new(dir.path()).unwrap();
+        let position = read_backlog(&path, &options, |_| true).unwrap().unwrap();
+        let (sender, mut receiver) = mpsc::channel(8);
+        let (watch, log) = (container.watch(), path.clone());
+        let task =
+            tokio::spawn(async move { follow(&log, position, &options, watcher, watch, sender).await });
+        let next = async |receiver: &mut mpsc::Receiver<Result<crate::LogRecord>>| {
+            let record = tokio::time::timeout(Duration::from_secs(10), receiver.recv()).await.unwrap();
+            record.map(|record| String::from_utf8(record.unwrap().data.to_vec()).unwrap())
+        };
+        // Half a line is not shown before its end.
+        let whole = line("b");
+        let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(&whole.as_bytes()[..10]).unwrap();
+        file.write_all(&whole.as_bytes()[10..]).unwrap();
+        assert_eq!(next(&mut receiver).await.unwrap(), "b");
+        fs::rename(&path, dir.path().join("x.log.1")).unwrap();
+        fs::write(&path, line("c")).unwrap();
+        assert_eq!(next(&mut receiver).await.unwrap(), "c");
+        let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(line("last").as_bytes()).unwrap();
+        container.change(|live| live.state.status = Status::Exited);
+        assert_eq!(next(&mut receiver).await.unwrap(), "last");
+        assert_eq!(next(&mut receiver).await, None);
+        task.await.unwrap();
+    }
+}
