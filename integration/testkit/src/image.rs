@@ -1,6 +1,6 @@
 use std::{fs, path::PathBuf, process::Command, sync::OnceLock};
 
-use crate::run;
+use crate::{binary, run};
 
 /// The programs that the test image has, all of them busybox.
 const APPLETS: &[&str] = &[
@@ -69,19 +69,34 @@ const APPLETS: &[&str] = &[
     "uname",
 ];
 
-/// The network probe (`probe.c` says what it does), linked statically, built once per test binary.
+/// The network probe (`probe.c` says what it does), linked statically, built once into the target directory.
 pub fn probe() -> PathBuf {
-    static PROBE: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let directory = PROBE.get_or_init(|| {
-        let directory = tempfile::Builder::new().prefix("cwt-probe").tempdir_in("/tmp").unwrap();
-        let source = directory.path().join("probe.c");
-        fs::write(&source, include_str!("probe.c")).unwrap();
-        let mut compiler = Command::new("cc");
-        compiler.args(["-static", "-O2", "-pthread", "-o"]).arg(directory.path().join("probe")).arg(&source);
-        run(compiler, b"").ok();
-        directory
-    });
-    directory.path().join("probe")
+    static PROBE: OnceLock<PathBuf> = OnceLock::new();
+    const SOURCE: &str = include_str!("probe.c");
+    PROBE
+        .get_or_init(|| {
+            let beside = binary("causeway");
+            let probe = beside.with_file_name(format!("probe-{:016x}", fingerprint(SOURCE.as_bytes())));
+            if !probe.exists() {
+                // Test binaries may do this at the same time: each into a directory of its own, then one rename.
+                let work = tempfile::tempdir_in(beside.parent().unwrap()).unwrap();
+                let (source, built) = (work.path().join("probe.c"), work.path().join("probe"));
+                fs::write(&source, SOURCE).unwrap();
+                let mut compiler = Command::new("cc");
+                compiler.args(["-static", "-O2", "-pthread", "-o"]).arg(&built).arg(&source);
+                run(compiler, b"").ok();
+                fs::rename(built, &probe).unwrap();
+            }
+            probe
+        })
+        .clone()
+}
+
+/// FNV-1a: tells one version of the source from another.
+fn fingerprint(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// A tar of a root directory with a static busybox and the [`probe`], as `docker import` takes it.

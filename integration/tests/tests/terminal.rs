@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use integration_testkit::{Host, until};
+use integration_testkit::{Host, eventually, until};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     pty::{Winsize, openpty},
@@ -63,7 +63,9 @@ impl Terminal {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "no {text:?} on the terminal, only {:?}", self.seen);
             let mut fds = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
-            poll(&mut fds, PollTimeout::try_from(left).unwrap()).unwrap();
+            if poll(&mut fds, PollTimeout::try_from(left).unwrap()).unwrap() == 0 {
+                continue;
+            }
             let mut buffer = [0; 4096];
             let count = self.master.read(&mut buffer).unwrap_or(0);
             assert!(count > 0, "the terminal closed before {text:?}, after {:?}", self.seen);
@@ -117,10 +119,15 @@ fn a_shell_on_a_terminal_has_its_size_and_follows_it() {
 #[test]
 fn ctrl_c_reaches_the_process_in_the_foreground() {
     let host = Host::with_image();
-    let mut shell = run(&host, &["run", "-it", "--rm", "box", "sh"], 24, 80);
+    let mut shell = run(&host, &["run", "-it", "--rm", "--name", "cc", "box", "sh"], 24, 80);
     shell.expect("#");
     shell.type_in("sleep 1000\r");
-    shell.expect("sleep 1000");
+    // The shell has handed the terminal to it when it is the group in the foreground (the eighth field of stat).
+    let in_front =
+        "for p in /proc/[0-9]*; do read -r i n s pp g se t f r < $p/stat; [ $g = $f ] && echo $n; done";
+    eventually("sleep is in the foreground", || {
+        host.docker(&["exec", "cc", "sh", "-c", in_front]).stdout.contains("(sleep)")
+    });
     shell.type_in("\x03");
     shell.expect("#");
     shell.type_in("echo still-$((1+1))-here\r");
