@@ -7,6 +7,7 @@
 mod args;
 mod boot;
 mod listen;
+mod memory;
 mod notify;
 mod purge;
 mod run;
@@ -19,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 use crate::args::{Cli, Command};
 
 fn main() -> ExitCode {
-    share_heaps();
+    memory::tune_allocator();
     let cli = Cli::parse();
     let outcome: Result<(), Box<dyn Error>> = match (&cli.command, cli.directories()) {
         (Some(Command::Purge(directories)), _) => purge::purge(directories).map_err(Into::into),
@@ -37,15 +38,6 @@ fn main() -> ExitCode {
             eprintln!("causeway-engine: {}", chain(error.as_ref()));
             ExitCode::FAILURE
         }
-    }
-}
-
-/// By default the allocator keeps a heap for every thread that ever contended for one; each keeps what was freed in it.
-fn share_heaps() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt takes plain numbers, and no other thread exists yet.
-    unsafe {
-        nix::libc::mallopt(nix::libc::M_ARENA_MAX, 2);
     }
 }
 

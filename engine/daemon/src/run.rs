@@ -1,6 +1,6 @@
 //! Starts everything, and ends it in order.
 //!
-//! Owns the daemon's root task, and one that relays causewayd's events. SIGTERM or SIGINT cancels the token: requests in
+//! Owns the daemon's root task, one that relays causewayd's events, and one that trims the heaps. SIGTERM or SIGINT cancels the token: requests in
 //! flight get a few seconds, streams are cut. Containers run on; the next start adopts them.
 
 use std::{
@@ -24,7 +24,7 @@ use tracing::info;
 
 use crate::{
     args::{Directories, Run},
-    boot, listen,
+    boot, listen, memory,
     notify::notify,
 };
 
@@ -145,6 +145,7 @@ async fn serve(
     })
     .await
     .map_err(RunError::Containers)?;
+    tokio::spawn(memory::give_back_when_idle(events.clone()));
     tokio::spawn(engine_api::relay_network_events(network.clone(), events, end.child_token()));
     let counts = containers.counts();
     info!(running = counts.running, paused = counts.paused, stopped = counts.stopped, "ready");
