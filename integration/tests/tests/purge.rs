@@ -72,7 +72,7 @@ fn nothing_is_left_after_a_purge() {
         let settled = |ns: &Namespace| !ns.ip("-6 address show tentative").contains("inet6");
         settled(&host.host)
             && settled(&host.client)
-            && host.host.ip("-6 route show table local").contains("anycast fe80::")
+            && host.host.ip("-6 address show scope link").contains("fe80")
     });
     let before = everything(&host);
     host.start();
