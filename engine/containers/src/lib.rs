@@ -5,7 +5,7 @@
 //!
 //! *Invariants*: what a person asked for is on disk before anybody is told that it is done; what runs is known from the
 //! shims and from causewayd, so that nothing is lost with this process; an operation that fails leaves nothing, because
-//! [`start`] takes everything back that a stopped container has not, rather than what it remembers to have made.
+//! starting takes everything back that a stopped container has not, rather than what it remembers to have made.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
