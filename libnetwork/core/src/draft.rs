@@ -61,6 +61,7 @@ impl Desk<'_> {
             Command::Connect { sandbox, endpoint } => self.connect(sandbox, endpoint),
             Command::Disconnect { sandbox, network } => self.disconnect(sandbox, network),
             Command::Rename { sandbox, name } => self.rename(sandbox, name),
+            Command::SetPorts { sandbox, ports } => self.set_ports(sandbox, ports),
         }
     }
 
@@ -80,7 +81,7 @@ pub(crate) fn touches(intent: &Intent, command: &Command) -> Vec<Subject> {
         Command::Join(join) => std::iter::once(Subject::Sandbox(join.id.clone()))
             .chain(join.endpoints.iter().filter_map(|e| network(&e.network)))
             .collect(),
-        Command::Leave { sandbox } | Command::Rename { sandbox, .. } => {
+        Command::Leave { sandbox } | Command::Rename { sandbox, .. } | Command::SetPorts { sandbox, .. } => {
             vec![Subject::Sandbox(sandbox.clone())]
         }
         Command::Connect { sandbox, endpoint } => {

@@ -54,6 +54,11 @@ pub enum Error {
     Lease(LeaseError),
     #[error(transparent)]
     Port(PortChoiceError),
+    /// A port that another sandbox publishes, or that this one asks for twice.
+    #[error("{error}: {by} publishes {port}")]
+    PortTaken { error: PortChoiceError, by: String, port: String },
+    #[error("container {sandbox} has the network of another: it publishes no ports of its own")]
+    NoPorts { sandbox: String },
     /// It was tried, refused by the kernel, and taken back.
     #[error("cannot set up {object}")]
     Refused {
@@ -107,6 +112,7 @@ impl HasKind for Error {
             | Error::NetworkName { .. }
             | Error::NoFamily
             | Error::NoName
+            | Error::NoPorts { .. }
             | Error::Invalid { .. } => ErrorKind::Invalid,
             Error::NetworkReserved { .. }
             | Error::NetworkPredefined { .. }
@@ -117,7 +123,7 @@ impl HasKind for Error {
             Error::Config(error) | Error::Subnet(error) => error.kind(),
             Error::Pool(error) => error.kind(),
             Error::Lease(error) => error.kind(),
-            Error::Port(error) => error.kind(),
+            Error::Port(error) | Error::PortTaken { error, .. } => error.kind(),
             Error::Refused { cause, .. } | Error::Lingers { cause, .. } => cause.kind(),
             Error::Store(_) => ErrorKind::Internal,
             Error::Stopping => ErrorKind::Unavailable,

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use libnetwork_ipam::Pool;
+use libnetwork_ipam::{Pool, PortWish};
 use libnetwork_model::{HostFacts, Intent, NetworkId, Revision, SandboxId};
 use libnetwork_plan::KernelError;
 use tokio::{
@@ -207,6 +207,11 @@ impl Handle {
 
     pub async fn rename(&self, sandbox: SandboxId, name: String) -> Result<Intent, Error> {
         self.ask(Command::Rename { sandbox, name }).await.map(|a| a.intent)
+    }
+
+    /// Makes the published ports of a live sandbox exactly these, or leaves them as they are.
+    pub async fn set_ports(&self, sandbox: SandboxId, ports: Vec<PortWish>) -> Result<Intent, Error> {
+        self.ask(Command::SetPorts { sandbox, ports }).await.map(|a| a.intent)
     }
 
     async fn ask(&self, command: Command) -> Result<Answer, Error> {

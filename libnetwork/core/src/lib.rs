@@ -19,6 +19,7 @@ mod handle;
 mod hints;
 mod mapper;
 mod networks;
+mod publish;
 mod reconcile;
 mod request;
 mod sandboxes;

@@ -60,4 +60,5 @@ pub(crate) enum Command {
     Connect { sandbox: SandboxId, endpoint: EndpointSpec },
     Disconnect { sandbox: SandboxId, network: String },
     Rename { sandbox: SandboxId, name: String },
+    SetPorts { sandbox: SandboxId, ports: Vec<PortWish> },
 }

@@ -3,10 +3,9 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
-use libnetwork_ipam::{EPHEMERAL, PortWish, Wish, allocate_ports, lease};
+use libnetwork_ipam::{Wish, lease};
 use libnetwork_model::{
-    Change, Endpoint, EndpointId, Intent, MacAddress, Mutation, NamespaceKind, Network, PortRange,
-    PublishedPort, Sandbox, SandboxId,
+    Change, Endpoint, EndpointId, Intent, MacAddress, Mutation, NamespaceKind, Network, Sandbox, SandboxId,
 };
 
 use crate::{
@@ -43,7 +42,7 @@ impl Desk<'_> {
         }
         if sandbox.namespace == NamespaceKind::Own {
             let before = self.intent.sandbox(&request.id).map_or(&[][..], |s| &s.ports);
-            sandbox.ports = self.ports(&intent, &sandbox.id, &request.ports, before)?;
+            sandbox.ports = self.ports(&intent, &sandbox, &request.ports, before)?;
         }
 
         // Endpoints that stay keep their id, so that a join that is repeated disturbs nothing.
@@ -144,7 +143,7 @@ impl Desk<'_> {
         })
     }
 
-    fn sandbox(&self, id: &SandboxId) -> Result<Arc<Sandbox>, Error> {
+    pub(crate) fn sandbox(&self, id: &SandboxId) -> Result<Arc<Sandbox>, Error> {
         self.intent.sandbox(id).cloned().ok_or_else(|| Error::SandboxNotFound { id: id.to_string() })
     }
 
@@ -227,56 +226,6 @@ impl Desk<'_> {
             gateway_priority: spec.gateway_priority,
             options: spec.options.clone(),
         })
-    }
-
-    fn ports(
-        &mut self,
-        intent: &Intent,
-        sandbox: &SandboxId,
-        wishes: &[PortWish],
-        before: &[PublishedPort],
-    ) -> Result<Vec<PublishedPort>, Error> {
-        if wishes.is_empty() {
-            return Ok(Vec::new());
-        }
-        let binding = |ipv6: bool| {
-            let endpoint = intent.gateway_endpoint(sandbox, ipv6)?;
-            let network = intent.network(&endpoint.network)?;
-            self.drivers.of(network)?.host_binding(network, ipv6)
-        };
-        let bound = binding(false).or_else(|| binding(true));
-        let wishes: Vec<PortWish> = wishes
-            .iter()
-            .map(|wish| {
-                let mut wish = PortWish { host_ip: wish.host_ip.or(bound), ..wish.clone() };
-                // A join that is repeated keeps the ports that the first one chose.
-                let kept = before.iter().find(|p| {
-                    p.protocol == wish.protocol
-                        && p.container_port == wish.container_port
-                        && p.host_ip == wish.host_ip
-                        && p.host_ports.count() == wish.count
-                });
-                if let Some(kept) = kept
-                    && wish.host_ports.is_none_or(|r| {
-                        r.contains(kept.host_ports.first()) && r.contains(kept.host_ports.last())
-                    })
-                {
-                    wish.host_ports = Some(kept.host_ports);
-                }
-                wish
-            })
-            .collect();
-        let taken: Vec<PublishedPort> =
-            intent.ports().filter(|(s, _)| s.id != *sandbox).map(|(_, p)| p.clone()).collect();
-        let random = (self.random)();
-        let span = EPHEMERAL.1 - EPHEMERAL.0 + 1;
-        let from = EPHEMERAL.0 + u16::from_le_bytes([random[0], random[1]]) % span;
-        let mut busy = |protocol, ip, range: PortRange| {
-            let own =
-                before.iter().any(|p| p.protocol == protocol && p.host_ip == ip && p.host_ports == range);
-            if own { None } else { (self.busy)(protocol, ip, range) }
-        };
-        allocate_ports(&wishes, taken.iter(), &mut busy, from).map_err(Error::Port)
     }
 }
 

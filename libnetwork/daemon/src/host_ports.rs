@@ -1,11 +1,13 @@
 //! Whether programs on the host stand in the way of published ports. Published ports are not bound by anybody here, so
 //! the kernel would not say so by itself.
 
-use std::{fs, net::IpAddr};
+use std::net::IpAddr;
 
 use ebpf_portmap::host_port_in_use;
 use libnetwork_ipam::Busy;
 use libnetwork_model::{PortRange, Protocol};
+
+use crate::sockets;
 
 /// Up to so many ports are tried one by one; for more, the list of all sockets is cheaper.
 const TRIED: u16 = 64;
@@ -32,27 +34,10 @@ fn try_one(protocol: Protocol, ip: Option<IpAddr>, port: u16) -> Option<Busy> {
     }
 }
 
-/// The ports of the range that some socket is bound to, lowest first (proc_net_tcp in the kernel's documentation: the
-/// second column is the local address, the fourth the state).
+/// The ports of the range that some socket is bound to, lowest first.
 fn listed(protocol: Protocol, range: PortRange) -> Vec<u16> {
-    const LISTEN: &str = "0A";
-    let files: [&str; 2] = match protocol {
-        Protocol::Tcp => ["tcp", "tcp6"],
-        Protocol::Udp | Protocol::Sctp => ["udp", "udp6"],
-    };
-    let mut ports = Vec::new();
-    for file in files {
-        let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
-        for line in text.lines().skip(1) {
-            let mut columns = line.split_ascii_whitespace();
-            let local = columns.nth(1).and_then(|local| local.rsplit_once(':'));
-            let Some(port) = local.and_then(|(_, port)| u16::from_str_radix(port, 16).ok()) else { continue };
-            let listens = protocol != Protocol::Tcp || columns.nth(1) == Some(LISTEN);
-            if listens && range.contains(port) {
-                ports.push(port);
-            }
-        }
-    }
+    let mut ports: Vec<u16> =
+        sockets::bound(protocol).map(|s| s.port).filter(|p| range.contains(*p)).collect();
     ports.sort_unstable();
     ports.dedup();
     ports

@@ -15,6 +15,7 @@ mod reply;
 mod request;
 mod run;
 mod service;
+mod sockets;
 
 use std::{io::IsTerminal, process::ExitCode};
 

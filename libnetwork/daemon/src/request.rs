@@ -35,7 +35,7 @@ pub(crate) fn join(message: v1::JoinRequest) -> Result<Join, Status> {
         namespace: if message.host_namespace { NamespaceKind::Host } else { NamespaceKind::Own },
         resolver: message.resolver.as_ref().map(resolver).transpose()?.unwrap_or_default(),
         endpoints: message.endpoints.into_iter().map(endpoint).collect::<Result<_, _>>()?,
-        ports: message.ports.iter().map(port).collect::<Result<_, _>>()?,
+        ports: ports(&message.ports)?,
     })
 }
 
@@ -63,6 +63,10 @@ pub(crate) fn endpoint(message: v1::EndpointSpec) -> Result<EndpointSpec, Status
 
 pub(crate) fn sandbox_id(text: &str) -> Result<SandboxId, Status> {
     text.parse().map_err(|error: libnetwork_model::IdError| invalid(error.to_string()))
+}
+
+pub(crate) fn ports(messages: &[v1::PortSpec]) -> Result<Vec<PortWish>, Status> {
+    messages.iter().map(port).collect()
 }
 
 fn port(message: &v1::PortSpec) -> Result<PortWish, Status> {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use libnetwork_core::{Error, Handle, chain};
+use libnetwork_ipam::PortError;
 use libnetwork_model::{ErrorKind, HasKind, Intent, SandboxId};
 use libnetwork_rpc::{status, v1, v1::libnetwork_server::Libnetwork};
 use tokio_stream::{Stream, StreamExt, wrappers::BroadcastStream};
@@ -19,7 +20,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     reply::{self, Replies},
-    request,
+    request, sockets,
 };
 
 pub(crate) struct Service {
@@ -110,7 +111,10 @@ impl Libnetwork for Service {
     async fn join(&self, request: Request<v1::JoinRequest>) -> Answer<v1::Sandbox> {
         let asked = request::join(request.into_inner())?;
         let id = asked.id.clone();
-        let intent = self.core.join(asked).await.map_err(failed)?;
+        let intent = match self.core.join(asked).await {
+            Ok(intent) => intent,
+            Err(error) => return Err(ports_failed(error).await),
+        };
         self.sandbox(&intent, &id)
     }
 
@@ -141,6 +145,23 @@ impl Libnetwork for Service {
         self.sandbox(&intent, &id)
     }
 
+    async fn set_ports(&self, request: Request<v1::SetPortsRequest>) -> Answer<v1::Sandbox> {
+        let message = request.into_inner();
+        let id = request::sandbox_id(&message.sandbox_id)?;
+        let ports = request::ports(&message.ports)?;
+        match self.core.set_ports(id.clone(), ports).await {
+            Ok(intent) => self.sandbox(&intent, &id),
+            Err(error) => Err(ports_failed(error).await),
+        }
+    }
+
+    async fn get_ports(&self, request: Request<v1::GetPortsRequest>) -> Answer<v1::GetPortsReply> {
+        let id = request::sandbox_id(&request.into_inner().sandbox_id)?;
+        let (_, intent) = self.core.intent();
+        let ports = self.sandbox(&intent, &id)?.into_inner().ports;
+        Ok(Response::new(v1::GetPortsReply { ports }))
+    }
+
     async fn list_sandboxes(&self, _: Request<v1::ListSandboxesRequest>) -> Answer<v1::ListSandboxesReply> {
         let (_, intent) = self.core.intent();
         let sandboxes = self.with(&intent, |r| intent.sandboxes().map(|s| r.sandbox(s)).collect());
@@ -168,6 +189,17 @@ fn until<S: Stream + Send>(stream: S, end: CancellationToken) -> impl Stream<Ite
     let end = end.cancelled_owned();
     let ended = futures_util::stream::once(end).map(|()| None);
     futures_util::stream::select(stream.map(Some), ended).take_while(Option::is_some).filter_map(|item| item)
+}
+
+/// [`failed`], with the process named that has a port which was asked for.
+async fn ports_failed(error: Error) -> Status {
+    let Error::Port(PortError::Busy { protocol, host_ip, port, .. }) = error else { return failed(error) };
+    let look = move || sockets::holder(protocol, host_ip, port);
+    let holder = tokio::task::spawn_blocking(look).await.ok().flatten();
+    match holder {
+        Some(holder) => status(error.kind(), format!("{}: {holder} has {port}/{protocol}", chain(&error))),
+        None => failed(error),
+    }
 }
 
 fn failed(error: Error) -> Status {

@@ -39,8 +39,9 @@ pub enum PortError {
     Invalid { port: u16, protocol: Protocol, problem: &'static str },
     #[error("Bind for {} failed: port is already allocated", Place(*host_ip, *ports))]
     Allocated { protocol: Protocol, host_ip: Option<IpAddr>, ports: PortRange },
+    /// `port`: the first that is in use.
     #[error("failed to bind host port {}/{protocol}: address already in use", Place(*host_ip, *ports))]
-    Busy { protocol: Protocol, host_ip: Option<IpAddr>, ports: PortRange },
+    Busy { protocol: Protocol, host_ip: Option<IpAddr>, ports: PortRange, port: u16 },
     #[error("failed to bind host port {}/{protocol}: {reason}", Place(*host_ip, *ports))]
     Refused { protocol: Protocol, host_ip: Option<IpAddr>, ports: PortRange, reason: String },
     #[error("Bind for {} failed: all ports are allocated", Place(*host_ip, *ports))]
@@ -113,7 +114,7 @@ fn settle<'a>(
     obstacles.sort();
 
     let start = if wish.host_ports.is_none() && space.contains(from) { from } else { space.first() };
-    let mut processes = false;
+    let mut in_use = None;
     for (low, high) in [(start, space.last()), (space.first(), start.saturating_sub(1))] {
         let mut candidate = u32::from(low);
         while let Some(run) = free_run(candidate, wish.count, &obstacles) {
@@ -130,7 +131,7 @@ fn settle<'a>(
                     return Err(PortError::Refused { protocol, host_ip, ports: run, reason });
                 }
                 Some(Busy::Taken(port)) => {
-                    processes = true;
+                    in_use = in_use.or(Some(port));
                     candidate = u32::from(port.max(run.first())) + 1;
                 }
             }
@@ -140,9 +141,9 @@ fn settle<'a>(
         }
     }
     let (protocol, host_ip, ports) = (wish.protocol, wish.host_ip, space);
-    Err(match (space.count() == wish.count, processes) {
-        (true, true) => PortError::Busy { protocol, host_ip, ports },
-        (true, false) => PortError::Allocated { protocol, host_ip, ports },
+    Err(match (space.count() == wish.count, in_use) {
+        (true, Some(port)) => PortError::Busy { protocol, host_ip, ports, port },
+        (true, None) => PortError::Allocated { protocol, host_ip, ports },
         (false, _) => PortError::Exhausted { protocol, host_ip, ports },
     })
 }

@@ -102,6 +102,7 @@ pub fn port_to_v1(port: &PublishedPort) -> v1::PublishedPort {
         host_port: port.host_ports.first().into(),
         container_port: port.container_port.into(),
         count: port.host_ports.count().into(),
+        ..Default::default()
     }
 }
 

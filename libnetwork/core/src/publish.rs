@@ -1,0 +1,170 @@
+//! Judging published ports: which host ports a sandbox gets, and who has the ones that it cannot have.
+
+use std::{net::IpAddr, sync::Arc};
+
+use libnetwork_ipam::{Busy, EPHEMERAL, PortError, PortWish, allocate_ports};
+use libnetwork_model::{
+    Change, Intent, Mutation, NamespaceKind, PortRange, Protocol, PublishedPort, Sandbox, SandboxId,
+};
+
+use crate::{
+    Error,
+    draft::{Desk, Draft, Subject},
+};
+
+impl Desk<'_> {
+    pub(crate) fn set_ports(&mut self, id: &SandboxId, wishes: &[PortWish]) -> Result<Draft, Error> {
+        let sandbox = self.sandbox(id)?;
+        if sandbox.namespace == NamespaceKind::Host {
+            return Err(Error::NoPorts { sandbox: sandbox.name.clone() });
+        }
+        let ports = self.ports(self.intent, &sandbox, wishes, &sandbox.ports)?;
+        let subject = Subject::Sandbox(id.clone());
+        let unchanged = ports == sandbox.ports;
+        let changed = Sandbox { ports, ..(*sandbox).clone() };
+        Ok(Draft {
+            change: Change(if unchanged {
+                Vec::new()
+            } else {
+                vec![Mutation::PutSandbox(Arc::new(changed))]
+            }),
+            undo: Some(Change(vec![Mutation::PutSandbox(sandbox.clone())])),
+            subjects: [subject.clone()].into(),
+            holds: vec![subject.clone()],
+            events: Vec::new(),
+            about: subject,
+            object: format!("the ports of container {}", sandbox.name),
+        })
+    }
+
+    /// The host ports for all wishes of a sandbox; `before`: those that it has now, which it keeps where they fit.
+    pub(crate) fn ports(
+        &mut self,
+        intent: &Intent,
+        sandbox: &Sandbox,
+        wishes: &[PortWish],
+        before: &[PublishedPort],
+    ) -> Result<Vec<PublishedPort>, Error> {
+        if wishes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let binding = |ipv6: bool| {
+            let endpoint = intent.gateway_endpoint(&sandbox.id, ipv6)?;
+            let network = intent.network(&endpoint.network)?;
+            self.drivers.of(network)?.host_binding(network, ipv6)
+        };
+        let bound = binding(false).or_else(|| binding(true));
+        let mut kept = vec![false; before.len()];
+        let wishes: Vec<PortWish> = wishes
+            .iter()
+            .map(|wish| {
+                let mut wish = PortWish { host_ip: wish.host_ip.or(bound), ..wish.clone() };
+                // Ports that were chosen stay: those of a join that is repeated, and those beside which others come.
+                // One that was asked for exactly needs no memory.
+                let free = wish.host_ports.is_none_or(|range| range.count() > wish.count);
+                let has = |p: &PublishedPort| {
+                    p.protocol == wish.protocol
+                        && p.container_port == wish.container_port
+                        && p.host_ip == wish.host_ip
+                        && p.host_ports.count() == wish.count
+                        && wish.host_ports.is_none_or(|r| {
+                            r.contains(p.host_ports.first()) && r.contains(p.host_ports.last())
+                        })
+                };
+                if free && let Some(index) = before.iter().zip(&kept).position(|(p, kept)| !kept && has(p)) {
+                    kept[index] = true;
+                    wish.host_ports = Some(before[index].host_ports);
+                }
+                wish
+            })
+            .collect();
+        let taken: Vec<PublishedPort> =
+            intent.ports().filter(|(s, _)| s.id != sandbox.id).map(|(_, p)| p.clone()).collect();
+        let random = (self.random)();
+        let span = EPHEMERAL.1 - EPHEMERAL.0 + 1;
+        let from = EPHEMERAL.0 + u16::from_le_bytes([random[0], random[1]]) % span;
+        let mut busy =
+            |protocol, ip, range: PortRange| busy_beyond(before, protocol, ip, range, &mut self.busy);
+        allocate_ports(&wishes, taken.iter(), &mut busy, from)
+            .map_err(|error| name_holder(error, intent, sandbox))
+    }
+}
+
+/// What keeps a range from being bound, apart from the ports of it that the sandbox has already.
+fn busy_beyond(
+    own: &[PublishedPort],
+    protocol: Protocol,
+    ip: Option<IpAddr>,
+    range: PortRange,
+    busy: &mut dyn FnMut(Protocol, Option<IpAddr>, PortRange) -> Option<Busy>,
+) -> Option<Busy> {
+    let mut own: Vec<PortRange> = own
+        .iter()
+        .filter(|p| p.protocol == protocol && p.host_ip == ip && p.host_ports.overlaps(range))
+        .map(|p| p.host_ports)
+        .collect();
+    own.sort();
+    let mut first = Some(range.first());
+    for have in own {
+        let start = first?;
+        if have.first() > start
+            && let Some(gap) = PortRange::new(start, have.first() - 1)
+            && let Some(found) = busy(protocol, ip, gap)
+        {
+            return Some(found);
+        }
+        first = have.last().max(start - 1).checked_add(1);
+    }
+    busy(protocol, ip, PortRange::new(first?, range.last())?)
+}
+
+/// A port that is taken, with whose it is. Ports of the host's own processes are for the caller to name: nothing here
+/// knows processes.
+fn name_holder(error: PortError, intent: &Intent, sandbox: &Sandbox) -> Error {
+    let PortError::Allocated { protocol, host_ip, ports } = error else { return Error::Port(error) };
+    let asked = PublishedPort { protocol, host_ip, host_ports: ports, container_port: 1 };
+    let others = || intent.ports().filter(|(s, _)| s.id != sandbox.id);
+    let holder = others().find(|(_, port)| port.collides(&asked));
+    let (by, at) = match holder {
+        Some((holder, port)) => (
+            format!("container {}", holder.name),
+            format!("{}/{protocol}", port.host_ports.first().max(ports.first())),
+        ),
+        None => (format!("container {} itself already", sandbox.name), "it".to_owned()),
+    };
+    Error::PortTaken { error, by, port: at }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn published(first: u16, last: u16) -> PublishedPort {
+        PublishedPort {
+            protocol: Protocol::Tcp,
+            host_ip: None,
+            host_ports: PortRange::new(first, last).unwrap(),
+            container_port: 80,
+        }
+    }
+
+    #[test]
+    fn only_what_is_new_of_a_range_is_looked_at() {
+        let own = [published(10, 19), published(40, 65535)];
+        let asked = |first, last| {
+            let mut seen = Vec::new();
+            let range = PortRange::new(first, last).unwrap();
+            let found = busy_beyond(&own, Protocol::Tcp, None, range, &mut |_, _, r: PortRange| {
+                seen.push((r.first(), r.last()));
+                None
+            });
+            assert_eq!(found, None);
+            seen
+        };
+        assert_eq!(asked(10, 19), []);
+        assert_eq!(asked(12, 15), []);
+        assert_eq!(asked(5, 65535), [(5, 9), (20, 39)]);
+        assert_eq!(asked(15, 30), [(20, 30)]);
+        assert_eq!(asked(1, 3), [(1, 3)]);
+    }
+}
