@@ -35,6 +35,7 @@ mod names;
 mod network;
 mod options;
 mod ports;
+mod publish;
 mod record;
 mod remove;
 mod service;

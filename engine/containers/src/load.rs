@@ -218,6 +218,7 @@ impl Inner {
         if before != container.read(|live| live.state.clone()) {
             self.save_state(container).await?;
         }
+        self.follow_record(container).await;
         self.monitor(container.clone(), task);
         Ok(())
     }

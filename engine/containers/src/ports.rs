@@ -1,6 +1,11 @@
 //! Exposed and published ports: Docker's texts, causewayd's ranges.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    str::FromStr,
+};
 
 use libnetwork_model::Protocol;
 use libnetwork_rpc::v1;
@@ -80,7 +85,7 @@ pub(crate) fn check(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-fn host_ip(text: &str) -> Result<Option<IpAddr>> {
+pub(crate) fn host_ip(text: &str) -> Result<Option<IpAddr>> {
     // IPv6 addresses may come in brackets, as in `-p [::1]:80:80`.
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
     if bare.is_empty() {
@@ -95,7 +100,7 @@ pub(crate) fn published(config: &ContainerConfig, host: &HostConfig) -> Result<V
     type Key = (Protocol, Option<IpAddr>);
     let mut fixed: BTreeMap<Key, Vec<(u16, u16)>> = BTreeMap::new();
     let mut specs = Vec::new();
-    let mut bound = Vec::new();
+    let mut bound = BTreeSet::new();
     let spec = |(protocol, ip): Key, (first, last): (u16, u16), container: u16, count: u16| v1::PortSpec {
         protocol: protocol.to_string(),
         host_ip: ip.map(|ip| ip.to_string()).unwrap_or_default(),
@@ -106,7 +111,7 @@ pub(crate) fn published(config: &ContainerConfig, host: &HostConfig) -> Result<V
     };
     for (text, bindings) in host.port_bindings.iter().flatten() {
         let port: ContainerPort = text.parse()?;
-        bound.push(port);
+        bound.insert(port);
         for binding in bindings.iter().flatten() {
             let key = (port.protocol, host_ip(&binding.host_ip)?);
             let (first, last) = host_range(&binding.host_port)?;
@@ -148,6 +153,71 @@ pub(crate) fn published(config: &ContainerConfig, host: &HostConfig) -> Result<V
     Ok(specs)
 }
 
+/// A container's port and one place on the host where it is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Publication {
+    pub(crate) port: ContainerPort,
+    pub(crate) binding: PortBinding,
+}
+
+/// `[HOST_IP:][HOST_PORT[-LAST]:]PORT[-LAST][/PROTOCOL]`, as `docker run -p` takes it, port by port. A range of host
+/// ports for one container port is a choice.
+pub(crate) fn publications(text: &str) -> Result<Vec<Publication>> {
+    let invalid = |problem: &str| Error::Invalid(format!("invalid published port {text:?}: {problem}"));
+    let (numbers, protocol) = text.rsplit_once('/').unwrap_or((text, "tcp"));
+    let protocol = protocol.parse::<Protocol>().map_err(|error| invalid(&error.to_string()))?;
+    let (host, container) = numbers.rsplit_once(':').unwrap_or(("", numbers));
+    let (ip, host) = host.rsplit_once(':').unwrap_or(("", host));
+    let ip = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
+    host_ip(ip)?;
+    let (first, last) = host_range(container).map_err(|_| invalid("container ports are from 1 to 65535"))?;
+    if first == 0 {
+        return Err(invalid("container ports are from 1 to 65535"));
+    }
+    let (host_first, host_last) = host_range(host).map_err(|_| invalid("host ports are from 0 to 65535"))?;
+    let choice = first == last && host_first != host_last;
+    if host_last != 0 && !choice && host_last - host_first != last - first {
+        return Err(invalid("the two ranges are not equally long"));
+    }
+    let publication = |number: u16| {
+        let host_port = match host_last {
+            0 => String::new(),
+            _ if choice => format!("{host_first}-{host_last}"),
+            _ => (host_first + (number - first)).to_string(),
+        };
+        let binding = PortBinding { host_ip: ip.to_owned(), host_port };
+        Publication { port: ContainerPort { number, protocol }, binding }
+    };
+    Ok((first..=last).map(publication).collect())
+}
+
+/// Whether a sandbox publishes a container's port on this host port, by a binding with this host address.
+pub(crate) fn leads(sandbox: &v1::Sandbox, port: &ContainerPort, ip: &str, host_port: &str) -> bool {
+    let (Ok(host_port), Ok(ip)) = (host_port.parse::<u32>(), host_ip(ip)) else { return false };
+    sandbox.ports.iter().any(|p| {
+        let offset = u32::from(port.number).checked_sub(p.container_port).filter(|o| *o < p.count.max(1));
+        p.protocol == port.protocol.to_string()
+            && offset.is_some_and(|offset| p.host_port + offset == host_port)
+            && ip.is_none_or(|ip| host_ip(&p.host_ip).ok().flatten() == Some(ip))
+    })
+}
+
+/// Whether a sandbox publishes what is wished for and nothing else, as far as the wishes say.
+pub(crate) fn meet(wishes: &[v1::PortSpec], sandbox: &v1::Sandbox) -> bool {
+    let met = |wish: &v1::PortSpec| {
+        let hosts = if wish.host_first == 0 { 1..=u32::MAX } else { wish.host_first..=wish.host_last };
+        sandbox.ports.iter().any(|p| {
+            p.protocol == wish.protocol
+                && p.container_port == wish.container_port
+                && p.count == wish.count.max(1)
+                && hosts.contains(&p.host_port)
+                && hosts.contains(&(p.host_port + p.count - 1))
+                && (wish.host_ip.is_empty() || p.host_ip == wish.host_ip)
+        })
+    };
+    sandbox.ports.len() == wishes.len() && wishes.iter().all(met)
+}
+
 /// Every published port as Docker lists it: one entry per port and family.
 fn each(sandbox: &v1::Sandbox) -> impl Iterator<Item = (ContainerPort, &str, u16)> {
     sandbox.ports.iter().flat_map(|port| {
@@ -187,9 +257,10 @@ pub(crate) fn list(config: &ContainerConfig, sandbox: &v1::Sandbox) -> Vec<Port>
             r#type: port.protocol.to_string(),
         })
         .collect();
+    let published: BTreeSet<ContainerPort> = each(sandbox).map(|(port, ..)| port).collect();
     for port in exposed(&config.exposed_ports).unwrap_or_default() {
         let r#type = port.protocol.to_string();
-        if !ports.iter().any(|p| p.private_port == port.number && p.r#type == r#type) {
+        if !published.contains(&port) {
             ports.push(Port { ip: String::new(), private_port: port.number, public_port: None, r#type });
         }
     }
@@ -224,6 +295,26 @@ mod tests {
         assert_eq!(specs.len(), 1);
         assert_eq!((specs[0].host_first, specs[0].host_last), (30_000, 39_999));
         assert_eq!((specs[0].container_port, specs[0].count), (20_000, 10_000));
+    }
+
+    #[test]
+    fn a_published_port_reads_as_docker_reads_it() {
+        let read = |text| {
+            let all = publications(text).map_err(|e| e.to_string())?;
+            let one = |p: &Publication| format!("{}>{}>{}", p.binding.host_ip, p.binding.host_port, p.port);
+            Ok::<_, String>(all.iter().map(one).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(read("80").unwrap(), ">>80/tcp");
+        assert_eq!(read("0:80").unwrap(), ">>80/tcp");
+        assert_eq!(read("8080:80/udp").unwrap(), ">8080>80/udp");
+        assert_eq!(read("127.0.0.1::80").unwrap(), "127.0.0.1>>80/tcp");
+        assert_eq!(read("[::1]:8080:80").unwrap(), "::1>8080>80/tcp");
+        assert_eq!(read("8000-8001:80-81").unwrap(), ">8000>80/tcp >8001>81/tcp");
+        assert_eq!(read("8000-8009:80").unwrap(), ">8000-8009>80/tcp");
+        assert_eq!(publications("1-65535:1-65535").unwrap().len(), 65_535);
+        for bad in ["", "0", "x", "80/foo", "8000-8001:80-82", "70000:1", "a:1:1", "9-8", "8080:0", ":"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
@@ -306,6 +397,7 @@ mod tests {
                 host_port: 9000,
                 container_port: 53,
                 count: 2,
+                ..Default::default()
             }],
             ..v1::Sandbox::default()
         };

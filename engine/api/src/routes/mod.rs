@@ -10,6 +10,7 @@ mod images;
 mod info;
 mod lifecycle;
 mod networks;
+mod ports;
 mod streams;
 mod system;
 mod volumes;
@@ -30,6 +31,7 @@ pub(crate) fn all() -> Router<Engine> {
         .merge(images::routes())
         .merge(networks::routes())
         .merge(volumes::routes())
+        .merge(ports::routes())
         .merge(absent::routes())
 }
 

@@ -16,8 +16,9 @@ pub use host::{
 pub use network::{EndpointIpamConfig, EndpointSettings, NetworkSettings, NetworkingConfig};
 pub use state::{Health, HealthResult, MountPoint, State, Status};
 pub use view::{
-    CreateBody, Created, ExecInspect, ExecProcessConfig, GraphDriver, Inspect, PathStat, Port, Pruned,
-    Summary, SummaryHostConfig, SummaryNetworks, Top, UpdateBody, Updated, WaitError, WaitResult,
+    CreateBody, Created, ExecInspect, ExecProcessConfig, GraphDriver, Inspect, PathStat, Port, PortsBody,
+    Pruned, PublishedPorts, PublishedRange, Summary, SummaryHostConfig, SummaryNetworks, Top, UpdateBody,
+    Updated, WaitError, WaitResult,
 };
 pub use wire::{Empty, Set};
 

@@ -44,6 +44,50 @@ pub struct Updated {
     pub warnings: Option<Vec<String>>,
 }
 
+/// `POST /causeway/containers/{id}/ports`: published ports to take away and to add, as `docker run -p` takes them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PortsBody {
+    #[serde(deserialize_with = "null")]
+    pub add: Vec<String>,
+    /// Host address and host port may be left out: any.
+    #[serde(deserialize_with = "null")]
+    pub remove: Vec<String>,
+}
+
+/// `GET /causeway/containers/{id}/ports`, and what a change of them answers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PublishedPorts {
+    pub id: String,
+    /// Its name, without a slash.
+    pub container: String,
+    pub running: bool,
+    pub ports: Vec<PublishedRange>,
+}
+
+/// Consecutive host ports that lead to consecutive container ports. Figures are of the whole range since it was
+/// published, both directions together; absent where the backend does not count.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PublishedRange {
+    pub protocol: String,
+    /// Empty: every address of both families.
+    pub host_ip: String,
+    /// The first; 0 while it is not settled.
+    pub host_port: u32,
+    pub container_port: u32,
+    pub count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packets: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_flows: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusals: Option<u64>,
+}
+
 /// `GET /containers/{id}/json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]

@@ -1,0 +1,244 @@
+//! `causeway ports`: what a container publishes, looked at and changed while it runs. `docker update` has no ports.
+//!
+//! A change is in the kernel when it is answered, and on disk, where the next start and `inspect` find it; or it is
+//! refused, and nothing of it is in either place.
+
+use std::sync::Arc;
+
+use libnetwork_rpc::{client::again, v1};
+
+use crate::{
+    Containers, Error, Result,
+    config::{PortBinding, PortsBody, PublishedPorts, PublishedRange},
+    container::Container,
+    ports::{self, ContainerPort, Publication},
+    record::Config,
+    service::{Inner, detached},
+};
+
+impl Containers {
+    /// The published ports of a container with what went through them; of one that does not run, those that its next
+    /// start publishes, host ports that are not settled yet as 0.
+    pub async fn ports(&self, reference: &str) -> Result<PublishedPorts> {
+        let container = self.inner.find(reference)?;
+        self.inner.published(&container).await
+    }
+
+    /// Takes some published ports away and adds others, or changes nothing.
+    pub async fn change_ports(&self, reference: &str, body: PortsBody) -> Result<PublishedPorts> {
+        let container = self.inner.find(reference)?;
+        let inner = self.inner.clone();
+        detached(async move { inner.change_ports(&container, &body).await }).await
+    }
+}
+
+impl Inner {
+    async fn published(&self, container: &Container) -> Result<PublishedPorts> {
+        let live = container.live();
+        let ports = match live.sandbox {
+            None => wishes(&live.config)?.iter().map(unsettled).collect(),
+            Some(sandbox) => {
+                let call = || {
+                    let (mut client, sandbox_id) = (self.parts.network.clone(), sandbox.id.clone());
+                    async move { client.get_ports(v1::GetPortsRequest { sandbox_id }).await }
+                };
+                again(call).await?.ports.into_iter().map(settled).collect()
+            }
+        };
+        Ok(PublishedPorts {
+            id: container.id.clone(),
+            container: live.config.name.clone(),
+            running: live.state.has_process(),
+            ports,
+        })
+    }
+
+    async fn change_ports(&self, container: &Container, body: &PortsBody) -> Result<PublishedPorts> {
+        let remove = publications(&body.remove)?;
+        let add = publications(&body.add)?;
+        {
+            let _turn = container.turn().await;
+            let live = container.live();
+            let name = &live.config.name;
+            let mode = live.config.host.network_mode.as_str();
+            if live.removed {
+                return Err(Error::Conflict(format!("container {name} is being removed")));
+            }
+            if mode == "host" || mode == "none" || mode.starts_with("container:") {
+                return Err(Error::Conflict(format!(
+                    "container {name} has no network of its own to publish ports of (its network mode is {mode})"
+                )));
+            }
+            let mut config = (*live.config).clone();
+            for publication in &remove {
+                unpublish(&mut config, publication, live.sandbox.as_deref())?;
+            }
+            for publication in &add {
+                publish(&mut config, publication)?;
+            }
+            ports::check(&config.host)?;
+            if let Some(sandbox) = &live.sandbox {
+                self.set_ports(container, &config).await?;
+                if let Err(error) = self.save_config(container, config).await {
+                    // What cannot be kept is not published either.
+                    if let Err(error) = self.set_ports(container, &live.config).await {
+                        let error = crate::error::chain(&error);
+                        tracing::warn!(container = sandbox.id, error, "cannot take back published ports");
+                    }
+                    return Err(error);
+                }
+            } else {
+                self.save_config(container, config).await?;
+            }
+            self.emit(container, "update", &[]);
+        }
+        self.published(container).await
+    }
+
+    /// Publishes what a record says of a container that has a sandbox, and takes note of what it got.
+    async fn set_ports(&self, container: &Container, config: &Config) -> Result<()> {
+        let request = v1::SetPortsRequest { sandbox_id: container.id.clone(), ports: wishes(config)? };
+        let call = || {
+            let (mut client, request) = (self.parts.network.clone(), request.clone());
+            async move { client.set_ports(request).await }
+        };
+        let sandbox = again(call).await?;
+        container.change(|live| live.sandbox = Some(Arc::new(sandbox)));
+        Ok(())
+    }
+
+    /// The last step of a change that an engine's end cut in two: its sandbox has the ports, its record has not.
+    pub(crate) async fn follow_record(&self, container: &Container) {
+        let live = container.live();
+        let Some(sandbox) = live.sandbox.filter(|sandbox| !sandbox.namespace.is_empty()) else { return };
+        let follows = wishes(&live.config).is_ok_and(|wishes| ports::meet(&wishes, &sandbox));
+        if !follows && let Err(error) = self.set_ports(container, &live.config).await {
+            let error = crate::error::chain(&error);
+            tracing::warn!(container = container.id, error, "cannot publish the ports of its record");
+        }
+    }
+}
+
+fn wishes(config: &Config) -> Result<Vec<v1::PortSpec>> {
+    ports::published(&config.config, &config.host)
+}
+
+fn publications(texts: &[String]) -> Result<Vec<Publication>> {
+    let mut all = Vec::new();
+    for text in texts {
+        all.extend(ports::publications(text)?);
+    }
+    Ok(all)
+}
+
+fn publish(config: &mut Config, Publication { port, binding }: &Publication) -> Result<()> {
+    let bindings = config.host.port_bindings.get_or_insert_default();
+    match bindings.get_mut(&port.to_string()) {
+        None => drop(bindings.insert(port.to_string(), Some(vec![binding.clone()]))),
+        Some(there) => {
+            let there = there.get_or_insert_default();
+            // No binding at all stands for one on any port.
+            if there.is_empty() {
+                there.push(PortBinding::default());
+            }
+            if !binding.host_port.is_empty() && there.contains(binding) {
+                return Err(Error::Conflict(format!(
+                    "container {} publishes {port} on host port {} already",
+                    config.name, binding.host_port
+                )));
+            }
+            there.push(binding.clone());
+        }
+    }
+    config.config.exposed_ports.get_or_insert_default().entry(port.to_string()).or_default();
+    Ok(())
+}
+
+/// Takes away the bindings of a container's port that fit.
+fn unpublish(config: &mut Config, what: &Publication, sandbox: Option<&v1::Sandbox>) -> Result<()> {
+    let exposed = ports::exposed(&config.config.exposed_ports)?;
+    let bindings = config.host.port_bindings.get_or_insert_default();
+    if config.host.publish_all_ports {
+        // From "all that are exposed" to all of them by name: one less cannot be said otherwise.
+        for port in exposed {
+            bindings.entry(port.to_string()).or_insert_with(|| Some(vec![PortBinding::default()]));
+        }
+        config.host.publish_all_ports = false;
+    }
+    let key = what.port.to_string();
+    let there = bindings.get_mut(&key).map(|there| {
+        let there = there.get_or_insert_default();
+        if there.is_empty() {
+            there.push(PortBinding::default());
+        }
+        there
+    });
+    let Some(there) = there else { return Err(not_published(&config.name, what)) };
+    let before = there.len();
+    there.retain(|binding| !fits(&what.port, binding, &what.binding, sandbox));
+    if there.len() == before {
+        return Err(not_published(&config.name, what));
+    }
+    if there.is_empty() {
+        bindings.remove(&key);
+    }
+    Ok(())
+}
+
+/// Whether a binding is the one that is meant: by its text, or by the host port that it got.
+fn fits(
+    port: &ContainerPort,
+    binding: &PortBinding,
+    meant: &PortBinding,
+    sandbox: Option<&v1::Sandbox>,
+) -> bool {
+    if !meant.host_ip.is_empty()
+        && ports::host_ip(&meant.host_ip).ok() != ports::host_ip(&binding.host_ip).ok()
+    {
+        return false;
+    }
+    meant.host_port.is_empty()
+        || meant.host_port == binding.host_port
+        || sandbox.is_some_and(|sandbox| {
+            let open = binding.host_port.parse::<u16>().map_or(true, |host| host == 0);
+            open && ports::leads(sandbox, port, &binding.host_ip, &meant.host_port)
+        })
+}
+
+fn not_published(container: &str, what: &Publication) -> Error {
+    let Publication { port, binding } = what;
+    let on = match (binding.host_ip.as_str(), binding.host_port.as_str()) {
+        ("", "") => String::new(),
+        ("", host) => format!(" on host port {host}"),
+        (ip, "") => format!(" on {ip}"),
+        (ip, host) => format!(" on {ip} port {host}"),
+    };
+    Error::NotFound(format!("container {container} does not publish {port}{on}"))
+}
+
+fn unsettled(wish: &v1::PortSpec) -> PublishedRange {
+    let count = wish.count.max(1);
+    let exact = wish.host_first != 0 && wish.host_last - wish.host_first + 1 == count;
+    PublishedRange {
+        protocol: wish.protocol.clone(),
+        host_ip: wish.host_ip.clone(),
+        host_port: if exact { wish.host_first } else { 0 },
+        container_port: wish.container_port,
+        count,
+        ..PublishedRange::default()
+    }
+}
+
+fn settled(port: v1::PublishedPort) -> PublishedRange {
+    PublishedRange {
+        protocol: port.protocol,
+        host_ip: port.host_ip,
+        host_port: port.host_port,
+        container_port: port.container_port,
+        count: port.count,
+        packets: port.packets,
+        bytes: port.bytes,
+        open_flows: port.open_flows,
+        refusals: port.refusals,
+    }
+}
