@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use integration_testkit::{Host, Namespace, eventually};
 
-/// Everything that Causeway makes anywhere: links, rules, mounts, cgroups, BPF objects, processes, files.
+/// Everything that Causeway makes or changes anywhere: links, rules, settings, mounts, cgroups, BPF objects, processes,
+/// files.
 fn everything(host: &Host) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     let mut add =
@@ -16,6 +17,9 @@ fn everything(host: &Host) -> BTreeSet<String> {
     }
     add("link", host.host.ip("-br link show"));
     add("address", host.host.ip("-br address show"));
+    let settings = "cd /proc/sys/net && grep . ipv4/ip_forward ipv?/conf/*/forwarding \
+                    ipv4/conf/*/accept_redirects ipv6/conf/*/accept_ra ipv6/conf/*/disable_ipv6";
+    add("sysctl", host.host.sh(settings).ok());
     add("nftables", host.host.sh("nft list ruleset").ok());
     add("mount", fs::read_to_string("/proc/self/mounts").unwrap());
     let namespaces = fs::read_dir("/run/netns").unwrap().flatten();

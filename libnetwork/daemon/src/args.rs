@@ -58,6 +58,11 @@ impl Directories {
         self.run_dir.join("netns")
     }
 
+    /// In the run directory: settings end with the boot.
+    pub(crate) fn sysctl_record(&self) -> PathBuf {
+        self.run_dir.join("sysctl-before")
+    }
+
     pub(crate) fn bpffs(&self) -> PathBuf {
         self.run_dir.join("bpf")
     }

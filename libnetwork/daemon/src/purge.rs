@@ -34,7 +34,7 @@ pub(crate) fn purge(directories: &Directories) -> Result<(), PurgeError> {
     if let Err(error) = ebpf_portmap::purge(&directories.bpffs()) {
         problems.push(chain(&error));
     }
-    if let Err(errors) = libnetwork_kernel::purge(&directories.netns()) {
+    if let Err(errors) = libnetwork_kernel::purge(&directories.netns(), &directories.sysctl_record()) {
         problems.extend(errors.iter().map(|error| chain(error)));
     }
     let run = &directories.run_dir;

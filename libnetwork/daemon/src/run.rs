@@ -97,6 +97,7 @@ async fn serve(
     })?;
     let kernel = LinuxKernel::new(libnetwork_kernel::Config {
         netns_dir: directories.netns(),
+        sysctl_record: directories.sysctl_record(),
         resolv_conf: "/etc/resolv.conf".into(),
     })
     .map_err(|error| RunError::Kernel(Box::new(error)))?;

@@ -4,17 +4,21 @@ use std::collections::{HashMap, HashSet};
 
 use libnetwork_plan::{Cause, KernelError, Key, LinkRank, Name, Ns, Object, Operation, Thing, Verdict};
 
-use crate::{inet, link, netlink::Request, nft::Transaction, reaper::Reaper, spaces::Spaces, sysctl};
+use crate::{
+    before::Before, inet, link, netlink::Request, nft::Transaction, reaper::Reaper, spaces::Spaces, sysctl,
+};
 
 /// One result per operation, in order.
 pub(crate) fn apply(
     spaces: &mut Spaces,
     reaper: &Reaper,
+    before: &Before,
     operations: &[Operation],
 ) -> Vec<Result<(), KernelError>> {
     let mut work = Work {
         spaces,
         reaper,
+        before,
         operations,
         causes: vec![None; operations.len()],
         failed: HashMap::new(),
@@ -73,6 +77,7 @@ fn step(operation: &Operation) -> Step {
 pub(crate) struct Work<'a> {
     pub(crate) spaces: &'a mut Spaces,
     pub(crate) reaper: &'a Reaper,
+    before: &'a Before,
     pub(crate) operations: &'a [Operation],
     causes: Vec<Option<Cause>>,
     /// What is not there, because making it failed.
@@ -159,6 +164,13 @@ impl Work<'_> {
             else {
                 continue;
             };
+            // Others go with their link or their namespace.
+            if let Key::Sysctl { ns: Ns::Host, name } = key
+                && let Err(cause) = self.before.note(name, value)
+            {
+                self.fail(*place, cause);
+                continue;
+            }
             if let Key::Sysctl { ns, name } | Key::LinkSysctl { ns, name, .. } = key {
                 by_ns.entry(ns).or_default().push((*place, name, value));
             }

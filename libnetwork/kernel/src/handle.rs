@@ -28,6 +28,8 @@ type Job = Box<dyn FnOnce(&mut State) + Send>;
 pub struct Config {
     /// Namespaces of sandboxes are kept here, each a bind mount named after its sandbox's id. Made when missing.
     pub netns_dir: PathBuf,
+    /// Remembers what the host's settings were before the first change, for [`purge`](crate::purge).
+    pub sysctl_record: PathBuf,
     /// The host's resolv.conf.
     pub resolv_conf: PathBuf,
 }
@@ -46,7 +48,7 @@ impl LinuxKernel {
         let error = |cause: Cause| KernelError { operation: "open", namespace: Ns::Host, key: None, cause };
         allow_many_files();
         let (tell, drifts) = mpsc::unbounded_channel();
-        let state = State::open(config.netns_dir, config.resolv_conf, tell)?;
+        let state = State::open(config, tell)?;
         let epoll = state.spaces.epoll().0.try_clone().map_err(|e| error(cause(e)))?;
         // SAFETY: an OwnedFd stays open, and stays the same, for as long as the AsyncFd owns it.
         let ready = unsafe { AsyncFd::register_with_interest(epoll, Interest::READABLE) };

@@ -10,6 +10,7 @@
 
 mod apply;
 mod apply_links;
+mod before;
 mod facts;
 mod handle;
 mod inet;

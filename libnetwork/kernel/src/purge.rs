@@ -6,6 +6,7 @@ use libnetwork_plan::{Cause, Family, KernelError, Key, Ns, Table};
 
 use crate::{
     apply::gone_is_gone,
+    before::Before,
     link,
     netlink::{Protocol, Socket},
     nft,
@@ -15,11 +16,11 @@ use crate::{
 };
 
 /// Removes all that is ours from the network namespace of the calling thread, and all sandboxes' namespaces: our table,
-/// our links, the mounts below `netns_dir` and the directory. Settings of the host (forwarding) stay as they are: nobody
-/// knows who else relies on them by now. Blocking; needs no daemon, and none may be running.
+/// our links, the mounts below `netns_dir` and the directory. Settings of the host (forwarding) that still have the value
+/// that we gave them get back the one that `sysctl_record` remembers. Blocking; needs no daemon, and none may be running.
 ///
 /// Goes on after a failure, and returns all of them.
-pub fn purge(netns_dir: &Path) -> Result<(), Vec<KernelError>> {
+pub fn purge(netns_dir: &Path, sysctl_record: &Path) -> Result<(), Vec<KernelError>> {
     let mut errors = Vec::new();
     let mut check = |operation, key: Option<Key>, result: Result<(), Cause>| {
         errors.extend(result.err().map(|cause| KernelError { operation, namespace: Ns::Host, key, cause }));
@@ -31,6 +32,7 @@ pub fn purge(netns_dir: &Path) -> Result<(), Vec<KernelError>> {
     check("delete", Some(key), removed);
     check("delete", None, remove_links());
     check("delete", None, remove_namespaces(netns_dir));
+    check("restore", None, Before::new(sysctl_record.to_owned()).restore());
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 

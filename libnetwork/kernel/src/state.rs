@@ -7,7 +7,9 @@ use libnetwork_plan::{Cause, Drift, KernelError, Ns, Observed, Operation, Scope}
 use tokio::sync::mpsc;
 
 use crate::{
-    apply, facts, link,
+    Config, apply,
+    before::Before,
+    facts, link,
     netlink::{Protocol, Socket},
     nft, observe,
     reaper::Reaper,
@@ -22,19 +24,16 @@ pub(crate) struct State {
     nft: Socket,
     noticed: Noticed,
     reaper: Reaper,
+    before: Before,
     drifts: mpsc::UnboundedSender<Drift>,
     buffer: Vec<u8>,
 }
 
 impl State {
     /// In the namespace of the calling thread.
-    pub(crate) fn open(
-        netns_dir: PathBuf,
-        resolv_conf: PathBuf,
-        drifts: mpsc::UnboundedSender<Drift>,
-    ) -> Result<Self, KernelError> {
+    pub(crate) fn open(config: Config, drifts: mpsc::UnboundedSender<Drift>) -> Result<Self, KernelError> {
         let error = |cause: Cause| KernelError { operation: "open", namespace: Ns::Host, key: None, cause };
-        let mut spaces = Spaces::open(netns_dir).map_err(error)?;
+        let mut spaces = Spaces::open(config.netns_dir).map_err(error)?;
         let nft = Socket::watch(Protocol::Netfilter, &[nft::GROUP]).map_err(error)?;
         spaces.listen_in_host(&nft).map_err(error)?;
         let reaper = Reaper::start().map_err(error)?;
@@ -44,10 +43,11 @@ impl State {
         host.links.note_all(&links);
         Ok(State {
             spaces,
-            resolv_conf,
+            resolv_conf: config.resolv_conf,
             nft,
             noticed: Noticed::default(),
             reaper,
+            before: Before::new(config.sysctl_record),
             drifts,
             buffer: Vec::new(),
         })
@@ -60,7 +60,7 @@ impl State {
     pub(crate) fn apply(&mut self, operations: &[Operation]) -> Vec<Result<(), KernelError>> {
         // What waits was not our doing.
         self.listen(&Expected::default());
-        let results = apply::apply(&mut self.spaces, &self.reaper, operations);
+        let results = apply::apply(&mut self.spaces, &self.reaper, &self.before, operations);
         self.listen(&Expected::of(operations));
         self.tell();
         results

@@ -40,20 +40,30 @@ pub(crate) fn write(name: &str, value: &str) -> Result<(), Cause> {
     fs::write(path(name)?, value).map_err(cause)
 }
 
+/// The accept_ra of a host that forwards and believes its router all the same.
+pub(crate) const BELIEVE_ALWAYS: &str = "2";
+
 /// A host that forwards stops believing its own router (accept_ra 1) and loses its default route some minutes later,
 /// unless told to believe all the same (2). See Documentation/networking/ip-sysctl.rst.
 fn keep_autoconfiguration() -> Result<(), Cause> {
-    for entry in fs::read_dir("/proc/sys/net/ipv6/conf").map_err(cause)? {
-        let setting = entry.map_err(cause)?.path().join("accept_ra");
-        let is_one = |path: &PathBuf| fs::read_to_string(path).is_ok_and(|value| value.trim_end() == "1");
-        let shared =
-            |path: &PathBuf| path.parent().is_some_and(|p| p.ends_with("all") || p.ends_with("default"));
-        if !shared(&setting) && is_one(&setting) {
-            // A link may go while we look.
-            let _gone = fs::write(&setting, "2");
-        }
+    for name in believing_routers()? {
+        // A link may go while we look.
+        let _gone = fs::write(path(&name)?, BELIEVE_ALWAYS);
     }
     Ok(())
+}
+
+/// The settings of the links that believe their router for as long as the host does not forward.
+pub(crate) fn believing_routers() -> Result<Vec<String>, Cause> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc/sys/net/ipv6/conf").map_err(cause)? {
+        let Ok(link) = entry.map_err(cause)?.file_name().into_string() else { continue };
+        let name = format!("net/ipv6/conf/{link}/accept_ra");
+        if !matches!(&*link, "all" | "default") && read(&name)?.is_some_and(|value| *value == *"1") {
+            found.push(name);
+        }
+    }
+    Ok(found)
 }
 
 /// Names never lead out of /proc/sys/net.

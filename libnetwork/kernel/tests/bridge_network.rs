@@ -92,10 +92,39 @@ fn purging_needs_no_daemon_and_leaves_nothing() {
         world.endpoint(1, 2);
         world.endpoint(1, 3);
         settle(&mut kernel(), &world).await;
-        libnetwork_kernel::purge(NETNS.as_ref()).unwrap();
+        libnetwork_kernel::purge(NETNS.as_ref(), SYSCTLS.as_ref()).unwrap();
         assert_eq!(snapshot(), before);
         assert!(!std::path::Path::new(NETNS).exists());
-        libnetwork_kernel::purge(NETNS.as_ref()).unwrap();
+        libnetwork_kernel::purge(NETNS.as_ref(), SYSCTLS.as_ref()).unwrap();
+    });
+}
+
+#[test]
+fn a_purge_gives_settings_back_unless_someone_changed_them_since() {
+    host(|| async {
+        let settings = || {
+            sh("cd /proc/sys/net && grep . ipv4/ip_forward ipv?/conf/*/forwarding \
+                ipv4/conf/*/accept_redirects ipv6/conf/*/accept_ra")
+        };
+        sh("ip link add up0 type bridge && ip link add up1 type bridge && ip link add up2 type bridge");
+        sh("sysctl -qw net.ipv4.conf.up1.forwarding=1 net.ipv6.conf.up1.forwarding=1");
+        sh("sysctl -qw net.ipv6.conf.up1.accept_ra=0 net.ipv4.conf.all.accept_redirects=0");
+        let before = settings();
+        let purge = || libnetwork_kernel::purge(NETNS.as_ref(), SYSCTLS.as_ref()).unwrap();
+        let mut world = World::new();
+        world.network(1, |_| {});
+        // A second process notes nothing anew.
+        for _ in 0..2 {
+            settle(&mut kernel(), &world).await;
+            assert_eq!(sh("sysctl -n net.ipv6.conf.up0.accept_ra net.ipv6.conf.up1.accept_ra"), "2\n0\n");
+        }
+        purge();
+        assert_eq!(settings(), before);
+
+        settle(&mut kernel(), &world).await;
+        sh("sysctl -qw net.ipv6.conf.up2.accept_ra=0 net.ipv4.conf.up2.forwarding=0");
+        purge();
+        assert_eq!(sh("sysctl -n net.ipv6.conf.up2.accept_ra net.ipv4.conf.up2.forwarding"), "0\n0\n");
     });
 }
 

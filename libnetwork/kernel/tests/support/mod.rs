@@ -22,6 +22,8 @@ use nix::{
 
 /// Where the private host keeps its namespaces, below a /run of its own.
 pub const NETNS: &str = "/run/causeway/netns";
+/// Where it keeps what settings were before.
+pub const SYSCTLS: &str = "/run/causeway/sysctl-before";
 
 /// Runs a test on a host of its own.
 pub fn host<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
@@ -44,7 +46,12 @@ pub fn host<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
 }
 
 pub fn kernel() -> LinuxKernel {
-    LinuxKernel::new(Config { netns_dir: NETNS.into(), resolv_conf: "/run/resolv.conf".into() }).unwrap()
+    LinuxKernel::new(Config {
+        netns_dir: NETNS.into(),
+        sysctl_record: SYSCTLS.into(),
+        resolv_conf: "/run/resolv.conf".into(),
+    })
+    .unwrap()
 }
 
 pub fn try_sh(line: &str) -> Output {
