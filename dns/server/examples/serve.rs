@@ -24,7 +24,7 @@ async fn main() {
     let namespace = namespace.join().unwrap();
     let path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&namespace));
 
-    let server = DnsServer::new(Settings { port: DNS_PORT, shutdown: CancellationToken::new() });
+    let server = DnsServer::new(Settings { port: DNS_PORT, shutdown: CancellationToken::new(), keeper: None });
     server.publish(&town(names), None);
     server.upstreams(&HostFacts { resolvers: vec!["127.0.0.1".parse().unwrap()], ..HostFacts::default() });
     server.open(&sandbox(0), path.clone().into()).await.unwrap();
@@ -63,6 +63,8 @@ fn town(names: u16) -> Intent {
         internal: false,
         attachable: false,
         predefined: false,
+        config_only: false,
+        config_from: None,
         subnets: vec![],
         labels: BTreeMap::new(),
         options: BTreeMap::new(),
@@ -81,6 +83,7 @@ fn town(names: u16) -> Intent {
             ipv6: None,
             aliases: vec![],
             gateway_priority: 0,
+            link_local: Vec::new(),
             options: BTreeMap::new(),
         };
         mutations.push(Mutation::PutSandbox(Arc::new(sandbox(n))));

@@ -59,7 +59,10 @@ impl Zone {
         };
         for mutation in &change.0 {
             match mutation {
-                Mutation::PutNetwork(_) | Mutation::RemoveNetwork(_) => {}
+                Mutation::PutNetwork(_)
+                | Mutation::RemoveNetwork(_)
+                | Mutation::Reserve(_)
+                | Mutation::Release { .. } => {}
                 Mutation::PutSandbox(sandbox) => touched.extend(all_in(&sandbox.id)),
                 Mutation::RemoveSandbox(id) => touched.extend(all_in(id)),
                 Mutation::PutEndpoint(endpoint) => {

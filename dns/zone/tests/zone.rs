@@ -39,6 +39,8 @@ fn network(n: u8, name: &str) -> Network {
         internal: false,
         attachable: false,
         predefined: false,
+        config_only: false,
+        config_from: None,
         subnets: vec![],
         labels: BTreeMap::new(),
         options: BTreeMap::new(),
@@ -76,6 +78,7 @@ fn endpoint(network: u8, sandbox: u8, aliases: &[&str]) -> Endpoint {
         ipv6: None,
         aliases: aliases.iter().map(|a| (*a).into()).collect(),
         gateway_priority: 0,
+        link_local: Vec::new(),
         options: BTreeMap::new(),
     }
 }

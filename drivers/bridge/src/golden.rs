@@ -33,6 +33,8 @@ fn network(options: &[(&str, &str)]) -> Network {
         internal: false,
         attachable: false,
         predefined: false,
+        config_only: false,
+        config_from: None,
         subnets: vec![subnet("10.7.0.0/24", "10.7.0.1"), subnet("fd00:7::/64", "fd00:7::1")],
         labels: BTreeMap::new(),
         options: options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
@@ -51,6 +53,7 @@ fn endpoint(network: &Network) -> Endpoint {
         ipv6: network.ipv6.then(|| "fd00:7::2/64".parse().unwrap()),
         aliases: Vec::new(),
         gateway_priority: 0,
+        link_local: Vec::new(),
         options: BTreeMap::new(),
     }
 }

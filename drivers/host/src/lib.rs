@@ -73,6 +73,8 @@ mod tests {
             internal: false,
             attachable: false,
             predefined: true,
+            config_only: false,
+            config_from: None,
             subnets: Vec::new(),
             labels: Default::default(),
             options: options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),

@@ -55,7 +55,7 @@ impl Inner {
     pub(crate) async fn leave(&self, id: &str) -> Result<()> {
         let call = || {
             let (mut client, id) = (self.parts.network.clone(), id.to_owned());
-            async move { client.leave(v1::LeaveRequest { id }).await }
+            async move { client.leave(v1::LeaveRequest { id, keep: false }).await }
         };
         again(call).await?;
         Ok(())
@@ -238,6 +238,7 @@ pub(crate) fn endpoint(config: &Config, network: &str) -> v1::EndpointSpec {
         aliases,
         gateway_priority: settings.gw_priority,
         options: settings.driver_opts.unwrap_or_default().into_iter().collect(),
+        link_local: Vec::new(),
     }
 }
 

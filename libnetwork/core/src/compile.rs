@@ -29,6 +29,8 @@ impl Touched {
                 Mutation::RemoveSandbox(id) => drop(touched.sandboxes.insert(id.clone())),
                 Mutation::PutEndpoint(endpoint) => touched.endpoint(&endpoint.id, before, after),
                 Mutation::RemoveEndpoint(id) => touched.endpoint(id, before, after),
+                // Nobody but the next lease asks for them.
+                Mutation::Reserve(_) | Mutation::Release { .. } => {}
             }
         }
         // A namespace is looked at together with the links that lead into it.
@@ -165,7 +167,7 @@ impl Compiler<'_> {
 
     fn shared(&self, intent: &Intent, out: &mut Desired) {
         for (name, driver) in self.drivers.iter() {
-            if intent.networks().any(|n| n.driver == name) {
+            if intent.networks().any(|n| n.driver == name && !n.config_only) {
                 driver.host_objects(self.host, out);
             }
         }

@@ -57,7 +57,9 @@ impl Desk<'_> {
             Command::CreateNetwork(request) => self.create_network(request),
             Command::RemoveNetwork { reference } => self.remove_network(reference),
             Command::Join(request) => self.join(request),
-            Command::Leave { sandbox } => Ok(self.leave(sandbox)),
+            Command::Leave { sandbox, keep } => Ok(self.leave(sandbox, *keep)),
+            Command::Reserve(request) => Ok(self.reserve(request)),
+            Command::SetNetwork { reference, settings } => self.set_network(reference, settings),
             Command::Connect { sandbox, endpoint } => self.connect(sandbox, endpoint),
             Command::Disconnect { sandbox, network } => self.disconnect(sandbox, network),
             Command::Rename { sandbox, name } => self.rename(sandbox, name),
@@ -67,7 +69,11 @@ impl Desk<'_> {
 
     /// Everything that a network must not overlap: other networks, and what the host can reach.
     pub(crate) fn taken(&self) -> impl Iterator<Item = IpNet> {
-        let networks = self.intent.networks().flat_map(|n| n.subnets.iter().map(|s| s.subnet));
+        let networks = self
+            .intent
+            .networks()
+            .filter(|n| !n.config_only)
+            .flat_map(|n| n.subnets.iter().map(|s| s.subnet));
         networks.chain(self.host.taken.iter().copied())
     }
 }
@@ -77,13 +83,16 @@ pub(crate) fn touches(intent: &Intent, command: &Command) -> Vec<Subject> {
     let network = |reference: &str| resolve(intent, reference).ok().map(|n| Subject::Network(n.id.clone()));
     match command {
         Command::CreateNetwork(_) => Vec::new(),
-        Command::RemoveNetwork { reference } => network(reference).into_iter().collect(),
+        Command::RemoveNetwork { reference } | Command::SetNetwork { reference, .. } => {
+            network(reference).into_iter().collect()
+        }
         Command::Join(join) => std::iter::once(Subject::Sandbox(join.id.clone()))
             .chain(join.endpoints.iter().filter_map(|e| network(&e.network)))
             .collect(),
-        Command::Leave { sandbox } | Command::Rename { sandbox, .. } | Command::SetPorts { sandbox, .. } => {
-            vec![Subject::Sandbox(sandbox.clone())]
-        }
+        Command::Leave { sandbox, .. }
+        | Command::Rename { sandbox, .. }
+        | Command::SetPorts { sandbox, .. } => vec![Subject::Sandbox(sandbox.clone())],
+        Command::Reserve(request) => vec![Subject::Sandbox(request.sandbox.clone())],
         Command::Connect { sandbox, endpoint } => {
             std::iter::once(Subject::Sandbox(sandbox.clone())).chain(network(&endpoint.network)).collect()
         }

@@ -24,9 +24,10 @@ impl Drivers {
         self.0.get(name).map(Box::as_ref)
     }
 
-    /// The driver of a network. None for one that a build with another driver made: it is kept and compiles to nothing.
+    /// The driver of a network. None for one that only holds options, and for one that a build with another driver made:
+    /// it is kept and compiles to nothing.
     pub fn of(&self, network: &Network) -> Option<&dyn Driver> {
-        self.get(&network.driver)
+        if network.config_only { None } else { self.get(&network.driver) }
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {

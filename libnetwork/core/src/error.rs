@@ -25,6 +25,11 @@ pub enum Error {
     NetworkReserved { name: String },
     #[error("{name} is a pre-defined network and cannot be removed")]
     NetworkPredefined { name: String },
+    /// Something that Docker answers with 403; the text says what and names the thing.
+    #[error("{what}")]
+    Forbidden { what: String },
+    #[error("configuration network {name:?} is in use by network {user}")]
+    ConfigurationInUse { name: String, user: String },
     #[error("only one instance of \"{driver}\" network is allowed")]
     OneInstance { driver: String },
     #[error("plugin {name:?} not found")]
@@ -117,6 +122,8 @@ impl HasKind for Error {
             Error::NetworkReserved { .. }
             | Error::NetworkPredefined { .. }
             | Error::OneInstance { .. }
+            | Error::Forbidden { .. }
+            | Error::ConfigurationInUse { .. }
             | Error::ActiveEndpoints { .. }
             | Error::EndpointExists { .. } => ErrorKind::InUse,
             Error::Driver(error) => error.kind(),

@@ -1,6 +1,6 @@
 //! Starting the core, and talking to it.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use libnetwork_ipam::{Pool, PortWish};
 use libnetwork_model::{HostFacts, Intent, NetworkId, Revision, SandboxId};
@@ -18,7 +18,7 @@ use crate::{
     hints::Hints,
     mapper::Mapper,
     reconcile::{Reason, Reconciler},
-    request::{Command, CreateNetwork, EndpointSpec, Join},
+    request::{Command, CreateNetwork, EndpointSpec, Join, Reserve},
 };
 
 /// Commands that wait for the actor; a client whose command does not fit waits before that.
@@ -192,9 +192,27 @@ impl Handle {
         self.ask(Command::Join(request)).await.map(|a| a.intent)
     }
 
-    /// Removes a sandbox with all that is in it. One that is not there is as good as removed.
-    pub async fn leave(&self, sandbox: SandboxId) -> Result<(), Error> {
-        self.ask(Command::Leave { sandbox }).await.map(drop)
+    /// Removes a sandbox with all that is in it. One that is not there is as good as removed. With `keep` the addresses
+    /// it had are kept for it; without, nothing is.
+    pub async fn leave(&self, sandbox: SandboxId, keep: bool) -> Result<(), Error> {
+        self.ask(Command::Leave { sandbox, keep }).await.map(drop)
+    }
+
+    /// Keeps addresses for a container, whether or not it runs.
+    pub async fn reserve(&self, request: Reserve) -> Result<Intent, Error> {
+        self.ask(Command::Reserve(request)).await.map(|a| a.intent)
+    }
+
+    /// Changes settings of a network while it is in use: all of them or none.
+    pub async fn set_network(
+        &self,
+        reference: String,
+        settings: BTreeMap<String, String>,
+    ) -> Result<(Intent, NetworkId), Error> {
+        match self.ask(Command::SetNetwork { reference, settings }).await? {
+            Answer { intent, about: Subject::Network(id) } => Ok((intent, id)),
+            _ => Err(Error::Stopping),
+        }
     }
 
     pub async fn connect(&self, sandbox: SandboxId, endpoint: EndpointSpec) -> Result<Intent, Error> {

@@ -33,18 +33,31 @@ impl Hints {
                     self.forget(id);
                     None
                 }
+                Mutation::Release { network, address } => {
+                    self.lower(network, *address);
+                    None
+                }
+                // It may be another's than before.
+                Mutation::Reserve(reservation) => {
+                    self.lower(&reservation.network, reservation.address);
+                    None
+                }
                 _ => None,
             };
             for (endpoint, address) in endpoint.iter().flat_map(|e| e.addresses().map(move |a| (e, a))) {
-                if let Some(hint) = self.0.get_mut(&(endpoint.network.clone(), address.is_ipv6())) {
-                    *hint = address.min(*hint);
-                }
+                self.lower(&endpoint.network, address);
             }
         }
     }
 
     pub(crate) fn clear(&mut self) {
         self.0.clear();
+    }
+
+    fn lower(&mut self, network: &NetworkId, address: IpAddr) {
+        if let Some(hint) = self.0.get_mut(&(network.clone(), address.is_ipv6())) {
+            *hint = address.min(*hint);
+        }
     }
 
     fn forget(&mut self, network: &NetworkId) {

@@ -22,7 +22,9 @@ mod networks;
 mod publish;
 mod reconcile;
 mod request;
+mod reservations;
 mod sandboxes;
+mod settings;
 mod surroundings;
 mod traits;
 
@@ -31,7 +33,7 @@ pub use drivers::{Drivers, HOST, NONE};
 pub use error::{Cause, Error, chain};
 pub use event::{Event, EventKind};
 pub use handle::{Config, Handle, Parts, Running, StartError, start};
-pub use request::{CreateNetwork, EndpointSpec, Join};
+pub use request::{CreateNetwork, EndpointSpec, Join, Reserve};
 pub use traits::{
     Kernel, NameError, NameServer, PortError, PortMapper, PortMapping, PortTarget, Store, StoreError,
 };

@@ -14,6 +14,9 @@ use crate::{
     request::CreateNetwork,
 };
 
+/// What Docker shows as the driver of a config-only network.
+const CONFIGURATION: &str = "null";
+
 /// Names that stand for something else on Docker's command line (`runconfig.IsPreDefinedNetwork`).
 const RESERVED: [&str; 4] = ["bridge", "host", "none", "default"];
 
@@ -43,7 +46,7 @@ impl Desk<'_> {
             return Err(Error::NoFamily);
         }
         let id = NetworkId::from_bytes((self.random)());
-        let network = self.settle(Network {
+        let mut network = Network {
             id,
             name: name.to_owned(),
             driver: driver.to_owned(),
@@ -53,11 +56,15 @@ impl Desk<'_> {
             internal: request.internal,
             attachable: request.attachable,
             predefined: false,
+            config_only: request.config_only,
+            config_from: request.config_from.clone(),
             subnets: request.subnets.clone(),
             labels: request.labels.clone(),
             options: request.options.clone(),
             ipam_options: request.ipam_options.clone(),
-        })?;
+        };
+        self.take_configuration(&mut network)?;
+        let network = if network.config_only { as_configuration(network)? } else { self.settle(network)? };
         let network = Arc::new(network);
         let subject = Subject::Network(network.id.clone());
         Ok(Draft {
@@ -73,6 +80,10 @@ impl Desk<'_> {
 
     pub(crate) fn remove_network(&mut self, reference: &str) -> Result<Draft, Error> {
         let network = resolve(self.intent, reference)?;
+        let user = self.intent.networks().find(|n| n.config_from.as_ref() == Some(&network.name));
+        if let Some(user) = user.filter(|_| network.config_only) {
+            return Err(Error::ConfigurationInUse { name: network.name.clone(), user: user.name.clone() });
+        }
         if network.predefined {
             return Err(Error::NetworkPredefined { name: network.name.clone() });
         }
@@ -118,6 +129,8 @@ impl Desk<'_> {
                 internal: false,
                 attachable: false,
                 predefined: true,
+                config_only: false,
+                config_from: None,
                 subnets: Vec::new(),
                 labels: BTreeMap::new(),
                 options: if driver == "bridge" { default_bridge_options() } else { BTreeMap::new() },
@@ -126,6 +139,35 @@ impl Desk<'_> {
             change.0.push(Mutation::PutNetwork(Arc::new(network)));
         }
         Ok(change)
+    }
+
+    /// Copies what a network takes from a config-only one (Docker's `applyConfigurationTo`).
+    fn take_configuration(&self, network: &mut Network) -> Result<(), Error> {
+        let Some(name) = network.config_from.clone() else { return Ok(()) };
+        if network.config_only {
+            let what = "a configuration network cannot depend on another configuration network";
+            return Err(Error::Forbidden { what: what.into() });
+        }
+        let source = self.intent.network_by_name(&name).filter(|n| n.config_only);
+        let missing = || Error::Forbidden { what: format!("configuration network {name:?} does not exist") };
+        let source = source.ok_or_else(missing)?;
+        let own = [
+            ("ipam", !network.subnets.is_empty() || !network.ipam_options.is_empty()),
+            ("driver options", !network.options.is_empty()),
+        ];
+        if let Some((what, _)) = own.iter().find(|(_, given)| *given) {
+            let what = format!(
+                "user supplied configuration are not supported if the network depends on a configuration network: {what}"
+            );
+            return Err(Error::Forbidden { what });
+        }
+        (network.ipv4, network.ipv6) = (source.ipv4, source.ipv6);
+        network.subnets.clone_from(&source.subnets);
+        network.options.clone_from(&source.options);
+        network.ipam_options.clone_from(&source.ipam_options);
+        // Docker's precedence: a label of the configuration wins.
+        network.labels.extend(source.labels.clone());
+        Ok(())
     }
 
     /// Checks a network with its driver and gives it the subnets that it did not ask for.
@@ -165,7 +207,8 @@ impl Desk<'_> {
         for (i, subnet) in subnets.iter().enumerate() {
             let subnet = subnet.subnet;
             let within = subnets[..i].iter().map(|s| (s.subnet, String::new()));
-            let others = self.intent.networks().flat_map(|n| n.subnets.iter().map(|s| (s.subnet, &n.name)));
+            let networks = self.intent.networks().filter(|n| !n.config_only);
+            let others = networks.flat_map(|n| n.subnets.iter().map(|s| (s.subnet, &n.name)));
             let clash = within
                 .chain(
                     others.filter(|(o, _)| overlap(*o, subnet)).map(|(o, n)| (o, format!(" of network {n}"))),
@@ -177,6 +220,19 @@ impl Desk<'_> {
         }
         Ok(())
     }
+}
+
+/// A network that only holds options: its subnets are checked, and nothing is chosen for it.
+fn as_configuration(mut network: Network) -> Result<Network, Error> {
+    if network.internal || network.attachable {
+        let what = "configuration network can only contain network specific fields. Network operator fields like [ ingress | internal | attachable | scope ] are not supported.";
+        return Err(Error::Forbidden { what: what.into() });
+    }
+    for subnet in &network.subnets {
+        validate(subnet).map_err(Error::Config)?;
+    }
+    network.driver = CONFIGURATION.to_owned();
+    Ok(network)
 }
 
 /// `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, no longer than a file name.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use libnetwork_ipam::PortWish;
@@ -24,6 +24,10 @@ pub struct CreateNetwork {
     /// Empty or `default`.
     pub ipam_driver: String,
     pub ipam_options: BTreeMap<String, String>,
+    /// Nothing but a set of options, for others' `config_from`.
+    pub config_only: bool,
+    /// The config-only network whose options, subnets and families this one takes.
+    pub config_from: Option<String>,
 }
 
 /// One endpoint that a sandbox is to have.
@@ -36,6 +40,8 @@ pub struct EndpointSpec {
     pub mac: Option<MacAddress>,
     pub aliases: Vec<String>,
     pub gateway_priority: i32,
+    /// Addresses that the interface gets besides.
+    pub link_local: Vec<IpAddr>,
     pub options: BTreeMap<String, String>,
 }
 
@@ -51,12 +57,24 @@ pub struct Join {
     pub ports: Vec<PortWish>,
 }
 
+/// Addresses to keep for a container, whether or not it runs. Replaces what was reserved for it before.
+#[derive(Debug, Clone)]
+pub struct Reserve {
+    pub sandbox: SandboxId,
+    /// By network reference: those that somebody asked for.
+    pub fixed: Vec<(String, IpAddr)>,
+    /// Those it had last without asking for them.
+    pub preferred: Vec<(String, IpAddr)>,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) enum Command {
     CreateNetwork(CreateNetwork),
     RemoveNetwork { reference: String },
     Join(Join),
-    Leave { sandbox: SandboxId },
+    Leave { sandbox: SandboxId, keep: bool },
+    Reserve(Reserve),
+    SetNetwork { reference: String, settings: BTreeMap<String, String> },
     Connect { sandbox: SandboxId, endpoint: EndpointSpec },
     Disconnect { sandbox: SandboxId, network: String },
     Rename { sandbox: SandboxId, name: String },

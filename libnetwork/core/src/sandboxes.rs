@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 use libnetwork_ipam::{Wish, lease};
 use libnetwork_model::{
-    Change, Endpoint, EndpointId, Intent, MacAddress, Mutation, NamespaceKind, Network, Sandbox, SandboxId,
+    Change, Endpoint, EndpointId, Intent, MacAddress, Mutation, NamespaceKind, Network, Reservation, Sandbox,
+    SandboxId,
 };
 
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
     draft::{Desk, Draft, Subject, resolve},
     drivers::{HOST, NONE},
     request::{EndpointSpec, Join},
+    reservations::{asked_for, kept_of, put_back, release},
 };
 
 /// The interface's name in the sandbox, when the client insists on one.
@@ -35,8 +37,10 @@ impl Desk<'_> {
         };
         intent = intent.apply(&Change(vec![Mutation::PutSandbox(Arc::new(sandbox.clone()))]));
         let mut endpoints = Vec::with_capacity(request.endpoints.len());
+        let mut reservations = Vec::new();
         for spec in &request.endpoints {
             let endpoint = Arc::new(self.endpoint(&intent, &sandbox, spec, &old)?);
+            reservations.extend(asked_for(spec, &endpoint));
             intent = intent.apply(&Change(vec![Mutation::PutEndpoint(endpoint.clone())]));
             endpoints.push(endpoint);
         }
@@ -57,13 +61,15 @@ impl Desk<'_> {
                 .filter(|e| !old.iter().any(|o| o.id == e.id))
                 .map(|e| Event::endpoint("connect", &intent, e)),
         );
-        let (undo, _) = remove(&intent, &request.id);
+        let (mut undo, _) = remove(&intent, &request.id);
+        undo.0.extend(put_back(self.intent, &reservations));
         let subject = Subject::Sandbox(sandbox.id.clone());
         let object = format!("container {}", sandbox.name);
         let subjects = endpoints.iter().chain(&old).map(|e| Subject::Endpoint(e.id.clone()));
         let subjects = subjects.chain([subject.clone()]).collect();
         change.push(Mutation::PutSandbox(Arc::new(sandbox)));
         change.extend(endpoints.into_iter().map(Mutation::PutEndpoint));
+        change.extend(reservations.into_iter().map(Mutation::Reserve));
         Ok(Draft {
             change: Change(change),
             undo: Some(undo),
@@ -75,8 +81,13 @@ impl Desk<'_> {
         })
     }
 
-    pub(crate) fn leave(&mut self, id: &SandboxId) -> Draft {
-        let (change, old) = remove(self.intent, id);
+    pub(crate) fn leave(&mut self, id: &SandboxId, keep: bool) -> Draft {
+        let (mut change, old) = remove(self.intent, id);
+        if keep {
+            change.0.extend(old.iter().flat_map(|e| kept_of(self.intent, e)).map(Mutation::Reserve));
+        } else {
+            change.0.extend(self.intent.reservations_of(id).map(release));
+        }
         let subject = Subject::Sandbox(id.clone());
         let name = self.intent.sandbox(id).map_or_else(|| id.short().to_owned(), |s| s.name.clone());
         Draft {
@@ -93,10 +104,14 @@ impl Desk<'_> {
     pub(crate) fn connect(&mut self, id: &SandboxId, spec: &EndpointSpec) -> Result<Draft, Error> {
         let sandbox = self.sandbox(id)?;
         let endpoint = Arc::new(self.endpoint(self.intent, &sandbox, spec, &[])?);
-        let change = Change(vec![Mutation::PutEndpoint(endpoint.clone())]);
+        let reservations: Vec<Reservation> = asked_for(spec, &endpoint).collect();
+        let mut undo = vec![Mutation::RemoveEndpoint(endpoint.id.clone())];
+        undo.extend(put_back(self.intent, &reservations));
+        let mut change = Change(vec![Mutation::PutEndpoint(endpoint.clone())]);
+        change.0.extend(reservations.into_iter().map(Mutation::Reserve));
         let after = self.intent.apply(&change);
         Ok(Draft {
-            undo: Some(Change(vec![Mutation::RemoveEndpoint(endpoint.id.clone())])),
+            undo: Some(Change(undo)),
             subjects: [Subject::Endpoint(endpoint.id.clone()), Subject::Sandbox(id.clone())].into(),
             holds: vec![Subject::Sandbox(id.clone())],
             events: vec![Event::endpoint("connect", &after, &endpoint)],
@@ -117,8 +132,11 @@ impl Desk<'_> {
             let (sandbox, network) = (sandbox.name.clone(), network.name.clone());
             return Err(Error::NotConnected { sandbox, network });
         };
+        let mut change = vec![Mutation::RemoveEndpoint(endpoint.id.clone())];
+        let kept = self.intent.reservations_of(id).filter(|r| r.network == network.id);
+        change.extend(kept.map(release));
         Ok(Draft {
-            change: Change(vec![Mutation::RemoveEndpoint(endpoint.id.clone())]),
+            change: Change(change),
             undo: None,
             subjects: [Subject::Endpoint(endpoint.id.clone()), Subject::Sandbox(id.clone())].into(),
             holds: vec![Subject::Sandbox(id.clone())],
@@ -189,7 +207,7 @@ impl Desk<'_> {
             // The old address is free for whoever had it, and for nobody else.
             if asked.is_none()
                 && let Some(had) = had
-                && let Ok(net) = lease(intent, network, ipv6, Wish::Exactly(had))
+                && let Ok(net) = lease(intent, network, ipv6, &sandbox.id, Wish::Exactly(had))
             {
                 return Ok(Some(net));
             }
@@ -197,8 +215,9 @@ impl Desk<'_> {
                 Some(address) => Wish::Exactly(address),
                 None => Wish::Lowest { from: self.hints.get(&network.id, ipv6) },
             };
-            let net = lease(intent, network, ipv6, wish).map_err(Error::Lease)?;
-            if asked.is_none() {
+            let net = lease(intent, network, ipv6, &sandbox.id, wish).map_err(Error::Lease)?;
+            let kept = || intent.reservation(&network.id, net.addr()).is_some();
+            if asked.is_none() && !kept() {
                 self.hints.leased(&network.id, net.addr());
             }
             Ok(Some(net))
@@ -224,6 +243,7 @@ impl Desk<'_> {
             ipv6,
             aliases: spec.aliases.clone(),
             gateway_priority: spec.gateway_priority,
+            link_local: spec.link_local.iter().map(|a| with_link_local_length(*a)).collect(),
             options: spec.options.clone(),
         })
     }
@@ -242,6 +262,10 @@ fn remove(intent: &Intent, id: &SandboxId) -> (Change, Vec<Arc<Endpoint>>) {
 
 /// Docker's rules about which networks go together (`daemon/container_operations.go`).
 fn fits(intent: &Intent, sandbox: &Sandbox, network: &Network) -> Result<(), Error> {
+    if network.config_only {
+        let what = format!("cannot join a configuration-only network: {}", network.name);
+        return Err(Error::Forbidden { what });
+    }
     let host_network = network.driver == HOST;
     match sandbox.namespace {
         NamespaceKind::Own if host_network => {
@@ -307,6 +331,17 @@ fn ifname(
 fn mac_of(id: &EndpointId) -> MacAddress {
     let byte = |i: usize| u8::from_str_radix(&id.as_str()[2 * i..2 * i + 2], 16).unwrap_or(0);
     MacAddress([0x02, 0x42, byte(0), byte(1), byte(2), byte(3)])
+}
+
+/// As Docker gives them to the interface: a link-local address (RFC 3927, RFC 4291) with its prefix, others alone.
+fn with_link_local_length(address: IpAddr) -> IpNet {
+    let length = match address {
+        IpAddr::V4(a) if a.is_link_local() => 16,
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(a) if a.is_unicast_link_local() => 64,
+        IpAddr::V6(_) => 128,
+    };
+    IpNet::new(address, length).unwrap_or_else(|_| address.into())
 }
 
 fn v4(net: Option<IpNet>) -> Option<ipnet::Ipv4Net> {

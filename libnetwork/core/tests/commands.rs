@@ -3,7 +3,7 @@
 
 mod world;
 
-use libnetwork_core::{CreateNetwork, EndpointSpec, Join, chain};
+use libnetwork_core::{CreateNetwork, EndpointSpec, Join, Reserve, chain};
 use libnetwork_ipam::PortWish;
 use libnetwork_model::{ErrorKind, HasKind, NamespaceKind, PortRange, Protocol, SandboxId, Subnet};
 use libnetwork_plan::{Key, Link, LinkKind, LinkRank, Ns, Object};
@@ -22,6 +22,8 @@ fn network(name: &str) -> CreateNetwork {
         options: Default::default(),
         ipam_driver: String::new(),
         ipam_options: Default::default(),
+        config_only: false,
+        config_from: None,
     }
 }
 
@@ -199,7 +201,7 @@ async fn a_published_port_belongs_to_one() {
     let taken = "Bind for 0.0.0.0:8080 failed: port is already allocated: container box1 publishes 8080/tcp";
     let refused = core.join(Join { ports: vec![port(8080)], ..sandbox(2, &["bridge"]) }).await;
     is(refused, ErrorKind::Conflict, taken);
-    core.leave(SandboxId::from_bytes([1; 32])).await.unwrap();
+    core.leave(SandboxId::from_bytes([1; 32]), false).await.unwrap();
     core.join(Join { ports: vec![port(8080)], ..sandbox(2, &["bridge"]) }).await.unwrap();
     world.check(&core.intent().1).unwrap();
 }
@@ -305,7 +307,7 @@ async fn watchers_hear_of_networks_and_endpoints_once_they_are() {
     let mut events = core.watch();
     core.create_network(network("web")).await.unwrap();
     core.join(sandbox(1, &["web"])).await.unwrap();
-    core.leave(SandboxId::from_bytes([1; 32])).await.unwrap();
+    core.leave(SandboxId::from_bytes([1; 32]), false).await.unwrap();
     core.remove_network("web".into()).await.unwrap();
     let mut heard = Vec::new();
     for _ in 0..4 {
@@ -314,4 +316,107 @@ async fn watchers_hear_of_networks_and_endpoints_once_they_are() {
         heard.push(event.action);
     }
     assert_eq!(heard, ["create", "connect", "disconnect", "destroy"]);
+}
+
+fn asks(number: u8, network: &str, address: &str) -> Join {
+    Join {
+        endpoints: vec![EndpointSpec { ipv4: address.parse().ok(), ..on(network) }],
+        ..sandbox(number, &[])
+    }
+}
+
+fn address_of(intent: &libnetwork_model::Intent, number: u8) -> String {
+    let endpoint = intent.endpoints_in(&SandboxId::from_bytes([number; 32])).next().unwrap();
+    endpoint.ipv4.unwrap().addr().to_string()
+}
+
+#[tokio::test]
+async fn a_stopped_container_finds_its_address_again() {
+    let world = World::default();
+    let Process { core, .. } = world.start().await;
+    core.create_network(with_subnet("web", "10.5.0.0/24")).await.unwrap();
+    let id = |n| SandboxId::from_bytes([n; 32]);
+    // 1 asked for the lowest address, 2 was given the next; both stop.
+    core.join(asks(1, "web", "10.5.0.2")).await.unwrap();
+    assert_eq!(address_of(&core.join(sandbox(2, &["web"])).await.unwrap(), 2), "10.5.0.3");
+    core.leave(id(1), true).await.unwrap();
+    core.leave(id(2), true).await.unwrap();
+    // A neighbour gets neither, asked for or not.
+    assert_eq!(address_of(&core.join(sandbox(3, &["web"])).await.unwrap(), 3), "10.5.0.4");
+    let refused = core.join(asks(4, "web", "10.5.0.2")).await.unwrap_err();
+    assert_eq!(refused.to_string(), "Address already in use");
+    assert_eq!(address_of(&core.join(sandbox(2, &["web"])).await.unwrap(), 2), "10.5.0.3");
+    // Once it is removed, it is anybody's.
+    core.leave(id(1), false).await.unwrap();
+    assert_eq!(address_of(&core.join(asks(4, "web", "10.5.0.2")).await.unwrap(), 4), "10.5.0.2");
+}
+
+#[tokio::test]
+async fn what_is_reserved_before_anybody_joins_is_not_stolen() {
+    let world = World::default();
+    let Process { core, .. } = world.start().await;
+    core.create_network(with_subnet("web", "10.5.0.0/24")).await.unwrap();
+    let place = |address: &str| ("web".to_owned(), address.parse().unwrap());
+    let reserve = |number: u8, fixed: &[&str]| Reserve {
+        sandbox: SandboxId::from_bytes([number; 32]),
+        fixed: fixed.iter().map(|a| place(a)).collect(),
+        preferred: Vec::new(),
+    };
+    core.reserve(reserve(1, &["10.5.0.2", "10.9.0.1"])).await.unwrap();
+    let again = core.reserve(reserve(2, &["10.5.0.2"])).await.unwrap();
+    assert_eq!(again.reservations_of(&SandboxId::from_bytes([2; 32])).count(), 0);
+    assert_eq!(address_of(&core.join(sandbox(3, &["web"])).await.unwrap(), 3), "10.5.0.3");
+    // A network with nothing but reservations can be removed, and they go with it.
+    core.leave(SandboxId::from_bytes([3; 32]), false).await.unwrap();
+    core.remove_network("web".into()).await.unwrap();
+    assert_eq!(core.intent().1.reservations().count(), 0);
+}
+
+#[tokio::test]
+async fn a_network_changes_while_it_is_used_or_refuses_whole() {
+    let world = World::default();
+    let Process { core, .. } = world.start().await;
+    core.create_network(network("web")).await.unwrap();
+    let joined = core.join(sandbox(1, &["web"])).await.unwrap();
+    let set = |pairs: &[(&str, &str)]| {
+        let settings = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        core.set_network("web".into(), settings)
+    };
+    for wrong in [("icc", "maybe"), ("mtu", "1"), ("subnet", "10.0.0.0/8"), ("color", "red")] {
+        let error = set(&[("internal", "true"), wrong]).await.unwrap_err();
+        assert!(error.to_string().contains(wrong.0) || error.to_string().contains(wrong.1), "{error}");
+        assert_eq!(core.intent().1, joined);
+    }
+    set(&[("icc", "false"), ("mtu", "1400"), ("internal", "true"), ("label.a", "b")]).await.unwrap();
+    let intent = core.intent().1;
+    world.check(&intent).unwrap();
+    let changed = intent.network_by_name("web").unwrap();
+    assert!(changed.internal && changed.labels["a"] == "b");
+    // Without a way out there is no default route, and with one there is again.
+    assert!(intent.gateway_endpoint(&SandboxId::from_bytes([1; 32]), false).is_none());
+    set(&[("icc", ""), ("mtu", ""), ("internal", "false"), ("label.a", "")]).await.unwrap();
+    assert_eq!(core.intent().1, joined);
+    world.check(&joined).unwrap();
+}
+
+#[tokio::test]
+async fn a_network_takes_its_options_from_another() {
+    let world = World::default();
+    let Process { core, .. } = world.start().await;
+    let mut config = with_subnet("office", "10.6.0.0/24");
+    config.config_only = true;
+    config.options = [("com.docker.network.driver.mtu".to_owned(), "1400".to_owned())].into();
+    let (intent, id) = core.create_network(config).await.unwrap();
+    assert_eq!(intent.network(&id).unwrap().driver, "null");
+    assert!(core.join(sandbox(1, &["office"])).await.is_err());
+    let user = CreateNetwork { config_from: Some("office".into()), ..network("web") };
+    let (intent, id) = core.create_network(user).await.unwrap();
+    let made = intent.network(&id).unwrap();
+    assert_eq!(made.subnets[0].subnet.to_string(), "10.6.0.0/24");
+    assert_eq!(made.options["com.docker.network.driver.mtu"], "1400");
+    world.check(&intent).unwrap();
+    let refused = core.remove_network("office".into()).await.unwrap_err();
+    assert!(refused.to_string().contains("in use"), "{refused}");
+    let both = CreateNetwork { config_from: Some("office".into()), ..with_subnet("x", "10.8.0.0/24") };
+    assert!(core.create_network(both).await.is_err());
 }

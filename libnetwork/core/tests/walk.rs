@@ -131,6 +131,8 @@ async fn run(core: &Handle, command: &Command) -> Result<(), Error> {
                 options: Default::default(),
                 ipam_driver: String::new(),
                 ipam_options: Default::default(),
+                config_only: false,
+                config_from: None,
             };
             core.create_network(request).await.map(drop)
         }
@@ -153,7 +155,7 @@ async fn run(core: &Handle, command: &Command) -> Result<(), Error> {
             };
             core.join(request).await.map(drop)
         }
-        Command::Leave(s) => core.leave(sandbox_id(s)).await,
+        Command::Leave(s) => core.leave(sandbox_id(s), false).await,
         Command::Connect(s, n) => core.connect(sandbox_id(s), spec(n)).await.map(drop),
         Command::Disconnect(s, n) => core.disconnect(sandbox_id(s), network(n)).await.map(drop),
         Command::Rename(s, n) => core.rename(sandbox_id(s), format!("other{n}")).await.map(drop),

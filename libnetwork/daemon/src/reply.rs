@@ -82,6 +82,7 @@ impl Replies<'_> {
             gateway_priority: endpoint.gateway_priority,
             options: endpoint.options.clone().into_iter().collect(),
             host_link: text(attachment.map(|a| a.link)),
+            link_local: endpoint.link_local.iter().map(|net| net.addr().to_string()).collect(),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! From messages to what the core is asked. Only the form is judged here.
 
-use libnetwork_core::{CreateNetwork, EndpointSpec, Join};
+use std::net::IpAddr;
+
+use libnetwork_core::{CreateNetwork, EndpointSpec, Join, Reserve};
 use libnetwork_ipam::PortWish;
 use libnetwork_model::{ErrorKind, NamespaceKind, PortRange, SandboxId};
 use libnetwork_rpc::{address, mac, resolver, status, subnet, v1};
@@ -25,6 +27,8 @@ pub(crate) fn create_network(message: v1::CreateNetworkRequest) -> Result<Create
         options: message.options.into_iter().collect(),
         ipam_driver: message.ipam_driver,
         ipam_options: message.ipam_options.into_iter().collect(),
+        config_only: message.config_only,
+        config_from: Some(message.config_from).filter(|name| !name.is_empty()),
     })
 }
 
@@ -57,8 +61,33 @@ pub(crate) fn endpoint(message: v1::EndpointSpec) -> Result<EndpointSpec, Status
         network: message.network,
         aliases: message.aliases,
         gateway_priority: message.gateway_priority,
+        link_local: addresses("link-local address", &message.link_local)?,
         options: message.options.into_iter().collect(),
     })
+}
+
+pub(crate) fn reserve(message: v1::ReserveRequest) -> Result<Reserve, Status> {
+    let places = |specs: Vec<v1::EndpointSpec>| -> Result<Vec<(String, IpAddr)>, Status> {
+        let mut places = Vec::new();
+        for spec in specs {
+            let both = [address("IPv4 address", &spec.ipv4)?, address("IPv6 address", &spec.ipv6)?];
+            places.extend(both.into_iter().flatten().map(|address| (spec.network.clone(), address)));
+        }
+        Ok(places)
+    };
+    Ok(Reserve {
+        sandbox: sandbox_id(&message.id)?,
+        fixed: places(message.endpoints)?,
+        preferred: places(message.preferred)?,
+    })
+}
+
+fn addresses(field: &'static str, texts: &[String]) -> Result<Vec<IpAddr>, Status> {
+    let mut addresses = Vec::with_capacity(texts.len());
+    for text in texts {
+        addresses.extend(address(field, text)?);
+    }
+    Ok(addresses)
 }
 
 pub(crate) fn sandbox_id(text: &str) -> Result<SandboxId, Status> {

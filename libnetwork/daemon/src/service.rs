@@ -119,8 +119,26 @@ impl Libnetwork for Service {
     }
 
     async fn leave(&self, request: Request<v1::LeaveRequest>) -> Answer<v1::LeaveReply> {
-        self.core.leave(request::sandbox_id(&request.into_inner().id)?).await.map_err(failed)?;
+        let message = request.into_inner();
+        self.core.leave(request::sandbox_id(&message.id)?, message.keep).await.map_err(failed)?;
         Ok(Response::new(v1::LeaveReply {}))
+    }
+
+    async fn reserve(&self, request: Request<v1::ReserveRequest>) -> Answer<v1::ReserveReply> {
+        let asked = request::reserve(request.into_inner())?;
+        let id = asked.sandbox.clone();
+        let intent = self.core.reserve(asked).await.map_err(failed)?;
+        let kept = intent.reservations_of(&id).map(|r| r.address.to_string()).collect();
+        Ok(Response::new(v1::ReserveReply { kept }))
+    }
+
+    async fn set_network(&self, request: Request<v1::SetNetworkRequest>) -> Answer<v1::Network> {
+        let v1::SetNetworkRequest { reference, settings } = request.into_inner();
+        let settings = settings.into_iter().collect();
+        let (intent, id) = self.core.set_network(reference, settings).await.map_err(failed)?;
+        let missing = || failed(Error::NetworkNotFound { reference: id.to_string() });
+        let network = intent.network(&id).ok_or_else(missing)?;
+        Ok(Response::new(self.with(&intent, |replies| replies.network(network))))
     }
 
     async fn connect(&self, request: Request<v1::ConnectRequest>) -> Answer<v1::Sandbox> {

@@ -40,7 +40,7 @@ async fn many_clients_at_once_get_right_answers_and_leave_nothing() {
                     let disconnect = v1::DisconnectRequest { sandbox_id: id(n), network: name.clone() };
                     client.disconnect(disconnect).await.unwrap();
                     client.remove_network(v1::RemoveNetworkRequest { id: name }).await.unwrap();
-                    client.leave(v1::LeaveRequest { id: id(n) }).await.unwrap();
+                    client.leave(v1::LeaveRequest { id: id(n), keep: false }).await.unwrap();
                     slowest = slowest.max(begin.elapsed());
                 }
                 slowest

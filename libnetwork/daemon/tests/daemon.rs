@@ -59,7 +59,7 @@ async fn refusals_carry_their_kind_and_leave_nothing() {
         .unwrap_err();
     let text = "invalid network config:\ninvalid subnet 10.0.0.0/99: invalid CIDR block notation";
     assert_eq!((kind(&refused), refused.message()), (ErrorKind::Invalid, text));
-    let refused = client.leave(v1::LeaveRequest { id: "../etc".into() }).await.unwrap_err();
+    let refused = client.leave(v1::LeaveRequest { id: "../etc".into(), keep: false }).await.unwrap_err();
     assert_eq!(kind(&refused), ErrorKind::Invalid);
     let listed = client.list_sandboxes(v1::ListSandboxesRequest {}).await.unwrap().into_inner();
     assert_eq!(listed.sandboxes, []);

@@ -58,7 +58,7 @@ impl Once for Client {
     }
 
     async fn leave_once(mut self, id: String) -> Result<tonic::Response<v1::LeaveReply>, tonic::Status> {
-        self.leave(v1::LeaveRequest { id }).await
+        self.leave(v1::LeaveRequest { id, keep: false }).await
     }
 }
 

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::{EndpointId, MacAddress, NetworkId, SandboxId};
@@ -17,6 +17,9 @@ pub struct Endpoint {
     /// The lease with the subnet's prefix length.
     pub ipv4: Option<Ipv4Net>,
     pub ipv6: Option<Ipv6Net>,
+    /// Addresses that the interface has besides, as they were asked for (`--link-local-ip`): nobody leases them.
+    #[serde(default)]
+    pub link_local: Vec<IpNet>,
     /// Names that the network's other sandboxes reach it by (`--network-alias`, the short container id, and the like).
     pub aliases: Vec<String>,
     /// Which endpoint's network gives a sandbox its default route: the highest wins, then the network's name in order.

@@ -21,6 +21,20 @@ pub struct Intent {
     leases: OrdMap<(NetworkId, IpAddr), EndpointId>,
     by_network: OrdSet<(NetworkId, EndpointId)>,
     by_sandbox: OrdSet<(SandboxId, EndpointId)>,
+    reservations: OrdMap<(NetworkId, IpAddr), Reservation>,
+    reserved_by: OrdSet<(SandboxId, (NetworkId, IpAddr))>,
+}
+
+/// An address that is kept for a sandbox, whether or not there is one at the moment. It is no lease: the sandbox's own
+/// endpoint takes the lease of it, and nobody else does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    pub network: NetworkId,
+    pub address: IpAddr,
+    pub sandbox: SandboxId,
+    /// Somebody asked for this very address. Otherwise it is what the sandbox had last: it gets it again, unless the
+    /// network ran out of others in the meantime.
+    pub fixed: bool,
 }
 
 /// One step of a [`Change`]: a whole object, or the removal of one.
@@ -32,6 +46,8 @@ pub enum Mutation {
     RemoveSandbox(SandboxId),
     PutEndpoint(Arc<Endpoint>),
     RemoveEndpoint(EndpointId),
+    Reserve(Reservation),
+    Release { network: NetworkId, address: IpAddr },
 }
 
 /// What one commit does, all or nothing.
@@ -102,6 +118,34 @@ impl Intent {
             .map(|((_, address), holder)| (*address, holder))
     }
 
+    /// Whom an address of a network is kept for.
+    pub fn reservation(&self, network: &NetworkId, address: IpAddr) -> Option<&Reservation> {
+        self.reservations.get(&(network.clone(), address))
+    }
+
+    /// The addresses reserved on a network at or above `from`, in order.
+    pub fn reservations_from<'a>(
+        &'a self,
+        network: &NetworkId,
+        from: IpAddr,
+    ) -> impl Iterator<Item = &'a Reservation> {
+        let owner = network.clone();
+        self.reservations
+            .range((network.clone(), from)..)
+            .take_while(move |((n, _), _)| *n == owner)
+            .map(|(_, reservation)| reservation)
+    }
+
+    /// What is kept for a sandbox, on all networks.
+    pub fn reservations_of<'a>(&'a self, sandbox: &SandboxId) -> impl Iterator<Item = &'a Reservation> {
+        let lowest = (NetworkId::from_bytes([0; 32]), LOWEST_ADDRESS);
+        members(&self.reserved_by, sandbox, lowest).filter_map(|key| self.reservations.get(key))
+    }
+
+    pub fn reservations(&self) -> impl Iterator<Item = &Reservation> {
+        self.reservations.values()
+    }
+
     /// Every published port with the sandbox that it leads to.
     pub fn ports(&self) -> impl Iterator<Item = (&Arc<Sandbox>, &PublishedPort)> {
         self.sandboxes.values().flat_map(|s| s.ports.iter().map(move |p| (s, p)))
@@ -130,7 +174,10 @@ impl Intent {
         for mutation in &change.0 {
             match mutation {
                 Mutation::PutNetwork(network) => next.put_network(network),
-                Mutation::RemoveNetwork(id) => next.remove_network(id),
+                Mutation::RemoveNetwork(id) => {
+                    next.remove_network(id);
+                    next.release_all(id);
+                }
                 Mutation::PutSandbox(sandbox) => {
                     next.sandboxes.insert(sandbox.id.clone(), sandbox.clone());
                 }
@@ -139,6 +186,8 @@ impl Intent {
                 }
                 Mutation::PutEndpoint(endpoint) => next.put_endpoint(endpoint),
                 Mutation::RemoveEndpoint(id) => next.remove_endpoint(id),
+                Mutation::Reserve(reservation) => next.reserve(reservation),
+                Mutation::Release { network, address } => next.release(network, *address),
             }
         }
         next
@@ -176,6 +225,32 @@ impl Intent {
         self.by_sandbox.remove(&(old.sandbox.clone(), id.clone()));
     }
 }
+
+impl Intent {
+    fn reserve(&mut self, reservation: &Reservation) {
+        self.release(&reservation.network, reservation.address);
+        let key = (reservation.network.clone(), reservation.address);
+        self.reserved_by.insert((reservation.sandbox.clone(), key.clone()));
+        self.reservations.insert(key, reservation.clone());
+    }
+
+    fn release(&mut self, network: &NetworkId, address: IpAddr) {
+        let key = (network.clone(), address);
+        if let Some(old) = self.reservations.remove(&key) {
+            self.reserved_by.remove(&(old.sandbox, key));
+        }
+    }
+
+    fn release_all(&mut self, network: &NetworkId) {
+        let all: Vec<IpAddr> = self.reservations_from(network, LOWEST_ADDRESS).map(|r| r.address).collect();
+        for address in all {
+            self.release(network, address);
+        }
+    }
+}
+
+/// The first in the order of addresses, which has IPv4 before IPv6.
+const LOWEST_ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
 fn lowest_endpoint() -> EndpointId {
     EndpointId::from_bytes([0; 32])

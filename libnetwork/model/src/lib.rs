@@ -19,7 +19,7 @@ pub use endpoint::Endpoint;
 pub use error::{ErrorKind, HasKind};
 pub use host::{HostFacts, Uplink};
 pub use id::{EndpointId, IdError, NetworkId, SandboxId};
-pub use intent::{Change, Intent, Mutation, Revision};
+pub use intent::{Change, Intent, Mutation, Reservation, Revision};
 pub use mac::{MacAddress, MacError};
 pub use network::{Network, Subnet};
 pub use port::{PortRange, Protocol, ProtocolError, PublishedPort};

@@ -22,6 +22,12 @@ pub struct Network {
     pub attachable: bool,
     /// Made at start by the daemon itself (`bridge`, `host`, `none`); it cannot be removed.
     pub predefined: bool,
+    /// Nothing but a set of options for other networks to be made from: it has no link and no endpoint.
+    #[serde(default)]
+    pub config_only: bool,
+    /// The name of the network whose options these are copies of.
+    #[serde(default)]
+    pub config_from: Option<String>,
     /// Settled at creation: when none was asked for, the ones chosen from the pools.
     pub subnets: Vec<Subnet>,
     pub labels: BTreeMap<String, String>,

@@ -123,6 +123,8 @@ pub fn network_fields(network: &Network) -> v1::Network {
         options: network.options.clone().into_iter().collect(),
         ipam_options: network.ipam_options.clone().into_iter().collect(),
         endpoints: Vec::new(),
+        config_only: network.config_only,
+        config_from: network.config_from.clone().unwrap_or_default(),
     }
 }
 

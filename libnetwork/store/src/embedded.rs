@@ -54,7 +54,9 @@ impl EmbeddedStore {
     fn rewrite(&mut self, intent: &Intent, revision: Revision) -> Result<(), StoreError> {
         let sandboxes = intent.sandboxes().cloned().map(Mutation::PutSandbox);
         let endpoints = intent.endpoints().cloned().map(Mutation::PutEndpoint);
-        self.journal.rewrite(&Record { revision, mutations: sandboxes.chain(endpoints).collect() })?;
+        let reservations = intent.reservations().cloned().map(Mutation::Reserve);
+        let mutations = sandboxes.chain(endpoints).chain(reservations).collect();
+        self.journal.rewrite(&Record { revision, mutations })?;
         self.rewritten = self.journal.length();
         Ok(())
     }
@@ -110,14 +112,18 @@ fn is_durable(mutation: &Mutation) -> bool {
     matches!(mutation, Mutation::PutNetwork(_) | Mutation::RemoveNetwork(_))
 }
 
-/// Without endpoints whose network or sandbox is not there: a state directory that was put back from a copy knows
+/// Without endpoints whose network or sandbox is not there, and without what is kept on such a network: a state directory that was put back from a copy knows
 /// other networks than the run directory does.
 fn without_orphans(intent: Intent) -> Intent {
-    let orphans = intent
+    let endpoints = intent
         .endpoints()
         .filter(|e| intent.network(&e.network).is_none() || intent.sandbox(&e.sandbox).is_none())
-        .map(|e| Mutation::RemoveEndpoint(e.id.clone()))
-        .collect();
+        .map(|e| Mutation::RemoveEndpoint(e.id.clone()));
+    let reservations = intent
+        .reservations()
+        .filter(|r| intent.network(&r.network).is_none())
+        .map(|r| Mutation::Release { network: r.network.clone(), address: r.address });
+    let orphans = endpoints.chain(reservations).collect();
     intent.apply(&Change(orphans))
 }
 

@@ -17,6 +17,8 @@ fn network(n: u8) -> Mutation {
         internal: false,
         attachable: false,
         predefined: false,
+        config_only: false,
+        config_from: None,
         subnets: Vec::new(),
         labels: Default::default(),
         options: Default::default(),
@@ -46,6 +48,7 @@ fn endpoint(n: u8, network: u8) -> Mutation {
         ipv6: None,
         aliases: vec!["é\u{0}\"".into()],
         gateway_priority: 0,
+        link_local: Vec::new(),
         options: Default::default(),
     }))
 }

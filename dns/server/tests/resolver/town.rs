@@ -17,6 +17,8 @@ pub(crate) fn network(n: u8, name: &str) -> Network {
         internal: false,
         attachable: false,
         predefined: false,
+        config_only: false,
+        config_from: None,
         subnets: vec![],
         labels: BTreeMap::new(),
         options: BTreeMap::new(),
@@ -46,6 +48,7 @@ pub(crate) fn endpoint(network: u8, sandbox: u16, aliases: &[&str]) -> Endpoint 
         ipv6: None,
         aliases: aliases.iter().map(|a| (*a).into()).collect(),
         gateway_priority: 0,
+        link_local: Vec::new(),
         options: BTreeMap::new(),
     }
 }

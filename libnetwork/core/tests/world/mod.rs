@@ -93,7 +93,7 @@ impl World {
     pub(crate) fn check(&self, intent: &Intent) -> Result<(), String> {
         let mut desired = Desired::new();
         let (drivers, host) = (drivers(), self.host.lock().unwrap().clone());
-        for network in intent.networks() {
+        for network in intent.networks().filter(|n| !n.config_only) {
             drivers.of(network).unwrap().host_objects(&host, &mut desired);
             drivers.of(network).unwrap().network_objects(network, &host, &mut desired);
             for endpoint in intent.endpoints_on(&network.id) {
@@ -174,7 +174,9 @@ pub(crate) fn check_intent(intent: &Intent) -> Result<(), String> {
     let networks: Vec<_> = intent.networks().collect();
     for (i, a) in networks.iter().enumerate() {
         for b in &networks[..i] {
-            let clash = a.subnets.iter().any(|s| b.subnets.iter().any(|t| s.subnet.contains(&t.subnet)));
+            let clash = !a.config_only
+                && !b.config_only
+                && a.subnets.iter().any(|s| b.subnets.iter().any(|t| s.subnet.contains(&t.subnet)));
             if clash || a.name == b.name {
                 return Err(format!("{} and {} overlap", a.name, b.name));
             }

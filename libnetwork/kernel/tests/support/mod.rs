@@ -128,6 +128,8 @@ impl World {
             internal: false,
             attachable: false,
             predefined: false,
+            config_only: false,
+            config_from: None,
             subnets: vec![
                 subnet(format!("10.100.{n}.0/24"), format!("10.100.{n}.1")),
                 subnet(format!("fd00:{n}::/64"), format!("fd00:{n}::1")),
@@ -170,6 +172,7 @@ impl World {
             ipv6: network.ipv6.then(|| format!("fd00:{n}::{s}/64").parse().unwrap()),
             aliases: Vec::new(),
             gateway_priority: 0,
+            link_local: Vec::new(),
             options: Default::default(),
         };
         let id = endpoint.id.clone();

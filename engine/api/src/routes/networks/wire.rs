@@ -97,6 +97,8 @@ impl CreateNetwork {
             options: map(self.options),
             ipam_driver: ipam.driver,
             ipam_options: map(ipam.options),
+            config_only: false,
+            config_from: String::new(),
         })
     }
 }

@@ -1,0 +1,106 @@
+//! Changing a network while it is in use.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use libnetwork_model::{Change, Mutation, Network};
+
+use crate::{
+    Error, Event,
+    draft::{Desk, Draft, Subject, resolve},
+};
+
+/// What can be changed, by the words of `causeway network set`, and the driver option that each stands for.
+const OPTIONS: [(&str, &str); 5] = [
+    ("icc", "com.docker.network.bridge.enable_icc"),
+    ("mtu", "com.docker.network.driver.mtu"),
+    ("masquerade", "com.docker.network.bridge.enable_ip_masquerade"),
+    ("gateway-mode-ipv4", "com.docker.network.bridge.gateway_mode_ipv4"),
+    ("gateway-mode-ipv6", "com.docker.network.bridge.gateway_mode_ipv6"),
+];
+const LABEL: &str = "label.";
+
+impl Desk<'_> {
+    pub(crate) fn set_network(
+        &mut self,
+        reference: &str,
+        settings: &BTreeMap<String, String>,
+    ) -> Result<Draft, Error> {
+        let old = resolve(self.intent, reference)?.clone();
+        let mut network = (*old).clone();
+        for (key, value) in settings {
+            set(&mut network, key, value)?;
+        }
+        if let Some(driver) = self.drivers.of(&network) {
+            driver.validate(&network, self.host).map_err(Error::Driver)?;
+        }
+        let subject = Subject::Network(old.id.clone());
+        let mut draft = Draft {
+            change: Change::default(),
+            undo: None,
+            subjects: BTreeSet::new(),
+            holds: vec![subject.clone()],
+            events: Vec::new(),
+            about: subject.clone(),
+            object: format!("network {}", old.name),
+        };
+        if network == *old {
+            return Ok(draft);
+        }
+        // Its endpoints change with it, and their refusals are this command's.
+        let endpoints = self.intent.endpoints_on(&old.id);
+        draft.subjects = endpoints
+            .flat_map(|e| [Subject::Endpoint(e.id.clone()), Subject::Sandbox(e.sandbox.clone())])
+            .chain([subject, Subject::Shared])
+            .collect();
+        let network = Arc::new(network);
+        draft.events = vec![Event::network("update", &network)];
+        draft.undo = Some(Change(vec![Mutation::PutNetwork(old)]));
+        draft.change = Change(vec![Mutation::PutNetwork(network)]);
+        Ok(draft)
+    }
+}
+
+fn set(network: &mut Network, key: &str, value: &str) -> Result<(), Error> {
+    let refuse = |what: String| Err(Error::Invalid { what });
+    if let Some(label) = key.strip_prefix(LABEL).filter(|label| !label.is_empty()) {
+        match value {
+            "" => network.labels.remove(label),
+            _ => network.labels.insert(label.to_owned(), value.to_owned()),
+        };
+        return Ok(());
+    }
+    if matches!(network.driver.as_str(), crate::HOST | crate::NONE) {
+        return refuse(format!("network {} has nothing to set but labels", network.name));
+    }
+    if key == "internal" {
+        if network.predefined {
+            return refuse(format!("the predefined network {} cannot be internal", network.name));
+        }
+        network.internal = match value {
+            "true" | "1" => true,
+            "false" | "0" => false,
+            _ => return refuse(format!("internal is {value:?}, must be true or false")),
+        };
+        return Ok(());
+    }
+    let fixed = ["subnet", "gateway", "ip-range", "ipv4", "ipv6", "driver", "name"];
+    if fixed.contains(&key) {
+        return refuse(format!("{key} cannot be changed: containers live by it; make another network"));
+    }
+    let option = OPTIONS.iter().find(|(word, option)| *word == key || *option == key);
+    let Some((_, option)) = option else {
+        let known: Vec<&str> = OPTIONS.iter().map(|(word, _)| *word).collect();
+        return refuse(format!(
+            "unknown setting {key:?}: it is one of {}, internal, label.NAME",
+            known.join(", ")
+        ));
+    };
+    match value {
+        "" => network.options.remove(*option),
+        _ => network.options.insert((*option).to_owned(), value.to_owned()),
+    };
+    Ok(())
+}
