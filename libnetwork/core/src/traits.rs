@@ -97,6 +97,30 @@ pub trait PortMapper: Send + 'static {
         let _ = bridges;
         Ok(())
     }
+
+    /// What went through these published ranges of a sandbox, in their order. None: this mapper does not count.
+    fn figures(
+        &mut self,
+        sandbox: &SandboxId,
+        ports: &[PublishedPort],
+    ) -> Result<Option<Vec<PortFigures>>, PortError> {
+        let _ = (sandbox, ports);
+        Ok(None)
+    }
+}
+
+/// What went through a published range since it was published, both directions together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PortFigures {
+    /// A super-packet of the host's own making counts as one. What processes of the host send and get goes another way
+    /// and is not in here, nor in the next.
+    pub packets: u64,
+    /// Of IP, headers included.
+    pub bytes: u64,
+    /// Flows of clients that are not on the host itself, and are not closed.
+    pub open_flows: u64,
+    /// First packets of flows that were denied: by the host's filter, or because there was no place.
+    pub refusals: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
