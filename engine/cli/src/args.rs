@@ -21,6 +21,11 @@ pub(crate) enum Command {
     Down(Down),
     /// Show the host, its networks, endpoints, addresses and published ports as a tree
     Topology(Topology),
+    /// Show and change what containers publish, also while they run
+    Ports {
+        #[command(subcommand)]
+        command: Ports,
+    },
     /// Print a completion script for a shell
     Completion {
         #[arg(value_enum)]
@@ -70,6 +75,54 @@ pub(crate) struct Topology {
     pub(crate) run_dir: PathBuf,
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Ports {
+    /// List a container's published ports with what went through them
+    Ls {
+        #[command(flatten)]
+        of: PortsOf,
+    },
+    /// Publish more ports of a container, all or none, at once if it runs
+    Add {
+        #[command(flatten)]
+        of: PortsOf,
+        /// As `docker run -p` takes them: [HOST_IP:][HOST_PORT[-LAST]:]PORT[-LAST][/PROTOCOL]
+        #[arg(required = true, value_name = "PORT")]
+        ports: Vec<String>,
+    },
+    /// Take published ports of a container back, all or none, at once if it runs
+    Rm {
+        #[command(flatten)]
+        of: PortsOf,
+        /// As for add; without a host port all places where the container's port is published
+        #[arg(required = true, value_name = "PORT")]
+        ports: Vec<String>,
+    },
+}
+
+#[derive(Group)]
+pub(crate) struct PortsOf {
+    /// The engine: unix://PATH or tcp://HOST:PORT [default: $DOCKER_HOST, or else RUN_DIR/docker.sock]
+    #[arg(short = 'H', long, value_name = "URL")]
+    pub(crate) host: Option<String>,
+    /// The run directory that `causeway up` was given
+    #[arg(long, value_name = "DIR", default_value = "/run/causeway")]
+    pub(crate) run_dir: PathBuf,
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: TableFormat,
+    /// Name, id, or unambiguous beginning of the id
+    pub(crate) container: String,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TableFormat {
+    /// Columns for people
+    #[default]
+    Table,
+    /// The engine's own JSON document
+    Json,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

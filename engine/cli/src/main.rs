@@ -8,6 +8,7 @@ mod down;
 mod host;
 mod manual;
 mod paths;
+mod ports;
 mod topology;
 mod up;
 
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Command::Up(args) => up::run(&args),
         Command::Down(args) => down::run(&args),
         Command::Topology(args) => topology::run(&args),
+        Command::Ports { command } => ports::run(&command),
         Command::Completion { shell } => manual::completion(shell),
         Command::Man { directory } => manual::pages(&directory),
     };

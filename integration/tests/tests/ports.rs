@@ -128,7 +128,8 @@ fn a_port_that_is_taken_is_refused_by_name_and_nothing_of_the_start_remains() {
     let host = Host::with_image();
     serve(&host, "web", &["-p", "8080:80"]);
     let text = host.docker(&["run", "-d", "--name", "second", "-p", "8080:80", "box", "sleep", "100"]).err();
-    assert!(text.contains("8080") && text.contains("already allocated"), "{text}");
+    let words = "Bind for 0.0.0.0:8080 failed: port is already allocated: container web publishes 8080/tcp";
+    assert!(text.contains(words), "{text}");
     assert_eq!(host.inspect("second")["State"]["Status"], "created");
     seen(&host.client, "tcp 192.0.2.1 8080");
     // Free again with the container that had it.
@@ -144,7 +145,7 @@ fn a_port_that_a_process_of_the_host_listens_on_is_refused() {
     let _listener = integration_testkit::Running::start(command);
     eventually("the process listens", || ask(&host.host, "tcp 127.0.0.1 8080").status.success());
     let text = host.docker(&["run", "--rm", "-p", "8080:80", "box", "true"]).err();
-    assert!(text.contains("8080"), "{text}");
+    assert!(text.contains("0.0.0.0:8080/tcp: address already in use: process probe"), "{text}");
 }
 
 #[test]
@@ -156,4 +157,65 @@ fn a_port_is_closed_when_its_container_stops_and_open_again_after_a_restart() {
     ask(&host.client, "tcp 192.0.2.1 8080").err();
     host.d("start web");
     eventually("the port is open", || ask(&host.client, "tcp 192.0.2.1 8080").status.success());
+}
+
+fn ports(host: &Host, args: &str) -> Finished {
+    let docker_host = host.docker_host();
+    let mut words: Vec<&str> = args.split(' ').collect();
+    words.splice(1..1, ["-H", &docker_host]);
+    words.insert(0, "ports");
+    host.causeway(&words)
+}
+
+#[test]
+fn ports_of_a_running_container_come_and_go_and_stay_over_a_restart() {
+    let mut host = Host::with_image();
+    serve(&host, "web", &["-p", "8080:80"]);
+    serve(&host, "other", &["-p", "9000:80"]);
+    ports(&host, "add web 8081:80 9100-9109:9100-9109/udp").ok();
+    seen(&host.client, "tcp 192.0.2.1 8081");
+    seen(&host.host, "tcp 127.0.0.1 8081");
+    let shown = ports(&host, "ls web").ok();
+    assert!(shown.contains("*:8081") && shown.contains("*:9100-9109  9100-9109/udp"), "{shown}");
+    let shown = host.d("ps --filter name=web --format {{.Ports}}");
+    assert!(shown.contains("0.0.0.0:8081->80/tcp"), "{shown}");
+    let bindings = &host.inspect("web")["HostConfig"]["PortBindings"];
+    assert_eq!(bindings["80/tcp"].as_array().unwrap().len(), 2, "{bindings}");
+
+    // All or none, with the name of who has the port.
+    let refused = ports(&host, "add web 8082:80 9000:80").err();
+    assert!(refused.contains("0.0.0.0:9000 failed: port is already allocated: container other"), "{refused}");
+    ask(&host.client, "tcp 192.0.2.1 8082").err();
+    ports(&host, "rm web 8080:80").ok();
+    ask(&host.client, "tcp 192.0.2.1 8080").err();
+    assert!(ports(&host, "rm web 8080:80").err().contains("does not publish 80/tcp on host port 8080"));
+
+    host.d("restart -t 0 web");
+    eventually("the port is open", || ask(&host.client, "tcp 192.0.2.1 8081").status.success());
+    ask(&host.client, "tcp 192.0.2.1 8080").err();
+    host.stop();
+    host.start();
+    seen(&host.client, "tcp 192.0.2.1 8081");
+    let json: serde_json::Value = serde_json::from_str(&ports(&host, "ls web --format json").ok()).unwrap();
+    assert_eq!((json["Container"].as_str(), json["Ports"].as_array().unwrap().len()), (Some("web"), 2));
+    // One that does not run publishes with its next start.
+    host.d("stop -t 0 web");
+    ports(&host, "add web 8085:80").ok();
+    host.d("start web");
+    eventually("the port is open", || ask(&host.client, "tcp 192.0.2.1 8085").status.success());
+}
+
+#[test]
+fn all_ports_of_the_host_are_one_range_and_quickly_done() {
+    let host = Host::with_image();
+    let begun = std::time::Instant::now();
+    serve(&host, "web", &["-p", "192.0.2.1:1-65535:1-65535"]);
+    seen(&host.client, "tcp 192.0.2.1 80");
+    let shown = ports(&host, "ls web").ok();
+    assert!(shown.contains("192.0.2.1:1-65535  1-65535/tcp"), "{shown}");
+    let inspect = host.inspect("web");
+    assert_eq!(inspect["NetworkSettings"]["Ports"].as_object().unwrap().len(), 65_535);
+    assert!(host.d("ps").contains("192.0.2.1:1-65535->1-65535/tcp"));
+    // Far below what anything per port would take, far above a busy machine's worst.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{:?}", begun.elapsed());
 }
