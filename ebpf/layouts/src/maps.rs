@@ -3,7 +3,7 @@
 
 /// The layout of the maps below. Raise it with every change to a struct, or to what a field of it means: an engine that
 /// finds maps of another version makes its own and drops those.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// An IPv6 address, or an IPv4 one as `::ffff:a.b.c.d`. A packet never carries the mapped form, so the two families
 /// cannot meet in a key; an IPv6 socket that talks IPv4 uses it, so that one lookup serves both.
@@ -130,6 +130,42 @@ pub const FIN_BACK: u8 = 2;
 /// Either end reset the connection (TCP).
 pub const RESET: u8 = 4;
 
+/// What the host's own filter says of the first packet of a flow, in the map `JUDGED` by the packet's [`FlowKey`].
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Judged {
+    /// Key in `TARGETS`.
+    pub target: u32,
+    /// When it was asked, in seconds of CLOCK_MONOTONIC.
+    pub at: u32,
+    /// [`ASKED`] or [`ACCEPTED`].
+    pub state: u32,
+}
+
+pub const ASKED: u32 = 0;
+pub const ACCEPTED: u32 = 1;
+
+/// The values of the one entry of `SETTINGS`: published ports obey the host's filter, or are open whatever it says.
+pub const OBEY: u32 = 0;
+pub const OPEN: u32 = 1;
+
+/// What passed through a target, in the map `FIGURES` by the target's id, for each CPU.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Figures {
+    pub packets_in: u64,
+    /// Of IP, as the next but one; what stands for several packets counts as what it is, one.
+    pub bytes_in: u64,
+    pub packets_out: u64,
+    pub bytes_out: u64,
+    /// Flows and led calls of host processes that began.
+    pub begun: u64,
+    /// First packets that the host's filter did not let in.
+    pub refused: u64,
+    /// First packets for which there was no place.
+    pub no_place: u64,
+}
+
 /// A host process's socket and where it was led, in the map `SOCKETS`: by this the answer is given back the address
 /// that the process knows.
 #[repr(C)]
@@ -168,6 +204,10 @@ unsafe impl Plain for Flow {}
 unsafe impl Plain for SocketKey {}
 // SAFETY: as above.
 unsafe impl Plain for SocketOrigin {}
+// SAFETY: as above.
+unsafe impl Plain for Judged {}
+// SAFETY: as above.
+unsafe impl Plain for Figures {}
 
 const _: () = assert!(size_of::<PortKey>() == 1 + 1 + 16 + 2);
 const _: () = assert!(size_of::<Target>() == 16 * 2 + 32 + 16 + 4 * 2 + 2 * 3 + 6 * 2 + 2);
@@ -175,3 +215,5 @@ const _: () = assert!(size_of::<FlowKey>() == 16 * 2 + 2 * 2 + 4);
 const _: () = assert!(size_of::<Flow>() == 16 * 2 + 2 * 2 + 4 * 2 + 4);
 const _: () = assert!(size_of::<SocketKey>() == 8 + 16 + 2 + 1 + 5);
 const _: () = assert!(size_of::<SocketOrigin>() == 16 + 2 + 2);
+const _: () = assert!(size_of::<Judged>() == 4 * 3);
+const _: () = assert!(size_of::<Figures>() == 8 * 7);

@@ -7,9 +7,12 @@
 
 mod bpffs;
 mod error;
+mod figures;
 mod filters;
 mod host;
 mod host_port;
+mod judge;
+mod kernel_types;
 mod links;
 mod mapper;
 mod object;

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -13,11 +13,12 @@ use aya::{
     Ebpf, EbpfLoader,
     programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier},
 };
+use ebpf_layouts::{OBEY, OPEN};
 use libnetwork_core::PortError;
 
 use crate::{
     error::OnError,
-    filters,
+    filters, judge, kernel_types,
     object::{self, SOCKET_HOOKS},
     sys::{self, Hook},
 };
@@ -62,11 +63,15 @@ pub(crate) fn load(object: &[u8], maps: &Path, flows: u32, cookie: u64) -> Resul
     // Two entries a flow; of the closed ones, those of the last quarter that closed.
     loader.map_max_entries(object::FLOWS, flows.saturating_mul(2).max(2));
     loader.map_max_entries(object::CLOSED, (flows / 2).max(2));
+    let skb_data = kernel_types::member_offset("sk_buff", "data").on("look at", "the kernel's types")?;
     loader.override_global("HOST_COOKIE", &cookie, true);
+    loader.override_global("SKB_DATA", &skb_data, true);
     let mut ebpf = loader.load(object).on("load", "the BPF object")?;
     for (name, program) in ebpf.programs_mut() {
         match program {
             Program::SchedClassifier(program) => program.load(),
+            // `judge`, which is none.
+            Program::SocketFilter(_) => Ok(()),
             Program::CgroupSockAddr(program) => program.load(),
             _ => Err(ProgramError::UnexpectedProgramType),
         }
@@ -84,10 +89,26 @@ pub(crate) fn load(object: &[u8], maps: &Path, flows: u32, cookie: u64) -> Resul
 }
 
 impl Links {
+    /// With `judge` published ports obey the host's filter; without, they are open.
+    ///
     /// Gives the links that are pinned in `pins` the programs of `ebpf`, each in one step, and attaches what of the
     /// cgroup's hooks is missing. Pins whose interface is gone are removed. Filters keep their programs until
     /// [`Links::attach`] is called; those use the same maps.
-    pub(crate) fn adopt(ebpf: Ebpf, pins: PathBuf, cgroup: &Path) -> Result<Self, PortError> {
+    pub(crate) fn adopt(
+        mut ebpf: Ebpf,
+        judge: Option<&OwnedFd>,
+        pins: PathBuf,
+        cgroup: &Path,
+    ) -> Result<Self, PortError> {
+        // The programs ask the filter only while there is one who hears the answer.
+        if let Some(judge) = judge {
+            judge::attach(judge, &pins)?;
+        }
+        let setting = if judge.is_some() { OBEY } else { OPEN };
+        judge::set(&mut ebpf, setting).on("write map", object::SETTINGS)?;
+        if judge.is_none() {
+            judge::detach(&pins)?;
+        }
         let mut links = Self { ebpf, pins, uplinks: BTreeSet::new(), ours: BTreeSet::new() };
         let cgroup_fd = File::open(cgroup).on("open cgroup", cgroup.display())?;
         for (hook, attach_type) in SOCKET_HOOKS {
@@ -129,10 +150,6 @@ impl Links {
         }
         self.ours.remove(&(role, index));
         Ok(())
-    }
-
-    pub(crate) fn bridges(&self) -> impl Iterator<Item = u32> {
-        self.ours.iter().filter(|(role, _)| *role == Role::Bridge).map(|(_, index)| *index)
     }
 
     /// Makes these the uplinks. Interfaces that vanished meanwhile are left out.
@@ -206,7 +223,8 @@ fn detach_pin(path: &Path) -> io::Result<()> {
     match sys::open_pin(path).and_then(|link| sys::link_detach(link.as_fd())) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         // What it was attached to is gone.
-        Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {}
+        // Netfilter's cannot be detached: they go with the pin.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOLINK | libc::EOPNOTSUPP)) => {}
         other => other?,
     }
     fs::remove_file(path)

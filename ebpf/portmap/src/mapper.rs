@@ -1,18 +1,20 @@
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
 
 use aya::maps::MapInfo;
 use ebpf_layouts::{ANY_IPV4, ANY_IPV6, Target, VERSION};
-use libnetwork_core::{PortError, PortMapper, PortMapping, PortTarget};
+use libnetwork_core::{PortError, PortFigures, PortMapper, PortMapping, PortTarget};
 use libnetwork_model::{ErrorKind, HostFacts, Protocol, PublishedPort, SandboxId};
 
 use crate::{
     bpffs,
     error::OnError,
+    figures,
     host::{self, Interfaces},
+    judge,
     links::{self, Links, Role},
     object::{self, OBJECT},
     tables::{Sandbox, Tables},
@@ -27,13 +29,16 @@ pub struct Options {
     /// Flows tracked at once; the ones idle the longest make room. About 400 bytes of kernel memory each. Maps that are
     /// there already keep their size.
     pub flows: u32,
+    /// What the host's own filter (nftables, iptables, ufw, firewalld: its input hook) denies is denied at published ports
+    /// too. False: what is published is open. Clients on the host itself are not asked about.
+    pub obey_host_filter: bool,
     /// Another build of the programs than the one compiled in: a developer's.
     pub object: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cgroup: None, flows: 65_536, object: None }
+        Self { cgroup: None, flows: 65_536, obey_host_filter: true, object: None }
     }
 }
 
@@ -45,6 +50,8 @@ pub struct BpfPortMapper {
     tables: Tables,
     links: Links,
     interfaces: Interfaces,
+    /// The index of every bridge that was told of and found.
+    bridges: BTreeMap<String, u32>,
     /// Uplinks that were complained of.
     without_ethernet: BTreeSet<String>,
 }
@@ -75,13 +82,18 @@ impl BpfPortMapper {
             None => host::cgroup_root().on("find", "the cgroup2 hierarchy")?,
         };
         let cookie = host::namespace_cookie().on("identify", "the network namespace")?;
-        let mut ebpf = links::load(given.as_deref().unwrap_or(OBJECT), &map_pins, options.flows, cookie)?;
+        let object = given.as_deref().unwrap_or(OBJECT);
+        let mut ebpf = links::load(object, &map_pins, options.flows, cookie)?;
+        let judge = match options.obey_host_filter {
+            true => Some(judge::load(object, &ebpf)?),
+            false => None,
+        };
         let tables = Tables::open(&mut ebpf, &map_pins)?;
-        let links = Links::adopt(ebpf, link_pins, &cgroup)?;
+        let links = Links::adopt(ebpf, judge.as_ref(), link_pins, &cgroup)?;
         // Other layouts' programs go when ours are in place.
         bpffs::remove_versions(bpffs, Some(VERSION))?;
         let interfaces = Interfaces::open().on("open", "a socket")?;
-        Ok(Self { tables, links, interfaces, without_ethernet: BTreeSet::new() })
+        Ok(Self { tables, links, interfaces, bridges: BTreeMap::new(), without_ethernet: BTreeSet::new() })
     }
 
     fn say_without_ethernet(&mut self, name: &str) {
@@ -196,19 +208,44 @@ impl PortMapper for BpfPortMapper {
         self.tables.set_addresses(&addresses)
     }
 
+    fn figures(
+        &mut self,
+        sandbox: &SandboxId,
+        ports: &[PublishedPort],
+    ) -> Result<Option<Vec<PortFigures>>, PortError> {
+        figures::of(&self.tables, &sandbox_bytes(sandbox), ports).map(Some)
+    }
+
+    /// Costs what changed. Told the same names again it looks at all of them, since a bridge may have been made anew.
     fn bridges(&mut self, bridges: &BTreeSet<String>) -> Result<(), PortError> {
-        let mut indices: BTreeSet<u32> = self.tables.targets().map(|target| target.bridge).collect();
+        let same = self.bridges.keys().eq(bridges);
+        let gone: Vec<(String, u32)> = self
+            .bridges
+            .iter()
+            .filter(|(name, _)| same || !bridges.contains(*name))
+            .map(|(name, index)| (name.clone(), *index))
+            .collect();
+        for (name, _) in &gone {
+            self.bridges.remove(name);
+        }
         for name in bridges {
+            if self.bridges.contains_key(name) {
+                continue;
+            }
             match self.interfaces.index(name) {
                 Ok(index) => {
                     self.links.attach(Role::Bridge, index, name)?;
-                    indices.insert(index);
+                    self.bridges.insert(name.clone(), index);
                 }
                 Err(error) => tracing::debug!(bridge = %name, %error, "not there yet, or no longer"),
             }
         }
-        for index in self.links.bridges().filter(|index| !indices.contains(index)).collect::<Vec<_>>() {
-            self.detach(Role::Bridge, index)?;
+        for (name, index) in gone {
+            let used = self.bridges.get(&name) == Some(&index)
+                || self.tables.targets().any(|target| target.bridge == index);
+            if !used {
+                self.detach(Role::Bridge, index)?;
+            }
         }
         Ok(())
     }

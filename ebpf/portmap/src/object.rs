@@ -2,7 +2,7 @@
 
 use aya::{include_bytes_aligned, maps::MapType};
 use aya_obj::generated::bpf_attach_type;
-use ebpf_layouts::{Address, Flow, FlowKey, PortKey, SocketKey, SocketOrigin, Target};
+use ebpf_layouts::{Address, Figures, Flow, FlowKey, Judged, PortKey, SocketKey, SocketOrigin, Target};
 
 /// Built by `ebpf/build` from `ebpf/programs`, and checked by `ebpf/check-object`.
 pub(crate) static OBJECT: &[u8] = include_bytes_aligned!("../object/portmap.o");
@@ -29,6 +29,9 @@ pub(crate) const ADDRESSES: &str = "ADDRESSES";
 pub(crate) const FLOWS: &str = "FLOWS";
 pub(crate) const CLOSED: &str = "CLOSED";
 pub(crate) const SOCKETS: &str = "SOCKETS";
+pub(crate) const JUDGED: &str = "JUDGED";
+pub(crate) const SETTINGS: &str = "SETTINGS";
+pub(crate) const FIGURES: &str = "FIGURES";
 
 /// A map that outlives this process.
 pub(crate) struct Pinned {
@@ -41,13 +44,16 @@ pub(crate) struct Pinned {
 /// A longest-prefix trie's keys begin with the length of the prefix.
 const PREFIX_LENGTH: usize = 4;
 
-pub(crate) const PINNED: [Pinned; 6] = [
+pub(crate) const PINNED: [Pinned; 9] = [
     pinned::<u32>(PORTS, MapType::LpmTrie, PREFIX_LENGTH + size_of::<PortKey>()),
     pinned::<Target>(TARGETS, MapType::Hash, size_of::<u32>()),
     pinned::<u8>(ADDRESSES, MapType::Hash, size_of::<Address>()),
     pinned::<Flow>(FLOWS, MapType::LruHash, size_of::<FlowKey>()),
     pinned::<Flow>(CLOSED, MapType::LruHash, size_of::<FlowKey>()),
     pinned::<SocketOrigin>(SOCKETS, MapType::LruHash, size_of::<SocketKey>()),
+    pinned::<Judged>(JUDGED, MapType::LruHash, size_of::<FlowKey>()),
+    pinned::<u32>(SETTINGS, MapType::Array, size_of::<u32>()),
+    pinned::<Figures>(FIGURES, MapType::PerCpuHash, size_of::<u32>()),
 ];
 
 const fn pinned<V>(name: &'static str, kind: MapType, key: usize) -> Pinned {

@@ -1,7 +1,7 @@
 //! The few calls of bpf(2) on links. aya has no way to give a program to the link of a cgroup.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     io, mem,
     os::{
         fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
@@ -10,13 +10,53 @@ use std::{
     path::Path,
 };
 
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd};
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type};
 
 /// What a link hangs on.
 pub(crate) enum Hook<'a> {
     Cgroup(BorrowedFd<'a>, bpf_attach_type),
     /// The ingress of the interface of this index in the calling thread's namespace.
     Ingress(u32),
+    /// Netfilter's input hook of the calling thread's namespace, for one family (NFPROTO_*).
+    Input {
+        family: u32,
+        priority: i32,
+    },
+}
+
+/// linux/netfilter.h
+const NF_INET_LOCAL_IN: u32 = 1;
+
+/// Loads a program of netfilter. What the verifier has against it is in the error.
+pub(crate) fn load_netfilter(name: &str, instructions: &[bpf_insn], license: &CStr) -> io::Result<OwnedFd> {
+    let load = |log: &mut [u8]| {
+        let mut attr = zeroed();
+        // SAFETY: this member of the union is made of integers; all of them are zero so far.
+        let load = unsafe { &mut attr.__bindgen_anon_3 };
+        load.prog_type = bpf_prog_type::BPF_PROG_TYPE_NETFILTER as u32;
+        load.expected_attach_type = bpf_attach_type::BPF_NETFILTER as u32;
+        load.insn_cnt = instructions.len() as u32;
+        load.insns = instructions.as_ptr() as u64;
+        load.license = license.as_ptr() as u64;
+        // The last byte stays 0.
+        for (to, from) in load.prog_name.iter_mut().take(15).zip(name.bytes()) {
+            *to = from as libc::c_char;
+        }
+        if !log.is_empty() {
+            (load.log_level, load.log_size, load.log_buf) = (1, log.len() as u32, log.as_mut_ptr() as u64);
+        }
+        open(bpf_cmd::BPF_PROG_LOAD, &mut attr)
+    };
+    load(&mut []).map_err(|error| {
+        let mut log = vec![0; 1 << 16];
+        if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EACCES)) || load(&mut log).is_ok() {
+            return error;
+        }
+        let text = String::from_utf8_lossy(log.split(|byte| *byte == 0).next().unwrap_or_default());
+        let lines: Vec<_> = text.lines().collect();
+        let last = lines[lines.len().saturating_sub(12)..].join("; ");
+        io::Error::new(error.kind(), format!("{error}: {last}"))
+    })
 }
 
 /// Attaches the program for as long as the link is open or pinned.
@@ -31,6 +71,12 @@ pub(crate) fn link_create(program: BorrowedFd<'_>, hook: Hook<'_>) -> io::Result
         Hook::Ingress(index) => {
             attr.link_create.__bindgen_anon_2.target_ifindex = index;
             attr.link_create.attach_type = bpf_attach_type::BPF_TCX_INGRESS as u32;
+        }
+        Hook::Input { family, priority } => {
+            attr.link_create.attach_type = bpf_attach_type::BPF_NETFILTER as u32;
+            attr.link_create.__bindgen_anon_3.netfilter.pf = family;
+            attr.link_create.__bindgen_anon_3.netfilter.hooknum = NF_INET_LOCAL_IN;
+            attr.link_create.__bindgen_anon_3.netfilter.priority = priority;
         }
     }
     open(bpf_cmd::BPF_LINK_CREATE, &mut attr)

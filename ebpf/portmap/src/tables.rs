@@ -8,9 +8,9 @@ use std::{
 
 use aya::{
     Ebpf, Pod,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuHashMap, lpm_trie::Key},
 };
-use ebpf_layouts::{Address, PORT_KEY_FIXED_BITS, Plain, PortKey, Target};
+use ebpf_layouts::{Address, Figures, Flow, FlowKey, PORT_KEY_FIXED_BITS, Plain, PortKey, TOWARDS, Target};
 use libnetwork_core::PortError;
 
 use crate::{error::OnError, object, prefixes::prefixes};
@@ -34,6 +34,8 @@ pub(crate) struct Tables {
     /// One entry: the id that the next target gets. Pinned, since a flow that outlives its target must not find another
     /// one by the same id.
     next_id: Array<MapData, u32>,
+    flows: HashMap<MapData, Raw<FlowKey>, Raw<Flow>>,
+    figures: PerCpuHashMap<MapData, u32, Raw<Figures>>,
     held: Held,
 }
 
@@ -54,7 +56,10 @@ impl Tables {
         let addresses =
             HashMap::try_from(take(ebpf, object::ADDRESSES)?).on("open map", object::ADDRESSES)?;
         let next_id = open_next_id(&pins.join("NEXT_ID")).on("open map", "NEXT_ID")?;
-        let mut tables = Self { ports, targets, addresses, next_id, held: Held::default() };
+        let flows = HashMap::try_from(take(ebpf, object::FLOWS)?).on("open map", object::FLOWS)?;
+        let figures =
+            PerCpuHashMap::try_from(take(ebpf, object::FIGURES)?).on("open map", object::FIGURES)?;
+        let mut tables = Self { ports, targets, addresses, next_id, flows, figures, held: Held::default() };
         tables.read().on("read map", "TARGETS, PORTS or ADDRESSES")?;
         tables.heal()?;
         Ok(tables)
@@ -129,11 +134,44 @@ impl Tables {
             }
         }
         absent_is_fine(self.targets.remove(&id)).on("withdraw", describe(&target))?;
+        absent_is_fine(self.figures.remove(&id)).on("withdraw", describe(&target))?;
         self.held.targets.remove(&id);
         if let Some(ids) = self.held.sandboxes.get_mut(&target.sandbox) {
             ids.remove(&id);
             if ids.is_empty() {
                 self.held.sandboxes.remove(&target.sandbox);
+            }
+        }
+        Ok(())
+    }
+
+    /// What went through a target, on all CPUs; nothing yet is no entry.
+    pub(crate) fn figures(&self, id: u32) -> Result<Figures, PortError> {
+        let each = match self.figures.get(&id, 0) {
+            Err(MapError::KeyNotFound) => return Ok(Figures::default()),
+            other => other.on("read map", object::FIGURES)?,
+        };
+        let mut all = Figures::default();
+        for Raw(one) in each.iter() {
+            all.packets_in += one.packets_in;
+            all.bytes_in += one.bytes_in;
+            all.packets_out += one.packets_out;
+            all.bytes_out += one.bytes_out;
+            all.begun += one.begun;
+            all.refused += one.refused;
+            all.no_place += one.no_place;
+        }
+        Ok(all)
+    }
+
+    /// Calls for each flow that is there, once. Looks at all of them, so it is for people's questions alone.
+    pub(crate) fn each_flow(&self, mut call: impl FnMut(&FlowKey, &Flow)) -> Result<(), PortError> {
+        for entry in self.flows.iter() {
+            match entry {
+                Ok((Raw(key), Raw(flow))) if key.direction == TOWARDS => call(&key, &flow),
+                // One that goes while they are read.
+                Ok(_) | Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(error).on("read map", object::FLOWS),
             }
         }
         Ok(())

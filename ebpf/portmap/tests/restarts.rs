@@ -229,3 +229,28 @@ fn uplinks_come_and_go() {
     world.mapper(|m| m.uplinks(&HostFacts::default()).unwrap());
     world.tcp("c", "10.2.0.1:8080").unwrap();
 }
+
+#[test]
+fn bridges_come_go_and_are_made_anew() {
+    let mut world = World::open();
+    world.serve("a", 80);
+    world.publish(&web());
+    let both = BTreeSet::from(["br-000000000001".to_owned(), "br-000000000002".to_owned()]);
+    let first = BTreeSet::from(["br-000000000001".to_owned()]);
+    world.mapper(|m| m.bridges(&first).unwrap());
+    assert!(world.tcp("c", "192.0.2.1:8080").is_err());
+    world.mapper(|m| m.bridges(&both).unwrap());
+    world.tcp("c", "192.0.2.1:8080").unwrap();
+    // The bridge that the published port itself is on needs no word.
+    world.mapper(|m| m.bridges(&BTreeSet::new()).unwrap());
+    world.tcp("b", "192.0.2.1:8080").unwrap();
+
+    world.mapper(|m| m.bridges(&both).unwrap());
+    world.ip("host", "link delete br-000000000002");
+    world.ip("host", "link add br-000000000002 type bridge");
+    world.ip("host", "link set br-000000000002 up");
+    world.ip("host", "address add 10.2.0.1/24 dev br-000000000002");
+    world.ip("host", "link set cwc master br-000000000002");
+    world.mapper(|m| m.bridges(&both).unwrap());
+    world.tcp("c", "192.0.2.1:8080").unwrap();
+}

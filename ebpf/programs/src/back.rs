@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    flows,
+    figures, flows,
     layouts::{BACK, Target},
     maps::FLOWS,
     packet::{self, Packet, last4},
@@ -51,6 +51,7 @@ pub fn run(ctx: &TcContext) -> i32 {
     if packet::rewrite(ctx, packet).is_err() {
         return TC_ACT_SHOT as i32;
     }
+    figures::passed(packet, unsafe { (*ctx.skb.skb).len } - packet::ETHERNET as u32);
     let size = size_of::<bpf_redir_neigh>() as i32;
     unsafe { bpf_redirect_neigh(next_hop.link, &mut next_hop.neighbour, size, 0) as i32 }
 }

@@ -1,9 +1,10 @@
-//! Published ports, in the kernel. Two programs see packets and eight see the calls of host processes:
+//! Published ports, in the kernel. Three programs see packets and eight see the calls of host processes:
 //!
 //! * `towards`, at the ingress of every uplink and of every bridge: a packet for a published port of the host is given
 //!   the container's address and handed into the container, past the host's stack.
 //! * `back`, at the ingress of the host's end of a publishing container's veth: an answer is given the address that the
 //!   client knows and sent the way that the host's routes say.
+//! * `judge`, at the end of the host's input hooks: what the host's filter let in may begin a flow.
 //! * `connect4` to `getpeername6`, on the cgroup hierarchy: a host process that connects to a published port by an
 //!   address of the host, 127.0.0.1 included, is led to the container before there is a packet.
 //!
@@ -17,7 +18,9 @@
 mod layouts;
 
 mod back;
+mod figures;
 mod flows;
+mod judge;
 mod maps;
 mod packet;
 mod ports;
@@ -40,6 +43,13 @@ pub fn towards(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn back(ctx: TcContext) -> i32 {
     back::run(&ctx)
+}
+
+/// Of type BPF_PROG_TYPE_NETFILTER, whatever its section says: aya knows none for it, and the loader builds this one itself.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket")]
+pub extern "C" fn judge(ctx: *const judge::NetfilterContext) -> i32 {
+    judge::run(ctx)
 }
 
 /// The only verdict of a hook on a socket address: the call goes on. (0 would refuse it with EPERM.)

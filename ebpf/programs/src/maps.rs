@@ -3,10 +3,10 @@
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{HashMap, LpmTrie, LruHashMap},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuHashMap},
 };
 
-use crate::layouts::{Address, Flow, FlowKey, PortKey, SocketKey, SocketOrigin, Target};
+use crate::layouts::{Address, Figures, Flow, FlowKey, Judged, PortKey, SocketKey, SocketOrigin, Target};
 
 /// Published ranges, as prefixes of ports: a target's id.
 #[map]
@@ -33,3 +33,19 @@ pub static SOCKETS: LruHashMap<SocketKey, SocketOrigin> = LruHashMap::with_max_e
 /// The cookie of the engine's host namespace; user space sets it before loading. No namespace has cookie 0.
 #[unsafe(no_mangle)]
 pub static HOST_COOKIE: u64 = 0;
+
+/// First packets that the host's filter is asked about, or has accepted. Small: each is there for some microseconds.
+#[map]
+pub static JUDGED: LruHashMap<FlowKey, Judged> = LruHashMap::with_max_entries(1 << 13, 0);
+
+/// One entry: whether the host's filter is asked at all. User space sets it.
+#[map]
+pub static SETTINGS: Array<u32> = Array::with_max_entries(1, 0);
+
+/// An entry comes with the first packet, so that a port which nobody uses costs nothing.
+#[map]
+pub static FIGURES: PerCpuHashMap<u32, Figures> = PerCpuHashMap::with_max_entries(1 << 18, BPF_F_NO_PREALLOC);
+
+/// Where `struct sk_buff` has its pointer to the data, in this kernel; user space sets it before loading.
+#[unsafe(no_mangle)]
+pub static SKB_DATA: u64 = 0;

@@ -17,7 +17,7 @@ use crate::{
     layouts::{Address, Flow, FlowKey, is_ipv4, mapped},
 };
 
-const ETHERNET: usize = 14;
+pub const ETHERNET: usize = 14;
 const ETHERTYPE_IPV4: u32 = 0x0800;
 const ETHERTYPE_IPV6: u32 = 0x86dd;
 /// Extension headers looked behind, at most; a packet with more is passed on.
@@ -50,6 +50,18 @@ pub struct Packet {
 #[map]
 static PACKET: PerCpuArray<Packet> = PerCpuArray::with_max_entries(1, 0);
 
+/// Where the bytes of a packet come from. Offsets count from the Ethernet header, whether or not it can be read.
+pub trait Bytes {
+    fn load<T>(&self, offset: usize) -> Option<T>;
+}
+
+impl Bytes for TcContext {
+    #[inline(always)]
+    fn load<T>(&self, offset: usize) -> Option<T> {
+        TcContext::load(self, offset).ok()
+    }
+}
+
 /// None: not understood. Fragments are among those. Packets are seen one at a time on a CPU, with softirqs off, so the
 /// map's one entry is the caller's until it returns.
 #[inline(always)]
@@ -67,13 +79,29 @@ pub fn parse(ctx: &TcContext, direction: u8) -> Option<&'static mut Packet> {
         ETHERTYPE_IPV6 => parse_ipv6(ctx, packet)?,
         _ => return None,
     }
-    parse_transport(ctx, packet)?;
+    let header = parse_transport(ctx, packet)?;
+    let segment = unsafe { (*ctx.skb.skb).gso_size };
+    if segment != 0 {
+        packet.length = packet.transport - ETHERNET as u32 + header + segment;
+    }
     Some(packet)
 }
 
+/// A packet without an Ethernet header, as the host's own hooks see it.
 #[inline(always)]
-fn parse_ipv4(ctx: &TcContext, packet: &mut Packet) -> Option<()> {
-    let h: [u8; 20] = ctx.load(ETHERNET).ok()?;
+pub fn parse_bare(bytes: &impl Bytes, packet: &mut Packet) -> Option<()> {
+    let version: u8 = bytes.load(ETHERNET)?;
+    if version >> 4 == 4 {
+        parse_ipv4(bytes, packet)?
+    } else {
+        parse_ipv6(bytes, packet)?
+    }
+    parse_transport(bytes, packet).map(drop)
+}
+
+#[inline(always)]
+fn parse_ipv4(ctx: &impl Bytes, packet: &mut Packet) -> Option<()> {
+    let h: [u8; 20] = ctx.load(ETHERNET)?;
     let words = usize::from(h[0] & 0x0f);
     let fragment = u16::from_be_bytes([h[6], h[7]]);
     if h[0] >> 4 != 4 || words < 5 || fragment & 0x3fff != 0 {
@@ -93,15 +121,15 @@ fn parse_ipv4(ctx: &TcContext, packet: &mut Packet) -> Option<()> {
 }
 
 #[inline(always)]
-fn parse_ipv6(ctx: &TcContext, packet: &mut Packet) -> Option<()> {
+fn parse_ipv6(ctx: &impl Bytes, packet: &mut Packet) -> Option<()> {
     const HOP_BY_HOP: u8 = 0;
     const DESTINATION_OPTIONS: u8 = 60;
 
-    let h: [u8; 8] = ctx.load(ETHERNET).ok()?;
+    let h: [u8; 8] = ctx.load(ETHERNET)?;
     if h[0] >> 4 != 6 {
         return None;
     }
-    let [source, destination]: [Address; 2] = ctx.load(ETHERNET + 8).ok()?;
+    let [source, destination]: [Address; 2] = ctx.load(ETHERNET + 8)?;
     if !is_one_host(&source) || !is_one_host(&destination) {
         return None;
     }
@@ -110,7 +138,7 @@ fn parse_ipv6(ctx: &TcContext, packet: &mut Packet) -> Option<()> {
         if next != HOP_BY_HOP && next != DESTINATION_OPTIONS {
             break;
         }
-        let [following, length]: [u8; 2] = ctx.load(transport as usize).ok()?;
+        let [following, length]: [u8; 2] = ctx.load(transport as usize)?;
         next = following;
         transport += (u32::from(length) + 1) * 8;
     }
@@ -133,30 +161,32 @@ fn is_one_host(a: &Address) -> bool {
     a[0] != 0xff && !link_local && !loopback_or_unspecified && !is_ipv4(a)
 }
 
+/// The length of its header.
 #[inline(always)]
-fn parse_transport(ctx: &TcContext, packet: &mut Packet) -> Option<()> {
-    let header = match packet.key.protocol {
+fn parse_transport(ctx: &impl Bytes, packet: &mut Packet) -> Option<u32> {
+    Some(match packet.key.protocol {
         TCP => {
-            let h: [u8; 20] = ctx.load(packet.transport as usize).ok()?;
+            let h: [u8; 20] = ctx.load(packet.transport as usize)?;
             packet.key.source_port = u16::from_ne_bytes([h[0], h[1]]);
             packet.key.destination_port = u16::from_ne_bytes([h[2], h[3]]);
             packet.tcp_flags = h[13];
             u32::from(h[12] >> 4) * 4
         }
         UDP => {
-            let h: [u8; 8] = ctx.load(packet.transport as usize).ok()?;
+            let h: [u8; 8] = ctx.load(packet.transport as usize)?;
             packet.key.source_port = u16::from_ne_bytes([h[0], h[1]]);
             packet.key.destination_port = u16::from_ne_bytes([h[2], h[3]]);
             packet.tcp_flags = 0;
             8
         }
         _ => return None,
-    };
-    let segment = unsafe { (*ctx.skb.skb).gso_size };
-    if segment != 0 {
-        packet.length = packet.transport - ETHERNET as u32 + header + segment;
-    }
-    Some(())
+    })
+}
+
+/// Whether the packet can be the first of a flow.
+#[inline(always)]
+pub fn may_begin(packet: &Packet) -> bool {
+    packet.key.protocol != TCP || packet.tcp_flags & (SYN | ACK) == SYN
 }
 
 /// Gives the packet the addresses and ports of `to`. An error leaves it in an unknown state: drop it.

@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    TCP, UDP,
+    TCP, UDP, figures,
     layouts::{
         ANY_IPV4, ANY_IPV6, Address, LOOPBACK_IPV4, LOOPBACK_IPV6, SocketKey, SocketOrigin, is_ipv4, mapped,
     },
@@ -50,6 +50,7 @@ pub fn lead<const FAMILY: u8>(ctx: &SockAddrContext) {
     let origin = SocketOrigin { address, port, zero: 0 };
     if SOCKETS.insert(&key, &origin, 0).is_ok() {
         write::<FAMILY>(ctx, &target.address, led_to);
+        figures::begun(id);
     }
 }
 

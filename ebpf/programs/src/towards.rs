@@ -8,10 +8,11 @@ use aya_ebpf::{
 };
 
 use crate::{
-    UDP, flows,
+    UDP, figures, flows,
+    judge::{self, Verdict},
     layouts::{Flow, FlowKey, TOWARDS, Target},
     maps::FLOWS,
-    packet::{self, ACK, Packet, SYN, last4},
+    packet::{self, Packet, last4},
     ports,
 };
 
@@ -29,6 +30,7 @@ pub fn run(ctx: &TcContext) -> i32 {
     if unsafe { (*ctx.skb.skb).pkt_type } != PACKET_HOST {
         return TCX_NEXT;
     }
+    let second_look = judge::is_second_look(ctx);
     let Some(packet) = packet::parse(ctx, TOWARDS) else { return TCX_NEXT };
     let now = flows::seconds();
 
@@ -51,10 +53,17 @@ pub fn run(ctx: &TcContext) -> i32 {
         return deliver(ctx, packet, target);
     }
 
-    let Some(id) = published(&packet.key) else { return TCX_NEXT };
-    let Some(target) = ports::target(id) else { return TCX_NEXT };
+    // Of a clone, the packet itself is with the host already.
+    let pass = if second_look { TC_ACT_SHOT as i32 } else { TCX_NEXT };
+    let Some(id) = published(&packet.key) else { return pass };
+    let Some(target) = ports::target(id) else { return pass };
     if belongs_to_host(ctx, packet) {
-        return TCX_NEXT;
+        return pass;
+    }
+    match judge::ask(ctx, packet, second_look, id, now) {
+        Verdict::Accepted => {}
+        Verdict::Asked => return TCX_NEXT,
+        Verdict::Refused => return TC_ACT_SHOT as i32,
     }
     packet.to = Flow {
         source: packet.key.source,
@@ -67,8 +76,10 @@ pub fn run(ctx: &TcContext) -> i32 {
         zero: [0; 3],
     };
     if !begin(packet, target, now) {
+        figures::no_place(id);
         return TC_ACT_SHOT as i32;
     }
+    figures::begun(id);
     deliver(ctx, packet, target)
 }
 
@@ -103,7 +114,7 @@ fn published(key: &FlowKey) -> Option<u32> {
 #[inline(always)]
 fn belongs_to_host(ctx: &TcContext, packet: &Packet) -> bool {
     if packet.key.protocol != UDP {
-        return packet.tcp_flags & (SYN | ACK) != SYN;
+        return !packet::may_begin(packet);
     }
     let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
     unsafe {
@@ -164,5 +175,6 @@ fn deliver(ctx: &TcContext, packet: &Packet, target: &Target) -> i32 {
     if ctx.store(0, &[target.mac, target.bridge_mac], 0).is_err() {
         return TC_ACT_SHOT as i32;
     }
+    figures::passed(packet, unsafe { (*ctx.skb.skb).len } - packet::ETHERNET as u32);
     unsafe { bpf_redirect_peer(target.link, 0) as i32 }
 }

@@ -31,6 +31,8 @@ pub struct World {
     name: String,
     dir: tempfile::TempDir,
     mapper: Option<BpfPortMapper>,
+    /// For the next mapper: whether the host's filter is obeyed.
+    pub obey: bool,
 }
 
 static WORLDS: AtomicU32 = AtomicU32::new(0);
@@ -38,7 +40,7 @@ static WORLDS: AtomicU32 = AtomicU32::new(0);
 impl World {
     pub fn new() -> Self {
         let name = format!("pm{}-{}", std::process::id(), WORLDS.fetch_add(1, Ordering::Relaxed));
-        let world = Self { name, dir: tempfile::tempdir().unwrap(), mapper: None };
+        let world = Self { name, dir: tempfile::tempdir().unwrap(), mapper: None, obey: true };
         for place in ["host", "outside", "a", "b", "c"] {
             ip(&["netns", "add", &world.namespace(place)]);
             world.ip(place, "link set lo up");
@@ -78,7 +80,7 @@ impl World {
         let pins = self.pins();
         // The object that `ebpf/check-object` built afresh, if it says so.
         let object = std::env::var_os("CAUSEWAY_BPF_OBJECT").map(Into::into);
-        let options = Options { flows: 4096, object, ..Options::default() };
+        let options = Options { flows: 4096, object, obey_host_filter: self.obey, ..Options::default() };
         let mapper =
             self.inside("host", || BpfPortMapper::open(&pins, &options).unwrap_or_else(|e| panic!("{e:?}")));
         self.mapper = Some(mapper);
@@ -210,6 +212,11 @@ impl World {
                      iifname br-000000000001 oifname br-000000000002 drop\n\
                      iifname br-000000000002 oifname br-000000000001 drop\n\
                      iifname up0 oifname \"br-*\" drop\n }\n }\n";
+        self.nft(rules);
+    }
+
+    /// Rules of the host's, in nft's language.
+    pub fn nft(&self, rules: &str) {
         self.inside("host", || {
             let path = self.dir.path().join("rules");
             fs::write(&path, rules).unwrap();
