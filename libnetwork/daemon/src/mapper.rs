@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, path::Path};
 
 use ebpf_portmap::{BpfPortMapper, Options};
-use libnetwork_core::{PortError, PortMapper, PortMapping, chain};
-use libnetwork_model::{ErrorKind, HostFacts, SandboxId};
+use libnetwork_core::{PortError, PortFigures, PortMapper, PortMapping, chain};
+use libnetwork_model::{ErrorKind, HostFacts, PublishedPort, SandboxId};
 
 /// eBPF, or nothing: a kernel that cannot run the programs still has networks, and says why it publishes no port.
 pub(crate) enum Mapper {
@@ -65,6 +65,17 @@ impl PortMapper for Mapper {
         match self {
             Mapper::Bpf(mapper) => mapper.bridges(bridges),
             Mapper::Absent { .. } => Ok(()),
+        }
+    }
+
+    fn figures(
+        &mut self,
+        sandbox: &SandboxId,
+        ports: &[PublishedPort],
+    ) -> Result<Option<Vec<PortFigures>>, PortError> {
+        match self {
+            Mapper::Bpf(mapper) => mapper.figures(sandbox, ports),
+            Mapper::Absent { .. } => Ok(None),
         }
     }
 }
