@@ -25,7 +25,9 @@ pub mod layout {
     pub const SOCKET: &str = "shim.sock";
     /// The shim's own process id, decimal.
     pub const PID: &str = "shim.pid";
-    /// The shim's configuration, a [`crate::ShimConfig`] as JSON.
+    /// The shim's configuration, a [`crate::ShimConfig`] as JSON. The shim holds it locked (flock) from when it reads
+    /// it until its process id is in [`PID`]; who removes the container removes this file first, under the same lock,
+    /// so that no shim begins to work afterwards.
     pub const CONFIG: &str = "shim.json";
     /// The OCI spec. The shim's directory is the bundle.
     pub const SPEC: &str = "config.json";

@@ -1,7 +1,8 @@
 //! Removing everything, also what a dead shim left behind.
 
 use std::{
-    fs, io,
+    fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
 };
@@ -68,15 +69,24 @@ pub(crate) fn remove(run_dir: &Path, cgroup_parent: &str, id: &str) -> Result<()
     remove_directory(&directory, &format!("/{cgroup_parent}/{id}"), id)
 }
 
-/// Kills one container with its shim; the directory stays.
+/// Kills one container with its shim; the directory stays, without its configuration when no shim ever ran in it.
 pub(crate) fn kill(run_dir: &Path, cgroup_parent: &str, id: &str) -> Result<(), RuntimeError> {
-    kill_shim(&shims(run_dir).join(id), id)?;
+    let directory = shims(run_dir).join(id);
+    let held = hold(&directory, id)?;
+    if !directory.join(layout::PID).exists() {
+        forbid(&directory)?;
+    }
+    kill_shim(&directory, id)?;
+    drop(held);
     remove_cgroup(&format!("/{cgroup_parent}/{id}"))
 }
 
 /// As [`remove`], for one whose directory and cgroup are known.
 pub(crate) fn remove_directory(directory: &Path, cgroup: &str, id: &str) -> Result<(), RuntimeError> {
+    let held = hold(directory, id)?;
+    forbid(directory)?;
     kill_shim(directory, id)?;
+    drop(held);
     remove_cgroup(cgroup)?;
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -91,6 +101,41 @@ fn remove_cgroup(path: &str) -> Result<(), RuntimeError> {
     let (group, deadline) = (hierarchies.group(path), Instant::now() + PATIENCE);
     group.kill_all(deadline);
     group.remove(deadline).map_err(RuntimeError::io("remove the cgroup", path))
+}
+
+/// Waits until a shim that is just being started is there to be killed, and lets none start until this is dropped: an
+/// engine that was killed may have spawned one that has done nothing yet.
+fn hold(directory: &Path, id: &str) -> Result<Option<File>, RuntimeError> {
+    let path = directory.join(layout::CONFIG);
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(RuntimeError::io("open", &path))?,
+    };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::Error(error)) => return Err(RuntimeError::io("lock", &path)(error)),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                return Err(RuntimeError::Shim {
+                    id: id.to_owned(),
+                    detail: "it does not get ready".to_owned(),
+                });
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+/// A shim without a configuration ends. Whoever calls this [`hold`]s it.
+fn forbid(directory: &Path) -> Result<(), RuntimeError> {
+    let path = directory.join(layout::CONFIG);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(RuntimeError::io("remove", &path)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Kills the shim of a directory, if it lives, and waits until it is gone. One that is about to end by itself has

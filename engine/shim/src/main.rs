@@ -29,7 +29,8 @@ mod work;
 use std::{
     error::Error,
     fs::{self, File, OpenOptions},
-    os::unix::net::UnixListener,
+    io::BufReader,
+    os::unix::{fs::MetadataExt, net::UnixListener},
     process::ExitCode,
 };
 
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let prepared = std::env::set_current_dir(&directory).map_err(Into::into).and_then(|()| prepare());
-    let (config, listener) = match prepared {
+    let (config, listener, held) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
             eprintln!("causeway-shim {}: {error}", directory.to_string_lossy());
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
     match unsafe { fork() } {
         Ok(ForkResult::Parent { .. }) => ExitCode::SUCCESS,
         Ok(ForkResult::Child) => {
-            match detach().and_then(|()| Ok(shim::Shim::new(config, listener)?.run()?)) {
+            match detach(held).and_then(|()| Ok(shim::Shim::new(config, listener)?.run()?)) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     eprintln!("causeway-shim: {error}");
@@ -75,18 +76,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn prepare() -> Result<(ShimConfig, UnixListener), Box<dyn Error>> {
-    let config: ShimConfig = serde_json::from_slice(&fs::read(layout::CONFIG)?)
+/// The configuration, the socket, and the file that is held locked until it is known whom to kill.
+fn prepare() -> Result<(ShimConfig, UnixListener, File), Box<dyn Error>> {
+    let held = File::open(layout::CONFIG)?;
+    held.lock()?;
+    if held.metadata()?.nlink() == 0 {
+        return Err("the container has been removed meanwhile".into());
+    }
+    let config: ShimConfig = serde_json::from_reader(BufReader::new(&held))
         .map_err(|error| format!("{}: {error}", layout::CONFIG))?;
     let _ = fs::remove_file(layout::SOCKET);
     let listener = UnixListener::bind(layout::SOCKET)
         .map_err(|error| format!("listen at {}: {error}", layout::SOCKET))?;
     listener.set_nonblocking(true)?;
-    Ok((config, listener))
+    Ok((config, listener, held))
 }
 
 /// Leaves the caller: its session, its streams, its signals.
-fn detach() -> Result<(), Box<dyn Error>> {
+fn detach(held: File) -> Result<(), Box<dyn Error>> {
     setsid()?;
     umask(Mode::from_bits_truncate(0o022));
     let log = OpenOptions::new().append(true).create(true).open(layout::LOG)?;
@@ -110,5 +117,6 @@ fn detach() -> Result<(), Box<dyn Error>> {
     // Better that the kernel kills a container's process than this one. Not everybody may say so.
     let _ = fs::write("/proc/self/oom_score_adj", "-998");
     fs::write(layout::PID, std::process::id().to_string())?;
+    drop(held);
     Ok(())
 }

@@ -152,6 +152,9 @@ impl Runtime {
             Ok(purge::lost_state(&directory_owned, &id_owned))
         })
         .await?;
+        if state.is_none() {
+            self.remove(id).await?;
+        }
         Ok(state.map(|state| Task::ended(id, &directory, &cgroup, state)))
     }
 

@@ -52,6 +52,8 @@ impl Program {
         let mut command = tokio::process::Command::new(program);
         // What is in the engine's environment is not the container's business.
         command.arg(directory).env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // What `ps` shows: the path by which it is executed tells a person nothing.
+        command.arg0(&self.path);
         let output = command.output().await.map_err(|error| failed(error.to_string()))?;
         if output.status.success() {
             return Ok(());
