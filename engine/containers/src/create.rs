@@ -22,6 +22,8 @@ impl Containers {
     /// `docker create`. The name is chosen when none is given.
     pub async fn create(&self, name: Option<&str>, body: CreateBody) -> Result<Created> {
         let inner = self.inner.clone();
+        // A start usually follows at once.
+        inner.parts.runtime.anticipate();
         let name = name.filter(|name| !name.is_empty()).map(str::to_owned);
         detached(async move { inner.create(name, body).await }).await
     }

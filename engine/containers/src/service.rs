@@ -25,6 +25,7 @@ use crate::{
     config::{Status, WaitResult},
     container::Container,
     events::Events,
+    logs::Watchers,
     record,
 };
 
@@ -65,6 +66,7 @@ pub struct Containers {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) parts: Parts,
+    pub(crate) logs: Watchers,
     // Held for a look-up or an insertion only, never across an await.
     registry: Mutex<Registry>,
 }
@@ -126,7 +128,7 @@ impl Containers {
 
 impl Inner {
     pub(crate) fn new(parts: Parts) -> Self {
-        Self { parts, registry: Mutex::default() }
+        Self { parts, logs: Watchers::default(), registry: Mutex::default() }
     }
 
     fn registry<T>(&self, f: impl FnOnce(&mut Registry) -> T) -> T {

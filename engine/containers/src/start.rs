@@ -56,6 +56,7 @@ impl Inner {
             (Status::Restarting, Starter::Person) => container.cancel_restart(),
             _ => {}
         }
+        self.parts.runtime.anticipate();
         let config = container.config();
         match self.bring_up(container, &config).await {
             Ok((task, sandbox)) => {

@@ -20,7 +20,7 @@ use engine_volumes::VolumeStore;
 use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     args::{Directories, Run},
@@ -28,6 +28,8 @@ use crate::{
     notify::notify,
 };
 
+/// How long an orderly end waits for the disk; less than a supervisor waits for the end.
+const SETTLING: Duration = Duration::from_secs(3);
 /// OCI runtimes that `--runtime` may name when they are installed.
 const KNOWN: [&str; 4] = ["runc", "crun", "youki", "runsc"];
 
@@ -149,6 +151,7 @@ async fn serve(
     tokio::spawn(engine_api::relay_network_events(network.clone(), events, end.child_token()));
     let counts = containers.counts();
     info!(running = counts.running, paused = counts.paused, stopped = counts.stopped, "ready");
+    let settling = images.clone();
     let router = engine_api::router(Engine {
         containers,
         images,
@@ -166,6 +169,12 @@ async fn serve(
     };
     notify("READY=1");
     tokio::join!(server, signals);
+    // What was removed last may still be on its way off the disk. What is not by then, the next start finishes.
+    match tokio::time::timeout(SETTLING, settling.settle()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(error = crate::chain(&error), "cannot finish removing what was unmounted"),
+        Err(_) => warn!("the disk takes long; the next start finishes removing what was unmounted"),
+    }
     info!("ended");
     Ok(())
 }

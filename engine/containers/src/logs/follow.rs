@@ -1,65 +1,16 @@
 //! Following a log while it is written.
 
-use std::{
-    fs::File,
-    io,
-    io::Read,
-    os::{
-        fd::{AsFd, AsRawFd, RawFd},
-        unix::fs::MetadataExt,
-    },
-    path::Path,
-};
+use std::{fs::File, io, io::Read, os::unix::fs::MetadataExt, path::Path};
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::{io::unix::AsyncFd, sync::watch};
+use tokio::sync::watch;
 
 use super::{
     Sender,
     files::Position,
     record::{Verdict, judge},
+    watch::Watcher,
 };
-use crate::{Error, LogOptions, Result, container::Live};
-
-/// Tells when something in a directory was written, made or renamed.
-pub(super) struct Watcher {
-    inotify: AsyncFd<Descriptor>,
-}
-
-struct Descriptor(Inotify);
-
-impl AsRawFd for Descriptor {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
-impl Watcher {
-    pub(super) fn new(dir: &Path) -> Result<Self> {
-        let failed =
-            |error: nix::Error| Error::Io { operation: "watch", path: dir.into(), source: error.into() };
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(failed)?;
-        let flags = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-        inotify.add_watch(dir, flags).map_err(failed)?;
-        // SAFETY: the descriptor is open, is the same at every call, and stays so for as long as this value lives: nobody
-        // else can reach what owns it.
-        let inotify = unsafe { AsyncFd::register(Descriptor(inotify)) };
-        let inotify = inotify.map_err(|error| Error::io("watch", dir)(error.into()))?;
-        Ok(Self { inotify })
-    }
-
-    /// Waits for the next change; several at once are one.
-    async fn changed(&self) -> io::Result<()> {
-        loop {
-            let mut guard = self.inotify.readable().await?;
-            match guard.try_io(|fd| fd.get_ref().0.read_events().map_err(io::Error::from)) {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) => return Err(error),
-                Err(_would_block) => {}
-            }
-        }
-    }
-}
+use crate::{Error, LogOptions, container::Live};
 
 /// Shows what is appended until the container has ended and its last line was shown, or the reader has gone.
 ///
@@ -68,7 +19,7 @@ pub(super) async fn follow(
     path: &Path,
     mut position: Position,
     options: &LogOptions,
-    watcher: Watcher,
+    mut watcher: Watcher,
     mut watch: watch::Receiver<Live>,
     sender: Sender,
 ) {
@@ -176,7 +127,10 @@ mod tests {
 
     use tokio::sync::mpsc;
 
-    use super::{super::files::read_backlog, *};
+    use super::{
+        super::{files::read_backlog, watch::Watchers},
+        *,
+    };
     use crate::{
         config::Status,
         container::Container,
@@ -203,13 +157,13 @@ mod tests {
         let container = running(dir.path());
         fs::write(&path, line("a")).unwrap();
         let options = LogOptions { stdout: true, tail: Some(0), ..LogOptions::default() };
-        let watcher = Watcher::new(dir.path()).unwrap();
+        let watcher = Watchers::default().watch(dir.path()).unwrap();
         let position = read_backlog(&path, &options, |_| true).unwrap().unwrap();
         let (sender, mut receiver) = mpsc::channel(8);
         let (watch, log) = (container.watch(), path.clone());
         let task =
             tokio::spawn(async move { follow(&log, position, &options, watcher, watch, sender).await });
-        let next = async |receiver: &mut mpsc::Receiver<Result<crate::LogRecord>>| {
+        let next = async |receiver: &mut mpsc::Receiver<crate::Result<crate::LogRecord>>| {
             let record = tokio::time::timeout(Duration::from_secs(10), receiver.recv()).await.unwrap();
             record.map(|record| String::from_utf8(record.unwrap().data.to_vec()).unwrap())
         };

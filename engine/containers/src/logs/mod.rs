@@ -6,6 +6,9 @@
 mod files;
 mod follow;
 mod record;
+mod watch;
+
+pub(crate) use self::watch::Watchers;
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -33,7 +36,7 @@ impl Containers {
         let watch = container.watch();
         let follow = options.follow && watch.borrow().state.is_running();
         // Watched from before the first read: what is written in between is not missed.
-        let watcher = if follow { Some(follow::Watcher::new(&container.dir)?) } else { None };
+        let watcher = if follow { Some(self.inner.logs.watch(&container.dir)?) } else { None };
         tokio::spawn(async move {
             let (copy, path_copy, options_copy) = (sender.clone(), path.clone(), options.clone());
             let backlog = tokio::task::spawn_blocking(move || {
