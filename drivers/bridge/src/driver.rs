@@ -1,4 +1,4 @@
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use libnetwork_model::{Endpoint, HostFacts, MacAddress, Network, NetworkId, Subnet};
@@ -8,7 +8,8 @@ use libnetwork_plan::{
 };
 
 use crate::{
-    options::{INHIBIT_IPV4, Options},
+    guard,
+    options::{GatewayMode, INHIBIT_IPV4, Options, sysctls as sysctls_of},
     rules,
 };
 
@@ -30,7 +31,12 @@ impl Driver for BridgeDriver {
         Ok(())
     }
 
+    fn validate_endpoint(&self, _network: &Network, endpoint: &Endpoint) -> Result<(), DriverError> {
+        sysctls_of(endpoint).map(drop)
+    }
+
     fn host_objects(&self, _host: &HostFacts, out: &mut Desired) {
+        out.insert(guard::key(), Object::Ruleset(guard::RULES.clone()));
         out.insert(rules::key(), Object::Ruleset(rules::RULES.clone()));
     }
 
@@ -51,8 +57,10 @@ impl Driver for BridgeDriver {
         };
         out.insert(link_key(LinkRank::Bridge, &bridge), Object::Link(link));
         for subnet in subnets(network) {
-            let inhibited = options.inhibit_ipv4 && subnet.subnet.addr().is_ipv4();
-            if let Some(gateway) = subnet.gateway.filter(|_| !inhibited) {
+            let ipv6 = subnet.subnet.addr().is_ipv6();
+            let inhibited = options.inhibit_ipv4 && !ipv6;
+            let isolated = options.gateway_modes[usize::from(ipv6)] == GatewayMode::Isolated;
+            if let Some(gateway) = subnet.gateway.filter(|_| !inhibited && !isolated) {
                 let key = address_key(&Ns::Host, &bridge, with_length_of(gateway, subnet));
                 out.insert(key, Object::Address);
             }
@@ -70,7 +78,12 @@ impl Driver for BridgeDriver {
             mtu,
             mac: endpoint.mac,
             up: true,
-            ipv6: if endpoint.ipv6.is_some() { Ipv6::Static } else { Ipv6::Off },
+            ipv6: match (endpoint.ipv6, sysctls_of(endpoint)) {
+                // Then it is not for us to say.
+                (Some(_), Ok(settings)) if settings.iter().any(|(name, _)| decides_ipv6(name)) => Ipv6::Other,
+                (Some(_), _) => Ipv6::Static,
+                (None, _) => Ipv6::Off,
+            },
         };
         let link = Link {
             kind: LinkKind::Veth { peer: Some(peer) },
@@ -83,8 +96,19 @@ impl Driver for BridgeDriver {
             isolated: !options.icc,
             ipv6: Ipv6::Off,
         };
+        if options.anti_spoofing {
+            guard::elements(endpoint, &veth_name(endpoint), out);
+        }
         out.insert(link_key(LinkRank::Veth, &veth_name(endpoint)), Object::Link(link));
-        let addresses = endpoint.ipv4.map(IpNet::V4).into_iter().chain(endpoint.ipv6.map(IpNet::V6));
+        for (name, value) in sysctls_of(endpoint).unwrap_or_default() {
+            let key = Key::LinkSysctl { ns: ns.clone(), link: inside.clone(), name: name.into() };
+            out.insert(key, Object::Sysctl(value.into()));
+        }
+        let leases = endpoint.ipv4.map(IpNet::V4).into_iter().chain(endpoint.ipv6.map(IpNet::V6));
+        // An interface without IPv6 takes no such address.
+        let besides = endpoint.link_local.iter().copied();
+        let besides = besides.filter(|a| a.addr().is_ipv4() || endpoint.ipv6.is_some());
+        let addresses = leases.chain(besides);
         out.extend(addresses.map(|address| (address_key(&ns, &inside, address), Object::Address)));
     }
 
@@ -102,9 +126,14 @@ impl Driver for BridgeDriver {
     }
 
     fn host_binding(&self, network: &Network, ipv6: bool) -> Option<IpAddr> {
-        let address = Options::of(network).host_binding.filter(|_| !ipv6);
-        address.filter(|address| *address != Ipv4Addr::UNSPECIFIED).map(IpAddr::V4)
+        let options = Options::of(network);
+        if ipv6 { options.host_binding_ipv6 } else { options.host_binding }
     }
+}
+
+/// Whether a setting is one of those that [`Ipv6`] stands for.
+fn decides_ipv6(setting: &str) -> bool {
+    ["/accept_ra", "/accept_dad", "/disable_ipv6"].iter().any(|name| setting.ends_with(name))
 }
 
 /// What the shared rules know of this network.
@@ -119,6 +148,12 @@ fn elements(network: &Network, options: &Options<'_>, bridge: &Name, out: &mut D
         }
         if network.ipv6 {
             member(rules::MASQUERADE_IPV6);
+        }
+    }
+    for (ipv6, set) in [(false, rules::UNPROTECTED_IPV4), (true, rules::UNPROTECTED_IPV6)] {
+        let on = if ipv6 { network.ipv6 } else { network.ipv4 };
+        if on && options.gateway_modes[usize::from(ipv6)] == GatewayMode::NatUnprotected {
+            member(set);
         }
     }
     let within = if options.icc { Verdict::Accept } else { Verdict::Drop };

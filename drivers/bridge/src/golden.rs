@@ -166,11 +166,41 @@ fn an_unknown_option_is_refused_with_the_known_ones_listed() {
 
 #[test]
 fn what_is_not_built_says_so() {
-    for (option, value) in
-        [(GATEWAY_MODE_IPV4, "routed"), (GATEWAY_MODE_IPV6, "isolated"), (TRUSTED, "vxlan.1")]
-    {
+    for (option, value) in [(GATEWAY_MODE_IPV4, "routed"), (TRUSTED, "vxlan.1")] {
         let error = BridgeDriver.validate(&network(&[(option, value)]), &host()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unimplemented);
+    }
+}
+
+#[test]
+fn gateway_modes_compile_to_this() {
+    let mut text = String::new();
+    for (mode, internal) in [("nat-unprotected", false), ("isolated", true)] {
+        let network = network(&[(GATEWAY_MODE_IPV4, mode), (GATEWAY_MODE_IPV6, mode)]);
+        let network = Network { ipv6: true, internal, ..network };
+        text.push_str(&format!("# {mode}\n{}\n", compile(&network)));
+    }
+    check("gateway_modes.txt", &text);
+    let open = network(&[(GATEWAY_MODE_IPV4, "isolated")]);
+    let error = BridgeDriver.validate(&open, &host()).unwrap_err().to_string();
+    assert!(error.contains("'isolated' can only be used for an internal network"), "{error}");
+}
+
+#[test]
+fn an_endpoint_has_the_settings_and_addresses_that_it_asked_for() {
+    let network = Network { ipv6: true, ..network(&[(ANTI_SPOOFING, "false")]) };
+    let mut endpoint = endpoint(&network);
+    endpoint.link_local = vec!["169.254.8.8/16".parse().unwrap(), "fe80::77/64".parse().unwrap()];
+    let sysctls = "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.IFNAME.accept_ra=2";
+    endpoint.options.insert(SYSCTLS.into(), sysctls.into());
+    BridgeDriver.validate_endpoint(&network, &endpoint).unwrap();
+    let mut out = Desired::new();
+    BridgeDriver.endpoint_objects(&network, &endpoint, &host(), &mut out);
+    check("endpoint.txt", &render(&out));
+    for wrong in ["net.ipv4.conf.eth1.x=1", "net.ipv4.conf.IFNAME.../../x=1", "kernel.hostname=x", "x"] {
+        endpoint.options.insert(SYSCTLS.into(), wrong.into());
+        let error = BridgeDriver.validate_endpoint(&network, &endpoint).unwrap_err().to_string();
+        assert!(error.contains(SYSCTLS), "{error}");
     }
 }
 

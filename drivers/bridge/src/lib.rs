@@ -9,6 +9,7 @@
 mod driver;
 #[cfg(test)]
 mod golden;
+mod guard;
 mod options;
 mod rules;
 

@@ -1,8 +1,8 @@
 //! The options that the driver knows, as Docker names them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use libnetwork_model::Network;
+use libnetwork_model::{Endpoint, Network};
 use libnetwork_plan::DriverError;
 
 const DRIVER: &str = "bridge";
@@ -11,6 +11,7 @@ pub(crate) const NAME: &str = "com.docker.network.bridge.name";
 pub(crate) const ICC: &str = "com.docker.network.bridge.enable_icc";
 pub(crate) const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 pub(crate) const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
+pub(crate) const HOST_BINDING_IPV6: &str = "com.docker.network.bridge.host_binding_ipv6";
 pub(crate) const INHIBIT_IPV4: &str = "com.docker.network.bridge.inhibit_ipv4";
 pub(crate) const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
 pub(crate) const GATEWAY_MODE_IPV4: &str = "com.docker.network.bridge.gateway_mode_ipv4";
@@ -21,20 +22,28 @@ pub(crate) const PREFIX: &str = "com.docker.network.container_iface_prefix";
 const HOST_IPV4: &str = "com.docker.network.host_ipv4";
 const HOST_IPV6: &str = "com.docker.network.host_ipv6";
 
+/// Ours: `false` lets containers send from addresses that are not their own, as those must that route for others.
+pub(crate) const ANTI_SPOOFING: &str = "causeway.bridge.anti_spoofing";
+/// Of an endpoint: settings of its interface, `net.ipv4.conf.IFNAME.log_martians=1,…`.
+pub(crate) const SYSCTLS: &str = "com.docker.network.endpoint.sysctls";
+
 /// Those under the prefixes in which a name that nobody knows is a typo.
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 12] = [
     NAME,
     ICC,
     MASQUERADE,
     HOST_BINDING,
+    HOST_BINDING_IPV6,
     INHIBIT_IPV4,
     DEFAULT_BRIDGE,
     GATEWAY_MODE_IPV4,
     GATEWAY_MODE_IPV6,
     TRUSTED,
     MTU,
+    ANTI_SPOOFING,
 ];
-const OWN_PREFIXES: [&str; 2] = ["com.docker.network.bridge.", "com.docker.network.driver."];
+const OWN_PREFIXES: [&str; 3] =
+    ["com.docker.network.bridge.", "com.docker.network.driver.", "causeway.bridge."];
 
 /// IFNAMSIZ less its final zero (linux/if.h).
 const NAME_LENGTH: usize = 15;
@@ -52,7 +61,11 @@ pub(crate) struct Options<'a> {
     /// Whether containers of the network reach each other.
     pub(crate) icc: bool,
     pub(crate) masquerade: bool,
-    pub(crate) host_binding: Option<Ipv4Addr>,
+    pub(crate) host_binding: Option<IpAddr>,
+    pub(crate) host_binding_ipv6: Option<IpAddr>,
+    /// By family, IPv4 first.
+    pub(crate) gateway_modes: [GatewayMode; 2],
+    pub(crate) anti_spoofing: bool,
     /// The bridge gets no IPv4 address.
     pub(crate) inhibit_ipv4: bool,
     /// None: the host's.
@@ -71,14 +84,17 @@ impl<'a> Options<'a> {
                 return Err(unimplemented(option, value));
             }
         }
-        gateway_mode(network, GATEWAY_MODE_IPV4)?;
-        gateway_mode(network, GATEWAY_MODE_IPV6)?;
+        let gateway_modes =
+            [gateway_mode(network, GATEWAY_MODE_IPV4)?, gateway_mode(network, GATEWAY_MODE_IPV6)?];
         flag(network, DEFAULT_BRIDGE, false)?;
         Ok(Options {
             bridge: link_name(network, NAME, NAME_LENGTH)?,
             icc: flag(network, ICC, true)?,
             masquerade: flag(network, MASQUERADE, true)?,
-            host_binding: host_binding(network)?,
+            host_binding: host_binding(network, HOST_BINDING)?,
+            host_binding_ipv6: host_binding(network, HOST_BINDING_IPV6)?,
+            gateway_modes,
+            anti_spoofing: flag(network, ANTI_SPOOFING, true)?,
             inhibit_ipv4: flag(network, INHIBIT_IPV4, false)?,
             mtu: mtu(network)?,
             // A number of up to four digits follows.
@@ -93,6 +109,9 @@ impl<'a> Options<'a> {
             icc: true,
             masquerade: true,
             host_binding: None,
+            host_binding_ipv6: None,
+            gateway_modes: [GatewayMode::Nat; 2],
+            anti_spoofing: true,
             inhibit_ipv4: false,
             mtu: None,
             prefix: "eth",
@@ -142,11 +161,13 @@ fn mtu(network: &Network) -> Result<Option<u32>, DriverError> {
     }
 }
 
-fn host_binding(network: &Network) -> Result<Option<Ipv4Addr>, DriverError> {
-    let Some(value) = text(network, HOST_BINDING) else { return Ok(None) };
+/// An unspecified address means all of them, like none.
+fn host_binding(network: &Network, option: &str) -> Result<Option<IpAddr>, DriverError> {
+    let Some(value) = text(network, option) else { return Ok(None) };
+    let ipv6 = option == HOST_BINDING_IPV6;
     match value.parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) => Ok(Some(address)),
-        _ => Err(refused(HOST_BINDING, value, "an IPv4 address")),
+        Ok(address) if address.is_ipv6() == ipv6 => Ok(Some(address).filter(|a| !a.is_unspecified())),
+        _ => Err(refused(option, value, if ipv6 { "an IPv6 address" } else { "an IPv4 address" })),
     }
 }
 
@@ -170,10 +191,51 @@ fn link_name<'a>(network: &'a Network, option: &str, most: usize) -> Result<Opti
     Err(refused(option, value, expected))
 }
 
-fn gateway_mode(network: &Network, option: &str) -> Result<(), DriverError> {
+/// How a family of a network and the outside meet at the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GatewayMode {
+    /// Containers go out as the host; of them, the outside reaches published ports.
+    Nat,
+    /// And every port of theirs by their own addresses, if it knows a route.
+    NatUnprotected,
+    /// There is no gateway: the host has no address on the network.
+    Isolated,
+}
+
+fn gateway_mode(network: &Network, option: &str) -> Result<GatewayMode, DriverError> {
     match text(network, option) {
-        None | Some("nat") => Ok(()),
-        Some(value @ ("nat-unprotected" | "routed" | "isolated")) => Err(unimplemented(option, value)),
+        None | Some("nat") => Ok(GatewayMode::Nat),
+        Some("nat-unprotected") => Ok(GatewayMode::NatUnprotected),
+        Some("isolated") if network.internal => Ok(GatewayMode::Isolated),
+        Some("isolated") => {
+            // Docker's words.
+            let what = format!("gateway mode 'isolated' can only be used for an internal network ({option})");
+            Err(DriverError::Contradiction { what })
+        }
+        Some(value @ "routed") => Err(unimplemented(option, value)),
         Some(value) => Err(refused(option, value, "one of nat, nat-unprotected, routed, isolated")),
     }
+}
+
+/// The settings of an endpoint's interface, as paths below /proc/sys and values.
+pub(crate) fn sysctls(endpoint: &Endpoint) -> Result<Vec<(String, String)>, DriverError> {
+    let Some(value) = endpoint.options.get(SYSCTLS).filter(|value| !value.is_empty()) else {
+        return Ok(Vec::new());
+    };
+    let expected = "a list like net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.IFNAME.accept_ra=2";
+    value.split(',').map(|one| sysctl(one, &endpoint.ifname).ok_or(refused(SYSCTLS, one, expected))).collect()
+}
+
+/// None of the parts can lead anywhere else: they are plain words.
+fn sysctl(text: &str, ifname: &str) -> Option<(String, String)> {
+    let (name, value) = text.split_once('=')?;
+    let parts: Vec<&str> = name.trim().split('.').collect();
+    let ["net", family @ ("ipv4" | "ipv6" | "mpls"), kind @ ("conf" | "neigh"), "IFNAME", setting] =
+        parts[..]
+    else {
+        return None;
+    };
+    let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let plain = !setting.is_empty() && setting.chars().all(word) && !value.contains(['\n', '\0']);
+    plain.then(|| (format!("net/{family}/{kind}/{ifname}/{setting}"), value.trim().to_owned()))
 }

@@ -17,6 +17,10 @@ pub(crate) const INTERNAL: &str = "internal";
 pub(crate) const MASQUERADE_IPV4: &str = "masquerade4";
 pub(crate) const MASQUERADE_IPV6: &str = "masquerade6";
 
+/// Bridges whose containers the outside reaches by their own addresses, by family.
+pub(crate) const UNPROTECTED_IPV4: &str = "unprotected4";
+pub(crate) const UNPROTECTED_IPV6: &str = "unprotected6";
+
 /// The host's table, as the rules of all bridge networks.
 pub(crate) static RULES: LazyLock<Arc<Ruleset>> = LazyLock::new(|| {
     Arc::new(Ruleset {
@@ -27,6 +31,8 @@ pub(crate) static RULES: LazyLock<Arc<Ruleset>> = LazyLock::new(|| {
             set(INTERNAL, &[SetType::Ifname], false),
             set(MASQUERADE_IPV4, &[SetType::Ifname], false),
             set(MASQUERADE_IPV6, &[SetType::Ifname], false),
+            set(UNPROTECTED_IPV4, &[SetType::Ifname], false),
+            set(UNPROTECTED_IPV6, &[SetType::Ifname], false),
         ],
         chains: vec![forward(), postrouting()],
     })
@@ -69,6 +75,8 @@ fn forward() -> Chain {
         ),
         Rule::new("answers", [Expr::Established, Expr::Verdict(Verdict::Accept)]),
         Rule::new("published ports", [Expr::Mark(PUBLISHED_MARK), Expr::Verdict(Verdict::Accept)]),
+        unprotected(false, UNPROTECTED_IPV4),
+        unprotected(true, UNPROTECTED_IPV6),
         Rule::new(
             "unasked, from outside or from another network",
             [lookup(&[Field::OutputName], BRIDGES, false), Expr::Verdict(Verdict::Drop)],
@@ -76,6 +84,19 @@ fn forward() -> Chain {
     ];
     let base = Base { kind: ChainKind::Filter, hook: Hook::Forward, priority: priority::FILTER };
     Chain { name: "forward".into(), base: Some(base), rules }
+}
+
+/// From outside, not from another network.
+fn unprotected(ipv6: bool, set: &str) -> Rule {
+    Rule::new(
+        if ipv6 { "IPv6 from outside, unprotected" } else { "IPv4 from outside, unprotected" },
+        [
+            Expr::Nfproto { ipv6 },
+            lookup(&[Field::OutputName], set, false),
+            lookup(&[Field::InputName], BRIDGES, true),
+            Expr::Verdict(Verdict::Accept),
+        ],
+    )
 }
 
 fn postrouting() -> Chain {

@@ -230,7 +230,7 @@ impl Desk<'_> {
         } else {
             String::new()
         };
-        Ok(Endpoint {
+        let endpoint = Endpoint {
             network: network.id.clone(),
             sandbox: sandbox.id.clone(),
             ifname,
@@ -245,7 +245,9 @@ impl Desk<'_> {
             gateway_priority: spec.gateway_priority,
             link_local: spec.link_local.iter().map(|a| with_link_local_length(*a)).collect(),
             options: spec.options.clone(),
-        })
+        };
+        driver.validate_endpoint(network, &endpoint).map_err(Error::Driver)?;
+        Ok(endpoint)
     }
 }
 

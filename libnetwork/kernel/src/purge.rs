@@ -15,7 +15,7 @@ use crate::{
     thread::cause,
 };
 
-/// Removes all that is ours from the network namespace of the calling thread, and all sandboxes' namespaces: our table,
+/// Removes all that is ours from the network namespace of the calling thread, and all sandboxes' namespaces: our tables,
 /// our links, the mounts below `netns_dir` and the directory. Settings of the host (forwarding) that still have the value
 /// that we gave them get back the one that `sysctl_record` remembers. Blocking; needs no daemon, and none may be running.
 ///
@@ -25,11 +25,13 @@ pub fn purge(netns_dir: &Path, sysctl_record: &Path) -> Result<(), Vec<KernelErr
     let mut check = |operation, key: Option<Key>, result: Result<(), Cause>| {
         errors.extend(result.err().map(|cause| KernelError { operation, namespace: Ns::Host, key, cause }));
     };
-    let table = Table { family: Family::Inet, name: TABLE.into() };
-    let key = Key::Ruleset { ns: Ns::Host, table: table.clone() };
-    let removed =
-        Socket::open(Protocol::Netfilter).and_then(|mut socket| nft::delete_table(&mut socket, &table));
-    check("delete", Some(key), removed);
+    for family in [Family::Inet, Family::Bridge] {
+        let table = Table { family, name: TABLE.into() };
+        let key = Key::Ruleset { ns: Ns::Host, table: table.clone() };
+        let removed =
+            Socket::open(Protocol::Netfilter).and_then(|mut socket| nft::delete_table(&mut socket, &table));
+        check("delete", Some(key), removed);
+    }
     check("delete", None, remove_links());
     check("delete", None, remove_namespaces(netns_dir));
     check("restore", None, Before::new(sysctl_record.to_owned()).restore());

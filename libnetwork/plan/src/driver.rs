@@ -13,6 +13,12 @@ pub trait Driver: Send + Sync {
     /// The network's subnets need not be settled: those of a request without any are still empty.
     fn validate(&self, network: &Network, host: &HostFacts) -> Result<(), DriverError>;
 
+    /// Refuses options of an endpoint that are wrong.
+    fn validate_endpoint(&self, network: &Network, endpoint: &Endpoint) -> Result<(), DriverError> {
+        let _ = (network, endpoint);
+        Ok(())
+    }
+
     /// What all networks of the driver share on this host. Desired as soon as one network of the driver exists.
     fn host_objects(&self, host: &HostFacts, out: &mut Desired) {
         let _ = (host, out);

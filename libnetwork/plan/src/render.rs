@@ -175,6 +175,9 @@ impl fmt::Display for Expr {
             Expr::VerdictMap { fields, map } => write!(f, "{} vmap @{map}", Joined(fields)),
             Expr::Established => f.write_str("ct state established,related"),
             Expr::Mark(mask) => write!(f, "meta mark & {mask:#010x} == {mask:#010x}"),
+            Expr::EtherType(number) => write!(f, "ether type {number:#06x}"),
+            Expr::Is(field, datum) => write!(f, "{field} {datum}"),
+            Expr::Icmpv6Type(number) => write!(f, "icmpv6 type {number}"),
             Expr::Nfproto { ipv6 } => write!(f, "meta nfproto {}", if *ipv6 { "ipv6" } else { "ipv4" }),
             Expr::Source(address) => write!(f, "{} saddr {address}", family(address)),
             Expr::Destination(address) => write!(f, "{} daddr {address}", family(address)),
@@ -212,6 +215,12 @@ impl fmt::Display for Field {
         f.write_str(match self {
             Field::InputName => "iifname",
             Field::OutputName => "oifname",
+            Field::EtherSource => "ether saddr",
+            Field::Source4 => "ip saddr",
+            Field::Source6 => "ip6 saddr",
+            Field::ArpSenderMac => "arp saddr ether",
+            Field::ArpSender => "arp saddr ip",
+            Field::NdTarget => "icmpv6 taddr",
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::{Name, Table};
+use crate::{Datum, Name, Table};
 
 /// A table with everything in it but the elements of its sets.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,6 +95,12 @@ pub enum Expr {
     Established,
     /// All bits of the mask are set in the packet's mark.
     Mark(u32),
+    /// The frame's EtherType (in a `bridge` table).
+    EtherType(u16),
+    /// A field has this value, of the type that the field is.
+    Is(Field, Datum),
+    /// The type of an ICMPv6 message.
+    Icmpv6Type(u8),
     /// The layer 3 protocol (in an `inet` table).
     Nfproto {
         ipv6: bool,
@@ -126,6 +132,15 @@ pub enum Expr {
 pub enum Field {
     InputName,
     OutputName,
+    /// The frame's source address.
+    EtherSource,
+    Source4,
+    Source6,
+    /// Who an ARP message says that it is from.
+    ArpSenderMac,
+    ArpSender,
+    /// The address that a neighbour advertisement is about.
+    NdTarget,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use libnetwork_plan::{Expr, Family, Field, Verdict};
 
-use super::constants::*;
+use super::{constants::*, write::element_key};
 use crate::netlink::Request;
 
 const EXPR_NAME: u16 = 1;
@@ -14,6 +14,7 @@ const EXPR_DATA: u16 = 2;
 const REGISTER: u32 = 1;
 const REGISTER_VERDICT: u32 = 0;
 
+const META_PROTOCOL: u32 = 1;
 const META_MARK: u32 = 3;
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
@@ -24,6 +25,7 @@ const CT_STATE: u32 = 0;
 /// NF_CT_STATE_BIT of IP_CT_ESTABLISHED and IP_CT_RELATED.
 const CT_ESTABLISHED_RELATED: u32 = 2 | 4;
 
+const BASE_LINK: u32 = 0;
 const BASE_NETWORK: u32 = 1;
 const BASE_TRANSPORT: u32 = 2;
 const SOURCE_PORT: u32 = 0;
@@ -59,6 +61,18 @@ pub(super) fn write(list: &mut Request, family: Family, expression: &Expr) {
             meta(list, META_MARK, REGISTER);
             masked(list, *mask);
             compare(list, EQUAL, &mask.to_ne_bytes());
+        }
+        Expr::EtherType(number) => {
+            meta(list, META_PROTOCOL, REGISTER);
+            compare(list, EQUAL, &number.to_be_bytes());
+        }
+        Expr::Is(field, datum) => {
+            load_field(list, REGISTER, *field);
+            compare(list, EQUAL, &element_key(std::slice::from_ref(datum)));
+        }
+        Expr::Icmpv6Type(number) => {
+            payload(list, REGISTER, BASE_TRANSPORT, 0, 1);
+            compare(list, EQUAL, &[*number]);
         }
         Expr::Nfproto { ipv6 } => nfproto(list, *ipv6),
         Expr::Source(address) => address_is(list, family, *address, 12, 8),
@@ -101,11 +115,22 @@ fn one(list: &mut Request, name: &str, fill: impl FnOnce(&mut Request)) {
 
 fn load_fields(list: &mut Request, fields: &[Field]) {
     for (register, field) in (REGISTER..).zip(fields) {
-        let key = match field {
-            Field::InputName => META_IIFNAME,
-            Field::OutputName => META_OIFNAME,
-        };
-        meta(list, key, register);
+        load_field(list, register, *field);
+    }
+}
+
+/// Offsets are those of Ethernet (6: source), IPv4 (RFC 791), IPv6 (RFC 8200), ARP over Ethernet (RFC 826) and neighbour
+/// discovery (RFC 4861).
+fn load_field(list: &mut Request, register: u32, field: Field) {
+    match field {
+        Field::InputName => meta(list, META_IIFNAME, register),
+        Field::OutputName => meta(list, META_OIFNAME, register),
+        Field::EtherSource => payload(list, register, BASE_LINK, 6, 6),
+        Field::Source4 => payload(list, register, BASE_NETWORK, 12, 4),
+        Field::Source6 => payload(list, register, BASE_NETWORK, 8, 16),
+        Field::ArpSenderMac => payload(list, register, BASE_NETWORK, 8, 6),
+        Field::ArpSender => payload(list, register, BASE_NETWORK, 14, 4),
+        Field::NdTarget => payload(list, register, BASE_TRANSPORT, 8, 16),
     }
 }
 
@@ -153,24 +178,24 @@ fn address_is(list: &mut Request, family: Family, address: IpAddr, at_ipv4: u32,
     }
     match address {
         IpAddr::V4(address) => {
-            payload(list, BASE_NETWORK, at_ipv4, 4);
+            payload(list, REGISTER, BASE_NETWORK, at_ipv4, 4);
             compare(list, EQUAL, &address.octets());
         }
         IpAddr::V6(address) => {
-            payload(list, BASE_NETWORK, at_ipv6, 16);
+            payload(list, REGISTER, BASE_NETWORK, at_ipv6, 16);
             compare(list, EQUAL, &address.octets());
         }
     }
 }
 
 fn port_is(list: &mut Request, at: u32, port: u16) {
-    payload(list, BASE_TRANSPORT, at, 2);
+    payload(list, REGISTER, BASE_TRANSPORT, at, 2);
     compare(list, EQUAL, &port.to_be_bytes());
 }
 
-fn payload(list: &mut Request, base: u32, at: u32, length: u32) {
+fn payload(list: &mut Request, register: u32, base: u32, at: u32, length: u32) {
     one(list, "payload", |data| {
-        data.be32(1, REGISTER).be32(2, base).be32(3, at).be32(4, length);
+        data.be32(1, register).be32(2, base).be32(3, at).be32(4, length);
     });
 }
 

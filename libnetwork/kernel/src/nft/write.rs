@@ -203,7 +203,7 @@ pub(super) fn new(message: i32, flags: i32, table: &Table) -> Request {
 }
 
 /// The values as registers hold them.
-fn element_key(element: &Element) -> Vec<u8> {
+pub(super) fn element_key(element: &[Datum]) -> Vec<u8> {
     let mut key = Vec::with_capacity(32);
     for datum in element {
         match datum {

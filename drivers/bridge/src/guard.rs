@@ -1,0 +1,127 @@
+//! The table that keeps a container to its own addresses. Its rules are constant; what a port may send from is elements
+//! of its sets, keyed by the host's end of its veth pair.
+//!
+//! It looks at frames as they enter a bridge, before anybody is told of them: a container that forges its source, or
+//! answers ARP or neighbour discovery for somebody else, is heard by nobody. Bridges and ports that are not ours pass.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::{Arc, LazyLock},
+};
+
+use ipnet::IpNet;
+use libnetwork_model::{Endpoint, MacAddress};
+use libnetwork_plan::{
+    Base, Chain, ChainKind, Datum, Desired, Expr, Family, Field, Hook, Key, Name, Ns, Object, Rule, Ruleset,
+    Set, SetType, Table, Verdict, priority,
+};
+
+/// The host's ends of guarded endpoints.
+const PORTS: &str = "ports";
+/// What each of them may send from.
+const MACS: &str = "macs";
+const SOURCES_IPV4: &str = "sources4";
+const SOURCES_IPV6: &str = "sources6";
+
+const IPV4: u16 = 0x0800;
+const ARP: u16 = 0x0806;
+const IPV6: u16 = 0x86dd;
+/// RFC 4861: what only a router says, and what says where an address is.
+const ROUTER_ADVERTISEMENT: u8 = 134;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+const REDIRECT: u8 = 137;
+const ICMPV6: u8 = 58;
+
+pub(crate) static RULES: LazyLock<Arc<Ruleset>> = LazyLock::new(|| {
+    let set = |name: &str, key: &[SetType]| Set { name: name.into(), key: key.to_vec(), verdicts: false };
+    Arc::new(Ruleset {
+        table: Table { family: Family::Bridge, name: "causeway".into() },
+        sets: vec![
+            set(PORTS, &[SetType::Ifname]),
+            set(MACS, &[SetType::Ifname, SetType::Mac]),
+            set(SOURCES_IPV4, &[SetType::Ifname, SetType::V4]),
+            set(SOURCES_IPV6, &[SetType::Ifname, SetType::V6]),
+        ],
+        chains: vec![prerouting()],
+    })
+});
+
+pub(crate) fn key() -> Key {
+    Key::Ruleset { ns: Ns::Host, table: RULES.table.clone() }
+}
+
+/// What an endpoint may send from.
+pub(crate) fn elements(endpoint: &Endpoint, link: &Name, out: &mut Desired) {
+    let mut put = |set: &str, datum: Option<Datum>| {
+        let element = std::iter::once(Datum::Ifname(link.clone())).chain(datum).collect();
+        let key = Key::SetElement { ns: Ns::Host, table: RULES.table.clone(), set: set.into(), element };
+        out.insert(key, Object::SetElement(None));
+    };
+    let Some(mac) = endpoint.mac else { return };
+    put(PORTS, None);
+    put(MACS, Some(Datum::Mac(mac)));
+    let leases = endpoint.ipv4.map(IpNet::V4).into_iter().chain(endpoint.ipv6.map(IpNet::V6));
+    for net in leases.chain(endpoint.link_local.iter().copied()) {
+        match net {
+            IpNet::V4(net) => put(SOURCES_IPV4, Some(Datum::V4(net.addr()))),
+            IpNet::V6(net) => put(SOURCES_IPV6, Some(Datum::V6(net.addr()))),
+        }
+    }
+    if endpoint.ipv6.is_some() {
+        put(SOURCES_IPV6, Some(Datum::V6(link_local(mac))));
+    }
+}
+
+/// The address that the kernel gives an interface by itself (RFC 4291, appendix A).
+fn link_local(MacAddress([a, b, c, d, e, f]): MacAddress) -> Ipv6Addr {
+    let pair = |high: u8, low: u8| u16::from(high) << 8 | u16::from(low);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
+}
+
+fn prerouting() -> Chain {
+    let not_in = |field: Field, set: &str| Expr::Lookup {
+        fields: vec![Field::InputName, field],
+        set: set.into(),
+        not: true,
+    };
+    let drop = || Expr::Verdict(Verdict::Drop);
+    let pass = || Expr::Verdict(Verdict::Return);
+    let icmpv6 = |reason: &str, number: u8, more: Vec<Expr>| {
+        let mut all = vec![Expr::EtherType(IPV6), Expr::Transport(ICMPV6), Expr::Icmpv6Type(number)];
+        all.extend(more);
+        all.push(drop());
+        Rule::new(reason, all)
+    };
+    let port = Expr::Lookup { fields: vec![Field::InputName], set: PORTS.into(), not: true };
+    let rules = vec![
+        Rule::new("not from a guarded container", [port, pass()]),
+        Rule::new("a forged MAC", [not_in(Field::EtherSource, MACS), drop()]),
+        Rule::new(
+            "a forged IPv4 source",
+            [Expr::EtherType(IPV4), not_in(Field::Source4, SOURCES_IPV4), drop()],
+        ),
+        Rule::new("a forged MAC in ARP", [Expr::EtherType(ARP), not_in(Field::ArpSenderMac, MACS), drop()]),
+        // Who asks whether an address is free says no address of its own (RFC 5227), and is believed by nobody.
+        Rule::new(
+            "an ARP probe",
+            [Expr::EtherType(ARP), Expr::Is(Field::ArpSender, Datum::V4(Ipv4Addr::UNSPECIFIED)), pass()],
+        ),
+        Rule::new(
+            "a forged address in ARP",
+            [Expr::EtherType(ARP), not_in(Field::ArpSender, SOURCES_IPV4), drop()],
+        ),
+        icmpv6("a container is no router", ROUTER_ADVERTISEMENT, Vec::new()),
+        icmpv6("a container redirects nobody", REDIRECT, Vec::new()),
+        icmpv6("a forged neighbour", NEIGHBOUR_ADVERTISEMENT, vec![not_in(Field::NdTarget, SOURCES_IPV6)]),
+        Rule::new(
+            "an ND probe",
+            [Expr::EtherType(IPV6), Expr::Is(Field::Source6, Datum::V6(Ipv6Addr::UNSPECIFIED)), pass()],
+        ),
+        Rule::new(
+            "a forged IPv6 source",
+            [Expr::EtherType(IPV6), not_in(Field::Source6, SOURCES_IPV6), drop()],
+        ),
+    ];
+    let base = Base { kind: ChainKind::Filter, hook: Hook::Prerouting, priority: priority::RAW };
+    Chain { name: "prerouting".into(), base: Some(base), rules }
+}
