@@ -175,6 +175,10 @@ fn ports_of_a_running_container_come_and_go_and_stay_over_a_restart() {
     ports(&host, "add web 8081:80 9100-9109:9100-9109/udp").ok();
     seen(&host.client, "tcp 192.0.2.1 8081");
     seen(&host.host, "tcp 127.0.0.1 8081");
+    let figures: serde_json::Value =
+        serde_json::from_str(&ports(&host, "ls web --format json").ok()).unwrap();
+    let counted = figures["Ports"].as_array().unwrap().iter().map(|p| p["Packets"].as_u64().unwrap_or(0));
+    assert!(counted.sum::<u64>() >= 6, "{figures}");
     let shown = ports(&host, "ls web").ok();
     assert!(shown.contains("*:8081") && shown.contains("*:9100-9109  9100-9109/udp"), "{shown}");
     let shown = host.d("ps --filter name=web --format {{.Ports}}");

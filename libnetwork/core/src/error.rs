@@ -80,6 +80,8 @@ pub enum Error {
     },
     #[error("cannot record it")]
     Store(#[source] Arc<StoreError>),
+    #[error("cannot read what went through the ports")]
+    Figures(#[source] Arc<PortError>),
     #[error("causewayd is stopping")]
     Stopping,
 }
@@ -133,6 +135,7 @@ impl HasKind for Error {
             Error::Port(error) | Error::PortTaken { error, .. } => error.kind(),
             Error::Refused { cause, .. } | Error::Lingers { cause, .. } => cause.kind(),
             Error::Store(_) => ErrorKind::Internal,
+            Error::Figures(error) => error.kind,
             Error::Stopping => ErrorKind::Unavailable,
         }
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use libnetwork_ipam::{Pool, PortWish};
-use libnetwork_model::{HostFacts, Intent, NetworkId, Revision, SandboxId};
+use libnetwork_model::{HostFacts, Intent, NetworkId, PublishedPort, Revision, SandboxId};
 use libnetwork_plan::KernelError;
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
@@ -12,12 +12,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Drivers, Error, Event, Kernel, NameServer, PortMapper, Store, StoreError,
+    Drivers, Error, Event, Kernel, NameServer, PortFigures, PortMapper, Store, StoreError,
     actor::{Actor, Answer, Committed, Envelope},
     draft::{BusyPorts, Desk, Subject},
     hints::Hints,
     mapper::Mapper,
-    reconcile::{Reason, Reconciler},
+    reconcile::{Question, Reason, Reconciler},
     request::{Command, CreateNetwork, EndpointSpec, Join, Reserve},
 };
 
@@ -65,6 +65,7 @@ pub struct Running {
 #[derive(Clone)]
 pub struct Handle {
     commands: mpsc::Sender<Envelope>,
+    questions: mpsc::Sender<Question>,
     committed: watch::Receiver<Committed>,
     host: watch::Receiver<Arc<HostFacts>>,
     events: broadcast::Sender<Event>,
@@ -103,6 +104,7 @@ pub async fn start<S: Store, K: Kernel, M: PortMapper, N: NameServer>(
 
     let drivers = Arc::new(drivers);
     let (command_sender, commands) = mpsc::channel(QUEUE);
+    let (question_sender, questions) = mpsc::channel(QUEUE);
     let (step_sender, steps) = mpsc::unbounded_channel();
     let (report_sender, reports) = mpsc::unbounded_channel();
     let (committed_sender, committed) = watch::channel(Committed { revision, intent: intent.clone() });
@@ -116,6 +118,7 @@ pub async fn start<S: Store, K: Kernel, M: PortMapper, N: NameServer>(
         drivers: drivers.clone(),
         netns,
         steps,
+        questions,
         reports: report_sender,
         events: events.clone(),
         host: host_sender,
@@ -142,7 +145,10 @@ pub async fn start<S: Store, K: Kernel, M: PortMapper, N: NameServer>(
     };
     let running =
         Running { reconciler: tokio::spawn(reconciler.run(clean)), actor: tokio::spawn(actor.run(shutdown)) };
-    Ok((Handle { commands: command_sender, committed, host, events, drivers }, running))
+    Ok((
+        Handle { commands: command_sender, questions: question_sender, committed, host, events, drivers },
+        running,
+    ))
 }
 
 impl Running {
@@ -230,6 +236,19 @@ impl Handle {
     /// Makes the published ports of a live sandbox exactly these, or leaves them as they are.
     pub async fn set_ports(&self, sandbox: SandboxId, ports: Vec<PortWish>) -> Result<Intent, Error> {
         self.ask(Command::SetPorts { sandbox, ports }).await.map(|a| a.intent)
+    }
+
+    /// The published ports of a sandbox with what went through them, where that is counted.
+    pub async fn figures(
+        &self,
+        sandbox: SandboxId,
+    ) -> Result<Vec<(PublishedPort, Option<PortFigures>)>, Error> {
+        if self.committed.borrow().intent.sandbox(&sandbox).is_none() {
+            return Err(Error::SandboxNotFound { id: sandbox.to_string() });
+        }
+        let (reply, answer) = oneshot::channel();
+        self.questions.send(Question { sandbox, reply }).await.map_err(|_| Error::Stopping)?;
+        answer.await.map_err(|_| Error::Stopping)?.map_err(|error| Error::Figures(Arc::new(error)))
     }
 
     async fn ask(&self, command: Command) -> Result<Answer, Error> {

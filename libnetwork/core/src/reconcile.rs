@@ -11,16 +11,16 @@ use std::{
     time::Duration,
 };
 
-use libnetwork_model::{Change, HostFacts, Intent, NetworkId, Revision, SandboxId};
+use libnetwork_model::{Change, HostFacts, Intent, NetworkId, PublishedPort, Revision, SandboxId};
 use libnetwork_plan::{Desired, Drift, Drifted, KernelError, Key, Ns, Operation, Scope};
 use tokio::{
-    sync::{broadcast, mpsc, watch},
+    sync::{broadcast, mpsc, oneshot, watch},
     time::Instant,
 };
 use tracing::{debug, info, warn};
 
 use crate::{
-    Cause, Drivers, Event, Kernel, NameServer, PortMapper,
+    Cause, Drivers, Event, Kernel, NameServer, PortError, PortFigures, PortMapper,
     compile::{Compiler, Touched},
     converge::{Round, converge},
     draft::Subject,
@@ -42,6 +42,15 @@ pub(crate) struct Step {
     pub(crate) change: Change,
 }
 
+/// What went through the published ports of a sandbox? Asked of the one who has the mapper.
+pub(crate) struct Question {
+    pub(crate) sandbox: SandboxId,
+    pub(crate) reply: oneshot::Sender<Result<Counted, PortError>>,
+}
+
+/// Published ranges with their figures; none where the mapper does not count.
+pub(crate) type Counted = Vec<(PublishedPort, Option<PortFigures>)>;
+
 /// Everything up to a revision has been carried out, but for these.
 pub(crate) struct Report {
     pub(crate) revision: Revision,
@@ -55,6 +64,7 @@ pub(crate) struct Reconciler<K, M, N> {
     pub(crate) drivers: Arc<Drivers>,
     pub(crate) netns: PathBuf,
     pub(crate) steps: mpsc::UnboundedReceiver<Step>,
+    pub(crate) questions: mpsc::Receiver<Question>,
     pub(crate) reports: mpsc::UnboundedSender<Report>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) host: watch::Sender<Arc<HostFacts>>,
@@ -85,6 +95,7 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
                     let Some(step) = step else { break };
                     self.follow(step).await;
                 }
+                Some(question) = self.questions.recv() => self.answer(question).await,
                 drift = self.kernel.changed() => {
                     let Drift { what, host } = drift;
                     if host {

@@ -13,7 +13,7 @@ use crate::{
     Cause, Kernel, NameServer, PortError, PortMapper, PortMapping,
     compile::{Compiler, Touched},
     draft::Subject,
-    reconcile::Reconciler,
+    reconcile::{Question, Reconciler},
 };
 
 /// How many resolvers are opened at a time. Each needs a thread in its namespace for a moment.
@@ -105,6 +105,20 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
             (!wanted.is_empty() && wanted != had).then(|| (id.clone(), wanted))
         });
         ports_failed(self.set(changed.collect()).await)
+    }
+
+    pub(crate) async fn answer(&mut self, question: Question) {
+        let id = question.sandbox;
+        let ports = self.intent.sandbox(&id).map(|s| s.ports.clone()).unwrap_or_default();
+        let call = self.mapper.call(move |mapper| {
+            let figures = mapper.figures(&id, &ports)?.unwrap_or_default();
+            let figures = figures.into_iter().map(Some).chain(std::iter::repeat(None));
+            Ok(ports.into_iter().zip(figures).collect())
+        });
+        // Nobody is told when the mapper is lost: the process is at its end then.
+        if let Some(answer) = call.await {
+            let _ = question.reply.send(answer);
+        }
     }
 
     /// All ports, uplinks and bridges; what the mapper has beyond them goes.

@@ -175,9 +175,15 @@ impl Libnetwork for Service {
 
     async fn get_ports(&self, request: Request<v1::GetPortsRequest>) -> Answer<v1::GetPortsReply> {
         let id = request::sandbox_id(&request.into_inner().sandbox_id)?;
-        let (_, intent) = self.core.intent();
-        let ports = self.sandbox(&intent, &id)?.into_inner().ports;
-        Ok(Response::new(v1::GetPortsReply { ports }))
+        let counted = self.core.figures(id).await.map_err(failed)?;
+        let ports = counted.iter().map(|(port, figures)| v1::PublishedPort {
+            packets: figures.map(|f| f.packets),
+            bytes: figures.map(|f| f.bytes),
+            open_flows: figures.map(|f| f.open_flows),
+            refusals: figures.map(|f| f.refusals),
+            ..libnetwork_rpc::port_to_v1(port)
+        });
+        Ok(Response::new(v1::GetPortsReply { ports: ports.collect() }))
     }
 
     async fn list_sandboxes(&self, _: Request<v1::ListSandboxesRequest>) -> Answer<v1::ListSandboxesReply> {
