@@ -8,6 +8,8 @@ use serde_json::Value;
 const CONFINED: &[(&str, &[&str], &str)] = &[
     ("rtnetlink", &["libnetwork-kernel"], "netlink is spoken in one place"),
     ("netlink-packet-route", &["libnetwork-kernel"], "netlink is spoken in one place"),
+    ("netlink-packet-core", &["libnetwork-kernel"], "netlink is spoken in one place"),
+    ("netlink-sys", &["libnetwork-kernel"], "netlink is spoken in one place"),
     ("netlink-proto", &["libnetwork-kernel"], "netlink is spoken in one place"),
     ("nftnl", &["libnetwork-kernel"], "nftables is spoken in one place"),
     ("nftnl-sys", &["libnetwork-kernel"], "nftables is spoken in one place"),

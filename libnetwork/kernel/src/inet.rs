@@ -1,40 +1,41 @@
 //! Addresses, routes, neighbours and forwarding entries in rtnetlink's words (linux/if_addr.h, rtnetlink.h,
 //! neighbour.h).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use libnetwork_model::MacAddress;
 use libnetwork_plan::{Cause, Route};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Parseable, ParseableParametrized};
+use netlink_packet_route::{
+    AddressFamily,
+    RouteNetlinkMessage::{
+        DelAddress, DelNeighbour, DelRoute, GetAddress, GetNeighbour, GetRoute, NewAddress, NewNeighbour,
+        NewRoute,
+    },
+    address::{AddressAttribute, AddressFlags, AddressHeader, AddressMessage, AddressProtocol},
+    neighbour::{
+        NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourHeader, NeighbourMessage,
+        NeighbourState,
+    },
+    route::{
+        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteLwEnCapType, RouteMessage, RouteProtocol,
+        RouteScope, RouteType,
+    },
+};
+use rtnetlink::AddressMessageBuilder;
 
 use crate::{
-    netlink::{Message, Request, Socket, attributes, bytes, i32_at, u8, u16_at, u32_at},
+    netlink::{Message, Request, Socket, attributes},
     ownership::PROTOCOL,
 };
 
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
-const IFA_BROADCAST: u16 = 4;
-const IFA_FLAGS: u16 = 8;
-/// Whose an address is (since 5.18).
-const IFA_PROTO: u16 = 11;
-const IFA_F_NODAD: u32 = 2;
+/// struct ifaddrmsg, struct rtmsg and struct ndmsg.
+const ADDRESS_HEADER: usize = 8;
+const ROUTE_HEADER: usize = 12;
+const NEIGHBOUR_HEADER: usize = 12;
 
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
-const RTA_PRIORITY: u16 = 6;
-const RTA_PREFSRC: u16 = 7;
-const RTA_TABLE: u16 = 15;
-
-const NDA_DST: u16 = 1;
-const NDA_LLADDR: u16 = 2;
-const NDA_PROTOCOL: u16 = 12;
-const NUD_PERMANENT: u16 = 0x80;
-const NUD_NOARP: u16 = 0x40;
-const NTF_MASTER: u8 = 4;
-
-const MAIN: u8 = libc::RT_TABLE_MAIN;
+const MAIN: u8 = RouteHeader::RT_TABLE_MAIN;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FoundAddress {
@@ -63,84 +64,71 @@ pub(crate) struct FoundNeighbour {
     /// None: a bridge's forwarding entry.
     pub(crate) address: Option<IpAddr>,
     pub(crate) mac: MacAddress,
-    pub(crate) state: u16,
+    pub(crate) state: NeighbourState,
     pub(crate) protocol: u8,
 }
 
 pub(crate) fn read_address(message: &Message<'_>) -> Option<FoundAddress> {
-    let payload = message.payload;
-    let (length, index) = (*payload.get(1)?, i32_at(payload, 4)?);
+    let header = AddressHeader::parse(message.payload).ok()?;
     let (mut address, mut local, mut protocol) = (None, None, 0);
-    for (kind, value) in attributes(payload.get(8..)?) {
-        match kind {
-            IFA_ADDRESS => address = ip(value),
-            IFA_LOCAL => local = ip(value),
-            IFA_PROTO => protocol = u8(value),
+    for attribute in attributes(message.payload.get(ADDRESS_HEADER..)?) {
+        match AddressAttribute::parse(&attribute) {
+            Ok(AddressAttribute::Address(found)) => address = Some(found),
+            Ok(AddressAttribute::Local(found)) => local = Some(found),
+            // Since 5.18.
+            Ok(AddressAttribute::Protocol(found)) => protocol = found.into(),
             _ => {}
         }
     }
     // On a point-to-point link IFA_ADDRESS is the other side's.
-    let address = IpNet::new(local.or(address)?, length).ok()?;
+    let address = IpNet::new(local.or(address)?, header.prefix_len).ok()?;
     let link_local = matches!(address, IpNet::V6(net) if net.addr().is_unicast_link_local());
-    Some(FoundAddress { index, address, protocol, link_local })
+    Some(FoundAddress { index: header.index as i32, address, protocol, link_local })
 }
 
 pub(crate) fn list_addresses(socket: &mut Socket) -> Result<Vec<FoundAddress>, Cause> {
-    let request = Request::new(libc::RTM_GETADDR, 0, &[0; 8]);
-    socket.dump(request, read_address)
+    socket.dump(Request::new(GetAddress(AddressMessage::default()), 0), read_address)
 }
 
 pub(crate) fn list_addresses_of(socket: &mut Socket, index: i32) -> Result<Vec<FoundAddress>, Cause> {
-    let request = Request::new(libc::RTM_GETADDR, 0, &address_header(0, 0, index));
-    let found = socket.dump(request, read_address)?;
+    let mut question = AddressMessage::default();
+    question.header.index = index as u32;
+    let found = socket.dump(Request::new(GetAddress(question), 0), read_address)?;
     Ok(found.into_iter().filter(|a| a.index == index).collect())
 }
 
 /// Usable at once: duplicates cannot be, since leases are unique.
 pub(crate) fn create_address(index: i32, address: IpNet) -> Request {
-    let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
-    let mut request = address_request(libc::RTM_NEWADDR, flags, index, address);
-    request.u8(IFA_PROTO, PROTOCOL);
-    match address {
-        IpNet::V4(net) if net.prefix_len() < 31 => {
-            request.bytes(IFA_BROADCAST, &net.broadcast().octets());
-        }
-        IpNet::V4(_) => {}
-        IpNet::V6(_) => {
-            request.u32(IFA_FLAGS, IFA_F_NODAD);
-        }
+    let mut message = address_message(index, address);
+    message.attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
+    if address.addr().is_ipv6() {
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
     }
-    request
+    Request::new(NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
 }
 
 pub(crate) fn delete_address(index: i32, address: IpNet) -> Request {
-    address_request(libc::RTM_DELADDR, 0, index, address)
+    Request::new(DelAddress(address_message(index, address)), 0)
 }
 
-fn address_request(kind: u16, flags: i32, index: i32, address: IpNet) -> Request {
-    let family = family(address.addr());
-    let mut request = Request::new(kind, flags, &address_header(family, address.prefix_len(), index));
-    let octets = octets(address.addr());
-    request.bytes(IFA_LOCAL, &octets).bytes(IFA_ADDRESS, &octets);
-    request
-}
-
-/// struct ifaddrmsg: family, prefix length, flags, scope: u8 each; index u32.
-fn address_header(family: u8, length: u8, index: i32) -> [u8; 8] {
-    let [a, b, c, d] = index.to_ne_bytes();
-    [family, length, 0, 0, a, b, c, d]
+/// With its broadcast address, where a subnet has one.
+fn address_message(index: i32, address: IpNet) -> AddressMessage {
+    let (index, length) = (index as u32, address.prefix_len());
+    match address.addr() {
+        IpAddr::V4(ip) => AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(ip, length).build(),
+        IpAddr::V6(ip) => AddressMessageBuilder::<Ipv6Addr>::new().index(index).address(ip, length).build(),
+    }
 }
 
 pub(crate) fn read_route(message: &Message<'_>) -> Option<FoundRoute> {
-    let payload = message.payload;
-    let (family, length) = (u8(payload), *payload.get(1)?);
-    let unspecified = match i32::from(family) {
-        libc::AF_INET => IpAddr::from([0; 4]),
-        libc::AF_INET6 => IpAddr::from([0; 16]),
+    let header = RouteHeader::parse(message.payload).ok()?;
+    let unspecified = match header.address_family {
+        AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         _ => return None,
     };
-    // RTM_F_CLONED: a cached decision, not a route.
-    if u32_at(payload, 8)? & libc::RTM_F_CLONED != 0 || *payload.get(7)? != libc::RTN_UNICAST {
+    // A cached decision is not a route.
+    if header.flags.contains(RouteFlags::Cloned) || header.kind != RouteType::Unicast {
         return None;
     }
     let (mut destination, mut found) = (
@@ -148,37 +136,45 @@ pub(crate) fn read_route(message: &Message<'_>) -> Option<FoundRoute> {
         FoundRoute {
             destination: IpNet::new(unspecified, 0).ok()?,
             metric: 0,
-            table: (*payload.get(4)?).into(),
-            protocol: *payload.get(5)?,
+            table: header.table.into(),
+            protocol: header.protocol.into(),
             index: 0,
             gateway: None,
             source: None,
         },
     );
-    for (kind, value) in attributes(payload.get(12..)?) {
-        match kind {
-            RTA_DST => destination = ip(value)?,
-            RTA_OIF => found.index = i32_at(value, 0)?,
-            RTA_GATEWAY => found.gateway = ip(value),
-            RTA_PRIORITY => found.metric = u32_at(value, 0)?,
-            RTA_PREFSRC => found.source = ip(value),
-            RTA_TABLE => found.table = u32_at(value, 0)?,
+    // Whatever a route is wrapped into says nothing to us.
+    let context = (header.address_family, header.kind, RouteLwEnCapType::None);
+    for attribute in attributes(message.payload.get(ROUTE_HEADER..)?) {
+        match RouteAttribute::parse_with_param(&attribute, context) {
+            Ok(RouteAttribute::Destination(address)) => destination = ip(&address)?,
+            Ok(RouteAttribute::Oif(index)) => found.index = index as i32,
+            Ok(RouteAttribute::Gateway(address)) => found.gateway = ip(&address),
+            Ok(RouteAttribute::Priority(metric)) => found.metric = metric,
+            Ok(RouteAttribute::PrefSource(address)) => found.source = ip(&address),
+            Ok(RouteAttribute::Table(table)) => found.table = table,
             _ => {}
         }
     }
-    found.destination = IpNet::new(destination, length).ok()?;
+    found.destination = IpNet::new(destination, header.destination_prefix_length).ok()?;
     Some(found)
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
 }
 
 /// The main table's routes, of both families.
 pub(crate) fn list_routes(socket: &mut Socket) -> Result<Vec<FoundRoute>, Cause> {
     let mut found = Vec::new();
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        let mut header = [0; 12];
-        header[0] = family as u8;
-        header[4] = MAIN;
-        let request = Request::new(libc::RTM_GETROUTE, 0, &header);
-        match socket.dump(request, read_route) {
+    for address_family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut question = RouteMessage::default();
+        question.header = RouteHeader { address_family, table: MAIN, ..RouteHeader::default() };
+        match socket.dump(Request::new(GetRoute(question), 0), read_route) {
             Ok(routes) => found.extend(routes.into_iter().filter(|r| r.table == MAIN.into())),
             // A table is made with its first route.
             Err(cause) if cause.errno() == Some(libc::ENOENT) => {}
@@ -196,136 +192,118 @@ pub(crate) fn create_route(
     route: &Route,
     replace: bool,
 ) -> Request {
-    let mode = if replace { libc::NLM_F_REPLACE } else { libc::NLM_F_EXCL };
-    let mut request = Request::new(
-        libc::RTM_NEWROUTE,
-        libc::NLM_F_CREATE | mode,
-        &route_header(destination, route.gateway.is_none()),
-    );
-    request.bytes(RTA_DST, &octets(destination.addr())).u32(RTA_OIF, index as u32);
-    if metric > 0 {
-        request.u32(RTA_PRIORITY, metric);
-    }
-    if let Some(gateway) = route.gateway {
-        request.bytes(RTA_GATEWAY, &octets(gateway));
-    }
-    if let Some(source) = route.source {
-        request.bytes(RTA_PREFSRC, &octets(source));
-    }
-    request
+    let scope = if route.gateway.is_none() { RouteScope::Link } else { RouteScope::Universe };
+    let mut message = route_message(destination, metric, scope);
+    message.attributes.push(RouteAttribute::Oif(index as u32));
+    message.attributes.extend(route.gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
+    message.attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(source.into())));
+    Request::new(NewRoute(message), NLM_F_CREATE | if replace { NLM_F_REPLACE } else { NLM_F_EXCL })
 }
 
-/// Only one that is ours: the kernel compares the protocol.
+/// Only one that is ours: the kernel compares the protocol. Of any scope.
 pub(crate) fn delete_route(destination: IpNet, metric: u32) -> Request {
-    let mut header = route_header(destination, false);
-    // RT_SCOPE_NOWHERE: of any scope.
-    header[6] = libc::RT_SCOPE_NOWHERE;
-    let mut request = Request::new(libc::RTM_DELROUTE, 0, &header);
-    request.bytes(RTA_DST, &octets(destination.addr()));
-    if metric > 0 {
-        request.u32(RTA_PRIORITY, metric);
-    }
-    request
+    Request::new(DelRoute(route_message(destination, metric, RouteScope::NoWhere)), 0)
 }
 
-/// struct rtmsg: family, destination length, source length, tos, table, protocol, scope, type: u8 each; flags u32.
-fn route_header(destination: IpNet, on_link: bool) -> [u8; 12] {
-    let scope = if on_link { libc::RT_SCOPE_LINK } else { libc::RT_SCOPE_UNIVERSE };
-    let mut header = [0; 12];
-    header[0] = family(destination.addr());
-    header[1] = destination.prefix_len();
-    header[4..8].copy_from_slice(&[MAIN, PROTOCOL, scope, libc::RTN_UNICAST]);
-    header
+fn route_message(destination: IpNet, metric: u32, scope: RouteScope) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header = RouteHeader {
+        address_family: family(destination.addr()),
+        destination_prefix_length: destination.prefix_len(),
+        table: MAIN,
+        protocol: RouteProtocol::Other(PROTOCOL),
+        scope,
+        kind: RouteType::Unicast,
+        ..RouteHeader::default()
+    };
+    message.attributes.push(RouteAttribute::Destination(destination.addr().into()));
+    if metric > 0 {
+        message.attributes.push(RouteAttribute::Priority(metric));
+    }
+    message
 }
 
 pub(crate) fn read_neighbour(message: &Message<'_>) -> Option<FoundNeighbour> {
-    let payload = message.payload;
+    let header = NeighbourHeader::parse(message.payload).ok()?;
     let (mut address, mut mac, mut protocol) = (None, None, 0);
-    for (kind, value) in attributes(payload.get(12..)?) {
-        match kind {
-            NDA_DST => address = ip(value),
-            NDA_LLADDR => mac = bytes(value, 0).map(MacAddress),
-            NDA_PROTOCOL => protocol = u8(value),
+    for attribute in attributes(message.payload.get(NEIGHBOUR_HEADER..)?) {
+        match NeighbourAttribute::parse_with_param(&attribute, header.family) {
+            Ok(NeighbourAttribute::Destination(NeighbourAddress::Inet(found))) => {
+                address = Some(found.into())
+            }
+            Ok(NeighbourAttribute::Destination(NeighbourAddress::Inet6(found))) => {
+                address = Some(found.into())
+            }
+            Ok(NeighbourAttribute::LinkLayerAddress(found)) => mac = found.try_into().ok().map(MacAddress),
+            Ok(NeighbourAttribute::Protocol(found)) => protocol = found.into(),
             _ => {}
         }
     }
-    Some(FoundNeighbour {
-        index: i32_at(payload, 4)?,
-        address,
-        mac: mac?,
-        state: u16_at(payload, 8)?,
-        protocol,
-    })
+    let (index, state) = (header.ifindex as i32, header.state);
+    Some(FoundNeighbour { index, address, mac: mac?, state, protocol })
 }
 
 /// Permanent ones only.
 pub(crate) fn list_neighbours(socket: &mut Socket) -> Result<Vec<FoundNeighbour>, Cause> {
-    let request = Request::new(libc::RTM_GETNEIGH, 0, &[0; 12]);
-    let found = socket.dump(request, read_neighbour)?;
-    Ok(found.into_iter().filter(|n| n.state & NUD_PERMANENT != 0).collect())
+    list_of_state(socket, AddressFamily::Unspec, NeighbourState::Permanent)
 }
 
 /// Static entries of bridge ports.
 pub(crate) fn list_forwarding(socket: &mut Socket) -> Result<Vec<FoundNeighbour>, Cause> {
-    let mut header = [0; 12];
-    header[0] = libc::AF_BRIDGE as u8;
-    let found = socket.dump(Request::new(libc::RTM_GETNEIGH, 0, &header), read_neighbour)?;
-    Ok(found.into_iter().filter(|n| n.state & NUD_NOARP != 0).collect())
+    list_of_state(socket, AddressFamily::Bridge, NeighbourState::Noarp)
+}
+
+fn list_of_state(
+    socket: &mut Socket,
+    family: AddressFamily,
+    state: NeighbourState,
+) -> Result<Vec<FoundNeighbour>, Cause> {
+    let question = Request::new(GetNeighbour(neighbour_message(family, 0)), 0);
+    let found = socket.dump(question, read_neighbour)?;
+    Ok(found.into_iter().filter(|neighbour| neighbour.state == state).collect())
 }
 
 pub(crate) fn put_neighbour(index: i32, address: IpAddr, mac: MacAddress) -> Request {
-    let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
-    let header = neighbour_header(family(address), index, NUD_PERMANENT, 0);
-    let mut request = Request::new(libc::RTM_NEWNEIGH, flags, &header);
-    request.bytes(NDA_DST, &octets(address)).bytes(NDA_LLADDR, &mac.0).u8(NDA_PROTOCOL, PROTOCOL);
-    request
+    let mut message = neighbour_message(family(address), index);
+    message.header.state = NeighbourState::Permanent;
+    message.attributes = vec![
+        NeighbourAttribute::Destination(address.into()),
+        NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()),
+        NeighbourAttribute::Protocol(RouteProtocol::Other(PROTOCOL)),
+    ];
+    Request::new(NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
 }
 
 pub(crate) fn delete_neighbour(index: i32, address: IpAddr) -> Request {
-    let mut request = Request::new(libc::RTM_DELNEIGH, 0, &neighbour_header(family(address), index, 0, 0));
-    request.bytes(NDA_DST, &octets(address));
-    request
+    let mut message = neighbour_message(family(address), index);
+    message.attributes.push(NeighbourAttribute::Destination(address.into()));
+    Request::new(DelNeighbour(message), 0)
 }
 
 pub(crate) fn put_forwarding(index: i32, mac: MacAddress) -> Request {
-    let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
-    let header = neighbour_header(libc::AF_BRIDGE as u8, index, NUD_NOARP, NTF_MASTER);
-    let mut request = Request::new(libc::RTM_NEWNEIGH, flags, &header);
-    request.bytes(NDA_LLADDR, &mac.0);
-    request
+    let mut message = forwarding_message(index, mac);
+    message.header.state = NeighbourState::Noarp;
+    Request::new(NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
 }
 
 pub(crate) fn delete_forwarding(index: i32, mac: MacAddress) -> Request {
-    let header = neighbour_header(libc::AF_BRIDGE as u8, index, 0, NTF_MASTER);
-    let mut request = Request::new(libc::RTM_DELNEIGH, 0, &header);
-    request.bytes(NDA_LLADDR, &mac.0);
-    request
+    Request::new(DelNeighbour(forwarding_message(index, mac)), 0)
 }
 
-/// struct ndmsg: family u8, padding, index i32, state u16, flags u8, type u8.
-fn neighbour_header(family: u8, index: i32, state: u16, flags: u8) -> [u8; 12] {
-    let mut header = [0; 12];
-    header[0] = family;
-    header[4..8].copy_from_slice(&index.to_ne_bytes());
-    header[8..10].copy_from_slice(&state.to_ne_bytes());
-    header[10] = flags;
-    header
+fn forwarding_message(index: i32, mac: MacAddress) -> NeighbourMessage {
+    let mut message = neighbour_message(AddressFamily::Bridge, index);
+    message.header.flags = NeighbourFlags::Controller;
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+    message
 }
 
-fn family(address: IpAddr) -> u8 {
-    (if address.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET }) as u8
+fn neighbour_message(family: AddressFamily, index: i32) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family;
+    message.header.ifindex = index as u32;
+    message
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
-}
-
-fn ip(value: &[u8]) -> Option<IpAddr> {
-    bytes::<4>(value, 0)
-        .filter(|_| value.len() == 4)
-        .map(IpAddr::from)
-        .or_else(|| bytes::<16>(value, 0).map(IpAddr::from))
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet }
 }

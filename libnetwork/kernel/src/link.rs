@@ -4,43 +4,28 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libnetwork_model::MacAddress;
 use libnetwork_plan::{Cause, Ipv6, Link, LinkKind, LinkRank, Name, Peer};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NlaBuffer, Parseable, ParseableParametrized};
+use netlink_packet_route::{
+    AddressFamily,
+    RouteNetlinkMessage::{DelLink, GetLink, NewLink},
+    link::{
+        AfSpecInet6, AfSpecUnspec, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth,
+        LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkMessage,
+    },
+};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use crate::{
-    netlink::{Message, Request, Socket, attributes, bytes, i32_at, text, u8, u32_at},
+    netlink::{Message, Request, Socket, attributes},
     ownership::{GROUP, alias},
 };
 
-const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_MTU: u16 = 4;
-const IFLA_LINK: u16 = 5;
-const IFLA_MASTER: u16 = 10;
-const IFLA_LINKINFO: u16 = 18;
-const IFLA_IFALIAS: u16 = 20;
-const IFLA_AF_SPEC: u16 = 26;
-const IFLA_GROUP: u16 = 27;
-const IFLA_NET_NS_FD: u16 = 28;
-const IFLA_EXT_MASK: u16 = 29;
-
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
-const IFLA_INFO_SLAVE_KIND: u16 = 4;
-const IFLA_INFO_SLAVE_DATA: u16 = 5;
+/// linux/if_link.h; the libc crate has it for Android only.
 const IFLA_BRPORT_ISOLATED: u16 = 33;
-const VETH_INFO_PEER: u16 = 1;
-
-const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
-/// Within IFLA_AF_SPEC, by address family.
-const AF_INET6: u16 = libc::AF_INET6 as u16;
-const IFLA_INET6_CONF: u16 = 2;
-/// Places in IFLA_INET6_CONF (linux/ipv6.h).
-const DEVCONF_ACCEPT_RA: usize = 3;
-const DEVCONF_DISABLE_IPV6: usize = 26;
-const DEVCONF_ACCEPT_DAD: usize = 27;
-
-const UP: u32 = libc::IFF_UP as u32;
+/// struct ifinfomsg.
+const HEADER: usize = 16;
 /// Every namespace's loopback (LOOPBACK_IFINDEX, net/flow.h).
-const LOOPBACK: i32 = 1;
+const LOOPBACK: u32 = 1;
 
 /// A link as the kernel describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -88,15 +73,14 @@ impl Found {
 
 /// Reads RTM_NEWLINK and RTM_DELLINK. A bridge's own reports about its ports (AF_BRIDGE) are nothing here.
 pub(crate) fn read(message: &Message<'_>) -> Option<Found> {
-    let payload = message.payload;
-    let attrs = payload.get(16..)?;
-    if u8(payload) != libc::AF_UNSPEC as u8 {
+    let header = LinkHeader::parse(message.payload).ok()?;
+    if header.interface_family != AddressFamily::Unspec {
         return None;
     }
     let mut found = Found {
-        index: i32_at(payload, 4)?,
-        up: u32_at(payload, 8)? & UP != 0,
-        loopback: u32_at(payload, 8)? & libc::IFF_LOOPBACK as u32 != 0,
+        index: header.index as i32,
+        up: header.flags.contains(LinkFlags::Up),
+        loopback: header.flags.contains(LinkFlags::Loopback),
         name: "".into(),
         mtu: 0,
         mac: None,
@@ -108,59 +92,83 @@ pub(crate) fn read(message: &Message<'_>) -> Option<Found> {
         isolated: false,
         ipv6: None,
     };
-    for (kind, value) in attributes(attrs) {
-        match kind {
-            IFLA_IFNAME => found.name = text(value).into(),
-            IFLA_MTU => found.mtu = u32_at(value, 0)?,
-            IFLA_ADDRESS => found.mac = value.try_into().ok(),
-            IFLA_GROUP => found.group = u32_at(value, 0)?,
-            IFLA_IFALIAS => found.alias = text(value).to_owned(),
-            IFLA_MASTER => found.master = i32_at(value, 0)?,
-            IFLA_LINK => found.other = i32_at(value, 0)?,
-            IFLA_LINKINFO => read_info(value, &mut found),
-            IFLA_AF_SPEC => found.ipv6 = read_ipv6(value),
+    for attribute in attributes(message.payload.get(HEADER..)?) {
+        // Decoded are only those that say something to us, out of sixty.
+        match attribute.kind() {
+            libc::IFLA_LINKINFO => read_info(attribute.value(), &mut found),
+            libc::IFLA_IFNAME
+            | libc::IFLA_MTU
+            | libc::IFLA_ADDRESS
+            | libc::IFLA_GROUP
+            | libc::IFLA_IFALIAS
+            | libc::IFLA_MASTER
+            | libc::IFLA_LINK
+            | libc::IFLA_AF_SPEC => read_attribute(&attribute, &mut found),
             _ => {}
         }
     }
     Some(found)
 }
 
+fn read_attribute(attribute: &NlaBuffer<&[u8]>, found: &mut Found) {
+    // What is not UTF-8 is nothing of ours.
+    match LinkAttribute::parse_with_param(attribute, AddressFamily::Unspec) {
+        Ok(LinkAttribute::IfName(name)) => found.name = name.into(),
+        Ok(LinkAttribute::Mtu(mtu)) => found.mtu = mtu,
+        Ok(LinkAttribute::Address(mac)) => found.mac = mac.try_into().ok(),
+        Ok(LinkAttribute::Group(group)) => found.group = group,
+        Ok(LinkAttribute::IfAlias(alias)) => found.alias = alias,
+        Ok(LinkAttribute::Controller(master)) => found.master = master as i32,
+        Ok(LinkAttribute::Link(other)) => found.other = other as i32,
+        Ok(LinkAttribute::AfSpecUnspec(families)) => found.ipv6 = read_ipv6(&families),
+        _ => {}
+    }
+}
+
 fn read_info(info: &[u8], found: &mut Found) {
-    for (kind, value) in attributes(info) {
-        match kind {
-            IFLA_INFO_KIND => found.kind = text(value).to_owned(),
-            IFLA_INFO_SLAVE_DATA => {
-                let isolated = attributes(value).find(|(kind, _)| *kind == IFLA_BRPORT_ISOLATED);
-                found.isolated = isolated.is_some_and(|(_, value)| u8(value) != 0);
+    let mut port = None;
+    for attribute in attributes(info) {
+        match attribute.kind() {
+            libc::IFLA_INFO_KIND => {
+                found.kind = InfoKind::parse(&attribute).map(|kind| kind.to_string()).unwrap_or_default();
+            }
+            libc::IFLA_INFO_SLAVE_KIND => port = InfoPortKind::parse(&attribute).ok(),
+            libc::IFLA_INFO_SLAVE_DATA if port == Some(InfoPortKind::Bridge) => {
+                let isolated = attributes(attribute.value()).find(|a| a.kind() == IFLA_BRPORT_ISOLATED);
+                let isolated = isolated.and_then(|attribute| InfoBridgePort::parse(&attribute).ok());
+                found.isolated = isolated == Some(InfoBridgePort::Isolated(true));
             }
             _ => {}
         }
     }
 }
 
-fn read_ipv6(families: &[u8]) -> Option<(bool, i32, i32)> {
-    let (_, family) = attributes(families).find(|(kind, _)| *kind == AF_INET6)?;
-    let (_, conf) = attributes(family).find(|(kind, _)| *kind == IFLA_INET6_CONF)?;
-    let at = |place: usize| bytes(conf, place * 4).map(i32::from_ne_bytes);
-    Some((at(DEVCONF_DISABLE_IPV6)? != 0, at(DEVCONF_ACCEPT_RA)?, at(DEVCONF_ACCEPT_DAD)?))
+fn read_ipv6(families: &[AfSpecUnspec]) -> Option<(bool, i32, i32)> {
+    let family = families.iter().find_map(|family| match family {
+        AfSpecUnspec::Inet6(family) => Some(family),
+        _ => None,
+    })?;
+    family.iter().find_map(|attribute| match attribute {
+        AfSpecInet6::DevConf(conf) => Some((conf.disable_ipv6 != 0, conf.accept_ra, conf.accept_dad)),
+        _ => None,
+    })
 }
 
 pub(crate) fn list(socket: &mut Socket) -> Result<Vec<Found>, Cause> {
-    let mut request = Request::new(libc::RTM_GETLINK, 0, &header(0, 0, 0));
-    request.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-    socket.dump(request, read)
+    socket.dump(question(LinkMessageBuilder::default()), read)
 }
 
 pub(crate) fn by_name(socket: &mut Socket, name: &str) -> Result<Option<Found>, Cause> {
-    let mut request = Request::new(libc::RTM_GETLINK, 0, &header(0, 0, 0));
-    request.text(IFLA_IFNAME, name).u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-    socket.get(request, read)
+    socket.get(question(neutral(name)), read)
 }
 
 pub(crate) fn by_index(socket: &mut Socket, index: i32) -> Result<Option<Found>, Cause> {
-    let mut request = Request::new(libc::RTM_GETLINK, 0, &header(index, 0, 0));
-    request.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-    socket.get(request, read)
+    socket.get(question(LinkUnspec::new_with_index(index as u32)), read)
+}
+
+fn question(link: LinkMessageBuilder<LinkUnspec>) -> Request {
+    let counters = LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]);
+    Request::new(GetLink(link.append_extra_attribute(counters).build()), 0)
 }
 
 /// Makes a link, down: its IPv6 settings come before it is up. `peer` is the far end's namespace, none when it is the
@@ -171,46 +179,31 @@ pub(crate) fn create(
     master: Option<i32>,
     peer_ns: Option<BorrowedFd<'_>>,
 ) -> Request {
-    let mut request =
-        Request::new(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &header(0, 0, 0));
     // A bridge follows the smallest MTU among its ports until its own was changed once (BROPT_MTU_SET_BY_USER): it starts
     // out with another one, so that giving it its own is a change.
     let mtu = if link.kind == LinkKind::Bridge { link.mtu ^ 1 } else { link.mtu };
-    request.text(IFLA_IFNAME, name).u32(IFLA_MTU, mtu).u32(IFLA_GROUP, GROUP);
-    if let Some(MacAddress(mac)) = link.mac {
-        request.bytes(IFLA_ADDRESS, &mac);
-    }
+    let kind = match &link.kind {
+        LinkKind::Veth { .. } => InfoKind::Veth,
+        LinkKind::Bridge => InfoKind::Bridge,
+        LinkKind::Other(kind) => InfoKind::from(&**kind),
+    };
+    let message = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(kind);
+    let mut message = with_mac(message.name(name).mtu(mtu).link_group(GROUP), link.mac);
     if let Some(master) = master {
-        request.u32(IFLA_MASTER, master as u32);
+        message = message.controller(master as u32);
     }
-    request.nest(IFLA_LINKINFO, |info| match &link.kind {
-        LinkKind::Veth { peer: Some(peer) } => {
-            info.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |data| {
-                data.nest(VETH_INFO_PEER, |far| far_end(far, peer, peer_ns));
-            });
-        }
-        LinkKind::Veth { peer: None } => {
-            info.text(IFLA_INFO_KIND, "veth");
-        }
-        LinkKind::Bridge => {
-            info.text(IFLA_INFO_KIND, "bridge");
-        }
-        LinkKind::Other(kind) => {
-            info.text(IFLA_INFO_KIND, kind);
-        }
-    });
-    request
+    if let LinkKind::Veth { peer: Some(peer) } = &link.kind {
+        message = message.set_info_data(InfoData::Veth(InfoVeth::Peer(far_end(peer, peer_ns))));
+    }
+    Request::new(NewLink(message.build()), NLM_F_CREATE | NLM_F_EXCL)
 }
 
-fn far_end(request: &mut Request, peer: &Peer, ns: Option<BorrowedFd<'_>>) {
-    request.raw(&header(0, 0, 0));
-    request.text(IFLA_IFNAME, &peer.name).u32(IFLA_MTU, peer.mtu).u32(IFLA_GROUP, GROUP);
-    if let Some(MacAddress(mac)) = peer.mac {
-        request.bytes(IFLA_ADDRESS, &mac);
-    }
+fn far_end(peer: &Peer, ns: Option<BorrowedFd<'_>>) -> LinkMessage {
+    let mut message = with_mac(neutral(&peer.name).mtu(peer.mtu).link_group(GROUP), peer.mac);
     if let Some(ns) = ns {
-        request.u32(IFLA_NET_NS_FD, ns.as_raw_fd() as u32);
+        message = message.setns_by_fd(ns.as_raw_fd());
     }
+    message.build()
 }
 
 /// The alias (ignored by the kernel at creation, so given after it) and the group, with the flags.
@@ -220,63 +213,44 @@ pub(crate) fn mark(name: &str, link: &Link) -> Request {
         LinkKind::Veth { peer } => ("veth", peer.as_ref().map(|peer| (&peer.ns, &peer.name))),
         LinkKind::Other(_) => ("link", None),
     };
-    let mut request = change(name, link.up);
-    request.text(IFLA_IFALIAS, &alias(kind, &link.id, peer)).u32(IFLA_GROUP, GROUP);
-    request
+    let alias = alias(kind, &link.id, peer);
+    Request::new(NewLink(flagged(name, link.up).alias(alias).link_group(GROUP).build()), 0)
 }
 
 /// MTU, MAC and bridge; index 0 takes it out of its bridge.
 pub(crate) fn reshape(name: &str, link: &Link, master: i32) -> Request {
-    let mut request = neutral(name);
-    request.u32(IFLA_MTU, link.mtu).u32(IFLA_MASTER, master as u32);
-    if let Some(MacAddress(mac)) = link.mac {
-        request.bytes(IFLA_ADDRESS, &mac);
-    }
-    request
+    let message = neutral(name).mtu(link.mtu).controller(master as u32);
+    Request::new(NewLink(with_mac(message, link.mac).build()), 0)
 }
 
 /// The far end's own MTU, MAC and flags, said in its namespace.
 pub(crate) fn reshape_peer(peer: &Peer) -> Request {
-    let mut request = change(&peer.name, peer.up);
-    request.u32(IFLA_MTU, peer.mtu);
-    if let Some(MacAddress(mac)) = peer.mac {
-        request.bytes(IFLA_ADDRESS, &mac);
-    }
-    request
+    let message = flagged(&peer.name, peer.up).mtu(peer.mtu);
+    Request::new(NewLink(with_mac(message, peer.mac).build()), 0)
 }
 
 /// Of a port: its bridge must be set before.
 pub(crate) fn isolate(name: &str, isolated: bool) -> Request {
-    let mut request = neutral(name);
-    request.nest(IFLA_LINKINFO, |info| {
-        info.text(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |data| {
-            data.u8(IFLA_BRPORT_ISOLATED, isolated.into());
-        });
-    });
-    request
+    let data = InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(isolated)]);
+    let message = neutral(name).set_port_kind(InfoPortKind::Bridge).set_port_data(data);
+    Request::new(NewLink(message.build()), 0)
 }
 
 pub(crate) fn regroup(name: &str, group: u32) -> Request {
-    let mut request = neutral(name);
-    request.u32(IFLA_GROUP, group);
-    request
+    Request::new(NewLink(neutral(name).link_group(group).build()), 0)
 }
 
 pub(crate) fn delete(name: &str) -> Request {
-    let mut request = Request::new(libc::RTM_DELLINK, 0, &header(0, 0, 0));
-    request.text(IFLA_IFNAME, name);
-    request
+    Request::new(DelLink(neutral(name).build()), 0)
 }
 
 /// All of a group at once: the kernel waits for its readers once, not once per link.
 pub(crate) fn delete_group(group: u32) -> Request {
-    let mut request = Request::new(libc::RTM_DELLINK, 0, &header(0, 0, 0));
-    request.u32(IFLA_GROUP, group);
-    request
+    Request::new(DelLink(LinkMessageBuilder::<LinkUnspec>::new().link_group(group).build()), 0)
 }
 
 pub(crate) fn loopback_up() -> Request {
-    Request::new(libc::RTM_NEWLINK, 0, &header(LOOPBACK, UP, UP))
+    Request::new(NewLink(LinkUnspec::new_with_index(LOOPBACK).up().build()), 0)
 }
 
 /// Settings below /proc/sys that put a link into a mode, in the order to write them.
@@ -291,23 +265,20 @@ pub(crate) fn ipv6_settings(name: &str, mode: Ipv6) -> Vec<(String, &'static str
     }
 }
 
-fn neutral(name: &str) -> Request {
-    let mut request = Request::new(libc::RTM_NEWLINK, 0, &header(0, 0, 0));
-    request.text(IFLA_IFNAME, name);
-    request
+fn neutral(name: &str) -> LinkMessageBuilder<LinkUnspec> {
+    LinkUnspec::new_with_name(name)
 }
 
-fn change(name: &str, up: bool) -> Request {
-    let mut request = Request::new(libc::RTM_NEWLINK, 0, &header(0, if up { UP } else { 0 }, UP));
-    request.text(IFLA_IFNAME, name);
-    request
+fn flagged(name: &str, up: bool) -> LinkMessageBuilder<LinkUnspec> {
+    if up { neutral(name).up() } else { neutral(name).down() }
 }
 
-/// struct ifinfomsg: family u8, padding, type u16, index i32, flags u32, change u32.
-fn header(index: i32, flags: u32, change: u32) -> [u8; 16] {
-    let mut header = [0; 16];
-    header[4..8].copy_from_slice(&index.to_ne_bytes());
-    header[8..12].copy_from_slice(&flags.to_ne_bytes());
-    header[12..].copy_from_slice(&change.to_ne_bytes());
-    header
+fn with_mac(
+    message: LinkMessageBuilder<LinkUnspec>,
+    mac: Option<MacAddress>,
+) -> LinkMessageBuilder<LinkUnspec> {
+    match mac {
+        Some(MacAddress(mac)) => message.address(mac.to_vec()),
+        None => message,
+    }
 }

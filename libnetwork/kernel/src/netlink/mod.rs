@@ -1,12 +1,16 @@
-//! Netlink as bytes: requests built attribute by attribute, answers read the same way, and a socket that does not miss an
-//! interrupted dump, an overrun or an extended acknowledgement. rtnetlink and nftables both speak through it.
+//! The socket that rtnetlink and nftables both speak through.
 //!
-//! Attributes that a newer kernel adds are skipped here, never an error.
+//! Messages are those of netlink-packet-route (built by rtnetlink's builders where it has them) on netlink-sys's sockets.
+//! The loop of request, acknowledgement and dump is our own, since rtnetlink's
+//! - takes a dump that the kernel marks as interrupted (NLM_F_DUMP_INTR) for a whole one,
+//! - panics on an overrun message (`unimplemented!` in netlink-proto's codec),
+//! - drops the explanation of an error (extended acknowledgement), and sends no two requests in one piece,
+//! - needs a task on a runtime per socket, where one thread owns all of ours.
 
 mod message;
 mod read;
 mod socket;
 
 pub(crate) use message::Request;
-pub(crate) use read::{attributes, be_u32, bytes, i32_at, text, u8, u16_at, u32_at};
-pub(crate) use socket::{Message, Protocol, Received, Socket};
+pub(crate) use read::{Message, attributes};
+pub(crate) use socket::{Protocol, Received, Socket};

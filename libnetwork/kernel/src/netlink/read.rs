@@ -1,42 +1,36 @@
-//! Reading what the kernel says: what is too short reads as nothing.
+//! What the kernel says, one message and one attribute at a time.
 
-/// The attributes in a payload, by type without its flags.
-pub(crate) fn attributes(mut payload: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+use netlink_packet_core::{NetlinkBuffer, NlaBuffer, NlasIterator};
+
+/// A message received: its type, its flags, and what follows its header.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Message<'a> {
+    pub(crate) kind: u16,
+    pub(crate) flags: u16,
+    pub(crate) sequence: u32,
+    /// Who asked for what it notifies of; 0 for the kernel itself.
+    pub(crate) port: u32,
+    pub(crate) payload: &'a [u8],
+}
+
+/// What lies in a buffer as the kernel filled it.
+pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
-        let length = usize::from(u16_at(payload, 0)?);
-        let kind = u16_at(payload, 2)? & libc::NLA_TYPE_MASK as u16;
-        let value = payload.get(4..length)?;
-        payload = payload.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
+        let buffer = NetlinkBuffer::new_checked(bytes).ok()?;
+        let message = Message {
+            kind: buffer.message_type(),
+            flags: buffer.flags(),
+            sequence: buffer.sequence_number(),
+            port: buffer.port_number(),
+            payload: buffer.payload(),
+        };
+        bytes = bytes.get((buffer.length() as usize).next_multiple_of(4)..).unwrap_or_default();
+        Some(message)
     })
 }
 
-pub(crate) fn bytes<const N: usize>(payload: &[u8], at: usize) -> Option<[u8; N]> {
-    payload.get(at..at + N)?.try_into().ok()
-}
-
-pub(crate) fn u8(payload: &[u8]) -> u8 {
-    payload.first().copied().unwrap_or(0)
-}
-
-pub(crate) fn u16_at(payload: &[u8], at: usize) -> Option<u16> {
-    bytes(payload, at).map(u16::from_ne_bytes)
-}
-
-pub(crate) fn u32_at(payload: &[u8], at: usize) -> Option<u32> {
-    bytes(payload, at).map(u32::from_ne_bytes)
-}
-
-pub(crate) fn i32_at(payload: &[u8], at: usize) -> Option<i32> {
-    bytes(payload, at).map(i32::from_ne_bytes)
-}
-
-pub(crate) fn be_u32(payload: &[u8]) -> Option<u32> {
-    bytes(payload, 0).map(u32::from_be_bytes)
-}
-
-/// Up to the final zero; what is not UTF-8 is nothing of ours.
-pub(crate) fn text(payload: &[u8]) -> &str {
-    let end = payload.iter().position(|b| *b == 0).unwrap_or(payload.len());
-    std::str::from_utf8(&payload[..end]).unwrap_or_default()
+/// The attributes in a payload. They are decoded one by one: a whole message of netlink-packet-route's is refused for one
+/// attribute that it finds odd, and a link must not vanish for what a newer kernel says of it.
+pub(crate) fn attributes(payload: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
+    NlasIterator::new(payload).map_while(Result::ok)
 }

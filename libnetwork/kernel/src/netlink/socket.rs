@@ -1,19 +1,24 @@
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd},
 };
 
 use libnetwork_plan::Cause;
-use nix::{
-    errno::Errno,
-    sys::socket::{
-        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname, recv,
-        sendto, socket,
-    },
+use netlink_packet_core::{
+    DoneBuffer, ErrorBuffer, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR,
+    NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, parse_string,
 };
+use netlink_sys::{
+    SocketAddr,
+    protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
+};
+use nix::sys::socket::{setsockopt, sockopt};
 
-use super::{attributes, i32_at, message::HEADER, text, u16_at, u32_at};
-use crate::netlink::Request;
+use super::{
+    Request, attributes,
+    read::{Message, messages},
+};
+use crate::thread::cause;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
@@ -26,20 +31,9 @@ pub(crate) enum Protocol {
 /// Blocking, but never for long: the kernel has answered by the time that a request has been sent.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    fd: OwnedFd,
+    inner: netlink_sys::Socket,
     port: u32,
     sequence: u32,
-}
-
-/// A message received: its type, its flags, and what follows its header.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Message<'a> {
-    pub(crate) kind: u16,
-    pub(crate) flags: u16,
-    pub(crate) sequence: u32,
-    /// Who asked for what it notifies of; 0 for the kernel itself.
-    pub(crate) port: u32,
-    pub(crate) payload: &'a [u8],
 }
 
 /// What [`Socket::poll`] found.
@@ -57,47 +51,45 @@ const BUFFER: usize = 64 * 1024;
 /// A table that changes under a listing is listed again this often.
 const ATTEMPTS: usize = 10;
 /// Notifications wait here for their reader; counted against the socket, not set aside.
-const WATCH_BUFFER: libc::c_int = 4 << 20;
+const WATCH_BUFFER: usize = 4 << 20;
 
-// linux/netlink.h
-const NLM_F_DUMP_INTR: u16 = 0x10;
-const NLM_F_CAPPED: u16 = 0x100;
-const NLM_F_ACK_TLVS: u16 = 0x200;
+/// struct nlmsghdr.
+const HEADER: usize = 16;
+/// linux/netlink.h
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
 impl Socket {
     pub(crate) fn open(protocol: Protocol) -> Result<Self, Cause> {
-        let socket = Self::bound(protocol, 0, SockFlag::SOCK_CLOEXEC)?;
+        let socket = Self::bound(protocol)?;
         // Explanations with errors, and no copy of what we sent; both are niceties that old kernels lack.
-        for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
-            let _optional = set_option(&socket.fd, libc::SOL_NETLINK, option, 1);
-        }
+        let _optional = socket.inner.set_ext_ack(true);
+        let _optional = socket.inner.set_cap_ack(true);
         if protocol == Protocol::Route {
             // Dumps obey the filters in their request (since 4.20).
-            set_option(&socket.fd, libc::SOL_NETLINK, libc::NETLINK_GET_STRICT_CHK, 1)?;
+            socket.inner.set_netlink_get_strict_chk(true).map_err(cause)?;
         }
         Ok(socket)
     }
 
     /// A socket that listens to notifications of groups, by their numbers, and never blocks.
     pub(crate) fn watch(protocol: Protocol, groups: &[u32]) -> Result<Self, Cause> {
-        let socket = Self::bound(protocol, 0, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
-        set_option(&socket.fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, WATCH_BUFFER)?;
+        let socket = Self::bound(protocol)?;
+        socket.inner.set_non_blocking(true).map_err(cause)?;
+        setsockopt(&socket.inner, sockopt::RcvBufForce, &WATCH_BUFFER).map_err(|e| cause(e.into()))?;
         for group in groups {
-            set_option(&socket.fd, libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, *group as libc::c_int)?;
+            socket.inner.add_membership(*group).map_err(cause)?;
         }
         Ok(socket)
     }
 
-    fn bound(protocol: Protocol, groups: u32, flags: SockFlag) -> Result<Self, Cause> {
+    fn bound(protocol: Protocol) -> Result<Self, Cause> {
         let number = match protocol {
-            Protocol::Route => SockProtocol::NetlinkRoute,
-            Protocol::Netfilter => SockProtocol::NetlinkNetFilter,
+            Protocol::Route => NETLINK_ROUTE,
+            Protocol::Netfilter => NETLINK_NETFILTER,
         };
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, number).map_err(errno)?;
-        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups)).map_err(errno)?;
-        let own: NetlinkAddr = getsockname(fd.as_raw_fd()).map_err(errno)?;
-        Ok(Socket { fd, port: own.pid(), sequence: 0 })
+        let mut inner = netlink_sys::Socket::new(number).map_err(cause)?;
+        let own = inner.bind_auto().map_err(cause)?;
+        Ok(Socket { inner, port: own.port_number(), sequence: 0 })
     }
 
     /// The port that notifications of what we did carry.
@@ -106,7 +98,7 @@ impl Socket {
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.inner.as_fd()
     }
 
     /// Sends requests in one piece and returns the kernel's answer to each.
@@ -121,7 +113,7 @@ impl Socket {
     fn request_chunk(&mut self, requests: &mut [Request]) -> Vec<Result<(), Cause>> {
         let first = self.sequence.wrapping_add(1);
         for request in requests.iter_mut() {
-            request.add_flags(libc::NLM_F_ACK);
+            request.add_flags(NLM_F_ACK);
         }
         if let Err(cause) = self.send(requests) {
             return vec![Err(cause); requests.len()];
@@ -129,15 +121,13 @@ impl Socket {
         let mut results: Vec<Option<Result<(), Cause>>> = vec![None; requests.len()];
         let mut buffer = vec![0; BUFFER];
         while results.iter().any(Option::is_none) {
-            let received = match self.receive(&mut buffer, MsgFlags::empty()) {
+            let received = match self.receive(&mut buffer, 0) {
                 Ok(received) => received,
                 Err(cause) => return results.into_iter().map(|r| r.unwrap_or(Err(cause.clone()))).collect(),
             };
             for message in messages(received) {
                 let place = message.sequence.wrapping_sub(first) as usize;
-                if let (true, Some(result)) =
-                    (message.kind == libc::NLMSG_ERROR as u16, results.get_mut(place))
-                {
+                if let (true, Some(result)) = (message.kind == NLMSG_ERROR, results.get_mut(place)) {
                     *result = Some(answer(&message));
                 }
             }
@@ -149,18 +139,18 @@ impl Socket {
     pub(crate) fn transaction(&mut self, requests: &mut [Request]) -> Result<(), Vec<(usize, Cause)>> {
         let size: usize = requests.iter().map(Request::len).sum();
         // Must leave in one piece, however many elements there are.
-        let room = libc::c_int::try_from(size * 2 + BUFFER).unwrap_or(libc::c_int::MAX);
+        let room = (size * 2 + BUFFER).min(libc::c_int::MAX as usize);
         let everywhere = |cause: Cause| vec![(0, cause)];
-        set_option(&self.fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, room).map_err(everywhere)?;
+        setsockopt(&self.inner, sockopt::SndBufForce, &room).map_err(|e| everywhere(cause(e.into())))?;
         let first = self.sequence.wrapping_add(1);
         self.send(requests).map_err(everywhere)?;
         let mut errors = Vec::new();
         let mut buffer = vec![0; BUFFER];
         // All errors are queued by the time that the transaction has been sent, and without one nothing is.
         loop {
-            match self.receive(&mut buffer, MsgFlags::MSG_DONTWAIT) {
+            match self.receive(&mut buffer, libc::MSG_DONTWAIT) {
                 Ok(received) => {
-                    let failed = messages(received).filter(|m| m.kind == libc::NLMSG_ERROR as u16);
+                    let failed = messages(received).filter(|m| m.kind == NLMSG_ERROR);
                     errors.extend(
                         failed.filter_map(|m| {
                             Some((m.sequence.wrapping_sub(first) as usize, answer(&m).err()?))
@@ -181,7 +171,7 @@ impl Socket {
         mut request: Request,
         mut read: impl FnMut(&Message<'_>) -> Option<T>,
     ) -> Result<Vec<T>, Cause> {
-        request.add_flags(libc::NLM_F_DUMP);
+        request.add_flags(NLM_F_DUMP);
         for _ in 0..ATTEMPTS {
             let mut found = Vec::new();
             if self.dump_once(&mut request, &mut |message| found.extend(read(message)))? {
@@ -201,18 +191,18 @@ impl Socket {
         let (sequence, mut whole) = (self.sequence, true);
         let mut buffer = vec![0; BUFFER];
         loop {
-            let received = self.receive(&mut buffer, MsgFlags::empty())?;
+            let received = self.receive(&mut buffer, 0)?;
             for message in messages(received).filter(|m| m.sequence == sequence) {
                 whole &= message.flags & NLM_F_DUMP_INTR == 0;
-                match i32::from(message.kind) {
-                    libc::NLMSG_DONE => {
-                        return match i32_at(message.payload, 0) {
-                            Some(error) if error < 0 && -error == libc::EINTR => Ok(false),
-                            Some(error) if error < 0 => Err(Cause::Errno(-error)),
+                match message.kind {
+                    NLMSG_DONE => {
+                        return match DoneBuffer::new_checked(message.payload).map_or(0, |done| done.code()) {
+                            error if error < 0 && -error == libc::EINTR => Ok(false),
+                            error if error < 0 => Err(Cause::Errno(-error)),
                             _ => Ok(whole),
                         };
                     }
-                    libc::NLMSG_ERROR => match answer(&message) {
+                    NLMSG_ERROR => match answer(&message) {
                         Err(Cause::Errno(libc::EINTR | libc::EAGAIN)) => return Ok(false),
                         Err(cause) => return Err(cause),
                         Ok(()) => {}
@@ -233,9 +223,9 @@ impl Socket {
         let sequence = self.sequence;
         let mut buffer = vec![0; BUFFER];
         loop {
-            let received = self.receive(&mut buffer, MsgFlags::empty())?;
+            let received = self.receive(&mut buffer, 0)?;
             let Some(message) = messages(received).find(|m| m.sequence == sequence) else { continue };
-            if message.kind != libc::NLMSG_ERROR as u16 {
+            if message.kind != NLMSG_ERROR {
                 return Ok(read(&message));
             }
             return match answer(&message) {
@@ -251,7 +241,7 @@ impl Socket {
     /// Hands over what waits, without blocking.
     pub(crate) fn poll(&mut self, buffer: &mut Vec<u8>, mut each: impl FnMut(&Message<'_>)) -> Received {
         buffer.resize(BUFFER, 0);
-        match self.receive(buffer, MsgFlags::MSG_DONTWAIT) {
+        match self.receive(buffer, libc::MSG_DONTWAIT) {
             Ok(received) => {
                 messages(received).for_each(|message| each(&message));
                 Received::Messages
@@ -268,75 +258,46 @@ impl Socket {
             self.sequence = self.sequence.wrapping_add(1);
             bytes.extend_from_slice(request.seal(self.sequence));
         }
-        let kernel = NetlinkAddr::new(0, 0);
+        let kernel = SocketAddr::new(0, 0);
         loop {
-            match sendto(self.fd.as_raw_fd(), &bytes, &kernel, MsgFlags::empty()) {
+            match self.inner.send_to(&bytes, &kernel, 0) {
                 Ok(_) => return Ok(()),
-                Err(Errno::EINTR) => {}
-                Err(e) => return Err(errno(e)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(cause(error)),
             }
         }
     }
 
-    fn receive<'b>(&self, buffer: &'b mut [u8], flags: MsgFlags) -> Result<&'b [u8], Cause> {
+    fn receive<'b>(&self, buffer: &'b mut [u8], flags: libc::c_int) -> Result<&'b [u8], Cause> {
         loop {
-            match recv(self.fd.as_raw_fd(), buffer, flags | MsgFlags::MSG_TRUNC) {
+            match self.inner.recv(&mut &mut *buffer, flags | libc::MSG_TRUNC) {
                 Ok(length) if length > buffer.len() => return Err(Cause::Errno(libc::EMSGSIZE)),
                 Ok(length) => return Ok(&buffer[..length]),
-                Err(Errno::EINTR) => {}
-                Err(e) => return Err(errno(e)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(cause(error)),
             }
         }
     }
-}
-
-fn errno(errno: Errno) -> Cause {
-    Cause::Errno(errno as i32)
-}
-
-fn set_option(
-    fd: &OwnedFd,
-    level: libc::c_int,
-    option: libc::c_int,
-    value: libc::c_int,
-) -> Result<(), Cause> {
-    let length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the descriptor is open, and `value` is as long as we say for the time of the call.
-    let done = unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, (&raw const value).cast(), length) };
-    if done == 0 { Ok(()) } else { Err(Cause::Errno(io::Error::last_os_error().raw_os_error().unwrap_or(0))) }
-}
-
-fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
-    std::iter::from_fn(move || {
-        let length = u32_at(bytes, 0)? as usize;
-        let message = Message {
-            kind: u16_at(bytes, 4)?,
-            flags: u16_at(bytes, 6)?,
-            sequence: u32_at(bytes, 8)?,
-            port: u32_at(bytes, 12)?,
-            payload: bytes.get(HEADER..length)?,
-        };
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(message)
-    })
 }
 
 /// struct nlmsgerr: the errno negated, the header of what was asked, then (after its payload, unless that was cut off)
 /// attributes that explain.
 fn answer(message: &Message<'_>) -> Result<(), Cause> {
-    let errno = match i32_at(message.payload, 0) {
-        Some(0) => return Ok(()),
-        Some(errno) => -errno,
-        None => return Err(Cause::Answer("an error without a number".into())),
-    };
+    let error = ErrorBuffer::new_checked(message.payload);
+    let error = error.map_err(|_| Cause::Answer("an error without a number".into()))?;
+    let Some(code) = error.code() else { return Ok(()) };
+    let errno = -code.get();
     if message.flags & NLM_F_ACK_TLVS == 0 {
         return Err(Cause::Errno(errno));
     }
-    let asked = u32_at(message.payload, 4).unwrap_or(0) as usize;
-    let copied = if message.flags & NLM_F_CAPPED != 0 { HEADER } else { asked.next_multiple_of(4) };
-    let explanation = attributes(message.payload.get(4 + copied..).unwrap_or_default())
-        .find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)
-        .map(|(_, value)| text(value).to_owned());
+    let asked = error.payload();
+    let copied = match NetlinkBuffer::new(asked) {
+        _ if message.flags & NLM_F_CAPPED != 0 || asked.len() < HEADER => HEADER,
+        header => (header.length() as usize).next_multiple_of(4),
+    };
+    let explanation = attributes(asked.get(copied..).unwrap_or_default())
+        .find(|attribute| attribute.kind() == NLMSGERR_ATTR_MSG)
+        .and_then(|attribute| parse_string(attribute.value()).ok());
     Err(match explanation {
         Some(message) => Cause::Explained { errno, message },
         None => Cause::Errno(errno),

@@ -3,6 +3,7 @@
 //! Written against linux/netfilter/nf_tables.h directly: the safe bindings know neither maps nor dumps, and the library
 //! below them would be one more that every host needs.
 
+mod attributes;
 mod constants;
 mod expression;
 mod observe;

@@ -8,17 +8,18 @@ use libnetwork_plan::{
 };
 
 use super::{
+    attributes::{attributes, be_u32, bytes, text},
     constants::*,
     write::{element_request, hook_number, kind_name, new},
 };
 use crate::{
-    netlink::{Message, Request, Socket, attributes, be_u32, bytes, text, u8},
+    netlink::{Message, Request, Socket},
     ownership::TABLE,
 };
 
 /// Our tables with all but their elements.
 pub(crate) fn rulesets(socket: &mut Socket) -> Result<Vec<Ruleset>, Cause> {
-    let request = Request::new(message_kind(libc::NFT_MSG_GETTABLE), 0, &header(libc::AF_UNSPEC as u8, 0));
+    let request = Request::nft(message_kind(libc::NFT_MSG_GETTABLE), 0, header(libc::AF_UNSPEC as u8, 0));
     let tables = socket.dump(request, |message| {
         let (family, attrs) = split(message)?;
         let name = attributes(attrs).find(|(kind, _)| *kind == TABLE_NAME)?.1;
@@ -87,7 +88,7 @@ pub(crate) fn takes_from_ours(message: &Message<'_>) -> bool {
 }
 
 fn split<'a>(message: &Message<'a>) -> Option<(libnetwork_plan::Family, &'a [u8])> {
-    Some((family_of(u8(message.payload))?, message.payload.get(4..)?))
+    Some((family_of(*message.payload.first()?)?, message.payload.get(4..)?))
 }
 
 fn chains(socket: &mut Socket, table: &Table) -> Result<Vec<Chain>, Cause> {
@@ -209,10 +210,10 @@ fn read_key(mut key: &[u8], types: &[SetType]) -> Option<Element> {
     for set_type in types {
         element.push(match set_type {
             SetType::Ifname => Datum::Ifname(text(key.get(..16)?).into()),
-            SetType::V4 => Datum::V4(Ipv4Addr::from(bytes::<4>(key, 0)?)),
-            SetType::V6 => Datum::V6(Ipv6Addr::from(bytes::<16>(key, 0)?)),
-            SetType::Mac => Datum::Mac(MacAddress(bytes(key, 0)?)),
-            SetType::Port => Datum::Port(u16::from_be_bytes(bytes(key, 0)?)),
+            SetType::V4 => Datum::V4(Ipv4Addr::from(bytes::<4>(key)?)),
+            SetType::V6 => Datum::V6(Ipv6Addr::from(bytes::<16>(key)?)),
+            SetType::Mac => Datum::Mac(MacAddress(bytes(key)?)),
+            SetType::Port => Datum::Port(u16::from_be_bytes(bytes(key)?)),
         });
         key = key.get(type_length(*set_type).next_multiple_of(4)..).unwrap_or_default();
     }

@@ -84,7 +84,7 @@ impl Transaction {
         if self.requests.is_empty() {
             return Ok(());
         }
-        let mark = |kind| Request::new(kind, 0, &header(libc::AF_UNSPEC as u8, SUBSYSTEM));
+        let mark = |kind| Request::nft(kind, 0, header(libc::AF_UNSPEC as u8, SUBSYSTEM));
         self.requests.insert(0, mark(BATCH_BEGIN));
         self.requests.push(mark(BATCH_END));
         socket.transaction(&mut self.requests).map_err(|errors| {
@@ -199,7 +199,7 @@ pub(super) fn element_request(
 }
 
 pub(super) fn new(message: i32, flags: i32, table: &Table) -> Request {
-    Request::new(message_kind(message), flags, &header(family_number(table.family), 0))
+    Request::nft(message_kind(message), flags, header(family_number(table.family), 0))
 }
 
 /// The values as registers hold them.
