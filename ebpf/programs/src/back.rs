@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    figures, flows,
+    figures, flows, icmp,
     layouts::{BACK, Target},
     maps::FLOWS,
     packet::{self, Packet, last4},
@@ -25,7 +25,16 @@ const AF_INET6: u8 = 10;
 pub fn run(ctx: &TcContext) -> i32 {
     let Some(packet) = packet::parse(ctx, BACK) else { return TCX_NEXT };
     let now = flows::seconds();
-    let target = if let Some(flow) = FLOWS.get_ptr_mut(&packet.key) {
+    let is_error = icmp::is_icmp(packet);
+    let target = if is_error {
+        match icmp::translate(ctx, packet) {
+            icmp::NOT_OURS => return TCX_NEXT,
+            icmp::TRANSLATED => {}
+            _ => return TC_ACT_SHOT as i32,
+        }
+        let Some(target) = ports::target(packet.to.target) else { return TC_ACT_SHOT as i32 };
+        target
+    } else if let Some(flow) = FLOWS.get_ptr_mut(&packet.key) {
         let flow = unsafe { &mut *flow };
         let Some(target) = target_at(ctx, flow.target) else { return TCX_NEXT };
         if flows::is_over(&packet.key, flow, now) {
@@ -40,15 +49,17 @@ pub fn run(ctx: &TcContext) -> i32 {
             flows::close(&packet.key, &packet.to);
         }
         target
-    } else if let Some(flow) = flows::closed(packet, now) {
-        let Some(target) = target_at(ctx, flow.target) else { return TCX_NEXT };
-        packet.to = flow;
+    } else if flows::closed(packet, now) {
+        let Some(target) = target_at(ctx, packet.to.target) else { return TCX_NEXT };
         target
     } else {
         return TCX_NEXT;
     };
-    let Some(mut next_hop) = route(ctx, packet, target) else { return TCX_NEXT };
-    if packet::rewrite(ctx, packet).is_err() {
+    let Some(mut next_hop) = route(ctx, packet, target) else {
+        // An error's addresses are changed already: where no way leads to the client, it ends here.
+        return if is_error { TC_ACT_SHOT as i32 } else { TCX_NEXT };
+    };
+    if !is_error && packet::rewrite(ctx, packet).is_err() {
         return TC_ACT_SHOT as i32;
     }
     figures::passed(packet, unsafe { (*ctx.skb.skb).len } - packet::ETHERNET as u32);

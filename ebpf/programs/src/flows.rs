@@ -101,25 +101,28 @@ pub fn pair(key: &FlowKey, flow: &Flow, now: u32) -> bool {
 }
 
 /// What becomes of a packet of a connection that is closed: a late one, or one sent again. A handshake begins another
-/// connection between the same addresses and ports, perhaps one straight to the container, and ends this one for good. As long as packets come the entry stays: the reset may have
-/// been a forged one, which neither end took.
+/// connection between the same addresses and ports, perhaps one straight to the container, and ends this one for good. As
+/// long as packets come the entry stays: the reset may have been a forged one, which neither end took. True: it is in
+/// `packet.to`.
 #[inline(always)]
-pub fn closed(packet: &Packet, now: u32) -> Option<Flow> {
+pub fn closed(packet: &mut Packet, now: u32) -> bool {
     if packet.key.protocol != TCP {
-        return None;
+        return false;
     }
     if packet.tcp_flags & SYN != 0 {
         let _ = CLOSED.remove(&packet.key);
-        return None;
+        return false;
     }
-    let flow = unsafe { &mut *CLOSED.get_ptr_mut(&packet.key)? };
+    let Some(flow) = CLOSED.get_ptr_mut(&packet.key) else { return false };
+    let flow = unsafe { &mut *flow };
     if is_over(&packet.key, flow, now) {
-        return None;
+        return false;
     }
     if flow.seen != now {
         flow.seen = now;
     }
-    Some(*flow)
+    packet.to = *flow;
+    true
 }
 
 /// Moves both entries of a closed connection out of the way: many short connections must not push out the idle ones,

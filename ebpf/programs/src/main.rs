@@ -20,6 +20,7 @@ mod layouts;
 mod back;
 mod figures;
 mod flows;
+mod icmp;
 mod judge;
 mod maps;
 mod packet;

@@ -14,6 +14,7 @@ use aya_ebpf::{
 
 use crate::{
     TCP, UDP,
+    icmp::{ICMP, ICMPV6},
     layouts::{Address, Flow, FlowKey, is_ipv4, mapped},
 };
 
@@ -28,7 +29,7 @@ pub const SYN: u8 = 0x02;
 pub const RST: u8 = 0x04;
 pub const ACK: u8 = 0x10;
 
-/// A whole TCP or UDP packet over IP over Ethernet. It lies in a per-CPU map: the stack is too small for it.
+/// A whole TCP, UDP or ICMP packet over IP over Ethernet; ICMP's ports are 0. It lies in a per-CPU map: the stack is too small for it.
 #[repr(C)]
 pub struct Packet {
     /// Its addresses and ports as they arrive.
@@ -41,7 +42,7 @@ pub struct Packet {
     /// Bytes of IP that leave when the packet is sent: of one segment, if it stands for several (GSO).
     pub length: u32,
     pub ipv4: bool,
-    /// 0 for UDP.
+    /// 0 for the others.
     pub tcp_flags: u8,
     /// The sender forbids fragmenting; always so with IPv6.
     pub no_fragments: bool,
@@ -179,6 +180,12 @@ fn parse_transport(ctx: &impl Bytes, packet: &mut Packet) -> Option<u32> {
             packet.tcp_flags = 0;
             8
         }
+        ICMP | ICMPV6 => {
+            packet.key.source_port = 0;
+            packet.key.destination_port = 0;
+            packet.tcp_flags = 0;
+            8
+        }
         _ => return None,
     })
 }
@@ -224,7 +231,7 @@ const _: () = assert!(offset_of!(Flow, destination_port) == offset_of!(Flow, sou
 
 /// `size` bytes, which may reach past the field into the next one.
 #[inline(always)]
-fn csum_diff<T>(old: &T, new: &T, size: u32) -> u64 {
+pub fn csum_diff<T>(old: &T, new: &T, size: u32) -> u64 {
     unsafe {
         let (old, new) = (ptr::from_ref(old).cast_mut(), ptr::from_ref(new).cast_mut());
         bpf_csum_diff(old.cast(), size, new.cast(), size, 0) as u64
@@ -232,7 +239,7 @@ fn csum_diff<T>(old: &T, new: &T, size: u32) -> u64 {
 }
 
 #[inline(always)]
-fn store<T>(ctx: &TcContext, offset: usize, from: &T, size: u32, flags: u64) -> Result<(), c_long> {
+pub fn store<T>(ctx: &TcContext, offset: usize, from: &T, size: u32, flags: u64) -> Result<(), c_long> {
     match unsafe { bpf_skb_store_bytes(ctx.skb.skb, offset as u32, ptr::from_ref(from).cast(), size, flags) }
     {
         0 => Ok(()),

@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    UDP, figures, flows,
+    UDP, figures, flows, icmp,
     judge::{self, Verdict},
     layouts::{Flow, FlowKey, TOWARDS, Target},
     maps::FLOWS,
@@ -32,6 +32,16 @@ pub fn run(ctx: &TcContext) -> i32 {
     }
     let second_look = judge::is_second_look(ctx);
     let Some(packet) = packet::parse(ctx, TOWARDS) else { return TCX_NEXT };
+    if icmp::is_icmp(packet) {
+        return match icmp::translate(ctx, packet) {
+            icmp::NOT_OURS => TCX_NEXT,
+            icmp::TRANSLATED => match ports::target(packet.to.target) {
+                Some(target) => hand_over(ctx, packet, target),
+                None => TC_ACT_SHOT as i32,
+            },
+            _ => TC_ACT_SHOT as i32,
+        };
+    }
     let now = flows::seconds();
 
     if let Some(flow) = FLOWS.get_ptr_mut(&packet.key) {
@@ -46,10 +56,9 @@ pub fn run(ctx: &TcContext) -> i32 {
         }
         let _ = FLOWS.remove(&packet.key);
     }
-    if let Some(flow) = flows::closed(packet, now)
-        && let Some(target) = ports::target(flow.target)
+    if flows::closed(packet, now)
+        && let Some(target) = ports::target(packet.to.target)
     {
-        packet.to = flow;
         return deliver(ctx, packet, target);
     }
 
@@ -172,6 +181,12 @@ fn deliver(ctx: &TcContext, packet: &Packet, target: &Target) -> i32 {
     if packet::rewrite(ctx, packet).is_err() {
         return TC_ACT_SHOT as i32;
     }
+    hand_over(ctx, packet, target)
+}
+
+/// Into the container, past the host's stack.
+#[inline(always)]
+fn hand_over(ctx: &TcContext, packet: &Packet, target: &Target) -> i32 {
     if ctx.store(0, &[target.mac, target.bridge_mac], 0).is_err() {
         return TC_ACT_SHOT as i32;
     }

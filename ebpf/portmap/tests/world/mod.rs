@@ -45,10 +45,7 @@ impl World {
             ip(&["netns", "add", &world.namespace(place)]);
             world.ip(place, "link set lo up");
         }
-        world.inside("host", || {
-            fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
-            fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
-        });
+        world.forward("host");
         for (bridge, net) in [("br-000000000001", 1), ("br-000000000002", 2)] {
             world.ip("host", &format!("link add {bridge} type bridge"));
             world.ip("host", &format!("link set {bridge} up"));
@@ -204,6 +201,22 @@ impl World {
         self.ip("host", &format!("link add {link} type veth peer name eth0 address {mac} netns {namespace}"));
         self.ip("host", &format!("link set {link} up"));
         self.ip(place, "link set eth0 up");
+    }
+
+    /// Another veth pair, between two places.
+    pub fn link(&self, (place, link): (&str, &str), (other, peer): (&str, &str)) {
+        let namespace = self.namespace(other);
+        self.ip(place, &format!("link add {link} type veth peer name {peer} netns {namespace}"));
+        self.ip(place, &format!("link set {link} up"));
+        self.ip(other, &format!("link set {peer} up"));
+    }
+
+    /// Makes a router of a place.
+    pub fn forward(&self, place: &str) {
+        self.inside(place, || {
+            fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+            fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+        });
     }
 
     fn isolate(&self) {
