@@ -210,6 +210,23 @@ fn ports_of_a_running_container_come_and_go_and_stay_over_a_restart() {
 }
 
 #[test]
+fn a_change_of_ports_cuts_no_connection_by_the_others() {
+    let host = Host::with_image();
+    serve(&host, "web", &["-p", "8080:80"]);
+    let mut command = host.client.command(probe().to_str().unwrap());
+    command.args(["hold", Host::ADDRESS, "8080"]).stdin(std::process::Stdio::piped());
+    let mut held = integration_testkit::Running::start(command);
+    for _ in 0..5 {
+        // Neighbours: the range that 8080 is in grows and shrinks.
+        ports(&host, "add web 8081:81 8079:79").ok();
+        ports(&host, "rm web 8081:81 8079:79").ok();
+    }
+    drop(held.child.stdin.take());
+    let trips: u64 = held.finish().ok().lines().last().unwrap().parse().unwrap();
+    assert!(trips > 10, "{trips} round trips");
+}
+
+#[test]
 fn all_ports_of_the_host_are_one_range_and_quickly_done() {
     let host = Host::with_image();
     let begun = std::time::Instant::now();

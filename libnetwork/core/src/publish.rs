@@ -85,9 +85,39 @@ impl Desk<'_> {
         let from = EPHEMERAL.0 + u16::from_le_bytes([random[0], random[1]]) % span;
         let mut busy =
             |protocol, ip, range: PortRange| busy_beyond(before, protocol, ip, range, &mut self.busy);
-        allocate_ports(&wishes, taken.iter(), &mut busy, from)
-            .map_err(|error| name_holder(error, intent, sandbox))
+        let settled = allocate_ports(&wishes, taken.iter(), &mut busy, from)
+            .map_err(|error| name_holder(error, intent, sandbox))?;
+        Ok(settled.into_iter().flat_map(|port| around(port, before)).collect())
     }
+}
+
+/// A range cut where one of `before` that it contains begins and ends. To the mapper, a longer range in the place of a
+/// shorter is another mapping: the connections by the shorter one would end with it.
+fn around(port: PublishedPort, before: &[PublishedPort]) -> Vec<PublishedPort> {
+    let container = |host: u16| port.container_port + (host - port.host_ports.first());
+    let mut inside: Vec<&PublishedPort> = before
+        .iter()
+        .filter(|had| {
+            (had.protocol, had.host_ip) == (port.protocol, port.host_ip)
+                && port.host_ports.contains(had.host_ports.first())
+                && port.host_ports.contains(had.host_ports.last())
+                && container(had.host_ports.first()) == had.container_port
+        })
+        .collect();
+    inside.sort();
+    let mut pieces = Vec::with_capacity(2 * inside.len() + 1);
+    let piece = |first: u16, last: u16| {
+        let host_ports = PortRange::new(first, last)?;
+        Some(PublishedPort { host_ports, container_port: container(first), ..port.clone() })
+    };
+    let mut first = Some(port.host_ports.first());
+    for had in inside {
+        pieces.extend(first.and_then(|first| piece(first, had.host_ports.first() - 1)));
+        pieces.push(had.clone());
+        first = had.host_ports.last().checked_add(1);
+    }
+    pieces.extend(first.and_then(|first| piece(first, port.host_ports.last())));
+    pieces
 }
 
 /// What keeps a range from being bound, apart from the ports of it that the sandbox has already.
@@ -146,6 +176,19 @@ mod tests {
             host_ports: PortRange::new(first, last).unwrap(),
             container_port: 80,
         }
+    }
+
+    #[test]
+    fn a_range_that_grows_keeps_what_it_was_as_a_piece() {
+        let port = |first, last, container_port| PublishedPort { container_port, ..published(first, last) };
+        let whole = || port(1, 65535, 1);
+        assert_eq!(around(whole(), &[]), [whole()]);
+        assert_eq!(around(whole(), &[whole()]), [whole()]);
+        assert_eq!(
+            around(whole(), &[port(65535, 65535, 65535), port(10, 19, 10), port(30, 30, 80)]),
+            [port(1, 9, 1), port(10, 19, 10), port(20, 65534, 20), port(65535, 65535, 65535)]
+        );
+        assert_eq!(around(port(10, 20, 1), &[port(5, 12, 1)]), [port(10, 20, 1)]);
     }
 
     #[test]
