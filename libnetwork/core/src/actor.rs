@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::{
-    Cause, Drivers, Error, Event, Store, StoreError,
+    Cause, Defaults, Drivers, Error, Event, Store, StoreError,
     draft::{BusyPorts, Desk, Draft, Subject, touches},
     error::chain,
     hints::Hints,
@@ -56,6 +56,7 @@ pub(crate) struct Actor<S> {
     pub(crate) store: Option<S>,
     pub(crate) drivers: Arc<Drivers>,
     pub(crate) pools: Vec<Pool>,
+    pub(crate) defaults: Defaults,
     pub(crate) random: Box<dyn FnMut() -> [u8; 32] + Send>,
     pub(crate) busy: BusyPorts,
     pub(crate) host: watch::Receiver<Arc<HostFacts>>,
@@ -161,6 +162,7 @@ impl<S: Store> Actor<S> {
             host: &host,
             drivers: &self.drivers,
             pools: &self.pools,
+            defaults: &self.defaults,
             hints: &mut self.hand.hints,
             random: &mut *self.random,
             busy: &mut self.busy,

@@ -8,7 +8,7 @@ use libnetwork_model::{
     Change, EndpointId, HostFacts, Intent, Network, NetworkId, PortRange, Protocol, SandboxId,
 };
 
-use crate::{Drivers, Error, Event, hints::Hints, request::Command};
+use crate::{Defaults, Drivers, Error, Event, hints::Hints, request::Command};
 
 /// Something that a report can be about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +46,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) host: &'a HostFacts,
     pub(crate) drivers: &'a Drivers,
     pub(crate) pools: &'a [Pool],
+    pub(crate) defaults: &'a Defaults,
     pub(crate) hints: &'a mut Hints,
     pub(crate) random: &'a mut (dyn FnMut() -> [u8; 32] + Send),
     pub(crate) busy: &'a mut BusyPorts,

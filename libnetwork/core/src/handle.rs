@@ -12,7 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Drivers, Error, Event, Kernel, NameServer, PortFigures, PortMapper, Store, StoreError,
+    Defaults, Drivers, Error, Event, Kernel, NameServer, PortFigures, PortMapper, Store, StoreError,
     actor::{Actor, Answer, Committed, Envelope},
     draft::{BusyPorts, Desk, Subject},
     hints::Hints,
@@ -29,6 +29,8 @@ const EVENTS: usize = 4096;
 /// What the core is told, besides what it drives.
 pub struct Config {
     pub pools: Vec<Pool>,
+    /// What the daemon's configuration says about the default bridge and about options that nobody gave.
+    pub defaults: Defaults,
     /// Where the kernel adapter keeps the sandboxes' namespaces, one file each, named by the sandbox's id.
     pub netns: PathBuf,
     /// 32 random bytes, different at each call.
@@ -79,7 +81,7 @@ pub async fn start<S: Store, K: Kernel, M: PortMapper, N: NameServer>(
     parts: Parts<S, K, M, N>,
     shutdown: CancellationToken,
 ) -> Result<(Handle, Running), StartError> {
-    let Config { pools, netns, mut random, mut busy } = config;
+    let Config { pools, defaults, netns, mut random, mut busy } = config;
     let Parts { mut store, mut kernel, mapper, names, drivers } = parts;
     let facts = Arc::new(kernel.host().await?);
     names.upstreams(&facts);
@@ -90,6 +92,7 @@ pub async fn start<S: Store, K: Kernel, M: PortMapper, N: NameServer>(
         host: &facts,
         drivers: &drivers,
         pools: &pools,
+        defaults: &defaults,
         hints: &mut Hints::default(),
         random: &mut *random,
         busy: &mut busy,
@@ -131,6 +134,7 @@ pub async fn start<S: Store, K: Kernel, M: PortMapper, N: NameServer>(
         store: Some(store),
         drivers: drivers.clone(),
         pools,
+        defaults,
         random,
         busy,
         host: host.clone(),

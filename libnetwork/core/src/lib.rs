@@ -11,6 +11,7 @@
 mod actor;
 mod compile;
 mod converge;
+mod defaults;
 mod draft;
 mod drivers;
 mod error;
@@ -28,6 +29,7 @@ mod settings;
 mod surroundings;
 mod traits;
 
+pub use defaults::Defaults;
 pub use draft::{BusyPorts, resolve};
 pub use drivers::{Drivers, HOST, NONE};
 pub use error::{Cause, Error, chain};

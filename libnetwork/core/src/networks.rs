@@ -64,6 +64,11 @@ impl Desk<'_> {
             ipam_options: request.ipam_options.clone(),
         };
         self.take_configuration(&mut network)?;
+        if let Some(defaults) = self.defaults.network_options.get(driver) {
+            for (option, value) in defaults {
+                network.options.entry(option.clone()).or_insert_with(|| value.clone());
+            }
+        }
         let network = if network.config_only { as_configuration(network)? } else { self.settle(network)? };
         let network = Arc::new(network);
         let subject = Subject::Network(network.id.clone());
@@ -111,36 +116,6 @@ impl Desk<'_> {
         })
     }
 
-    /// What is missing of `bridge`, `host` and `none`.
-    pub(crate) fn predefined(&mut self) -> Result<Change, Error> {
-        let mut change = Change::default();
-        for (name, driver) in [("bridge", "bridge"), ("host", HOST), ("none", NONE)] {
-            if self.intent.network_by_name(name).is_some() || self.drivers.get(driver).is_none() {
-                continue;
-            }
-            let id = NetworkId::from_bytes((self.random)());
-            let network = self.settle(Network {
-                id,
-                name: name.to_owned(),
-                driver: driver.to_owned(),
-                created_ns: now_ns(),
-                ipv4: true,
-                ipv6: false,
-                internal: false,
-                attachable: false,
-                predefined: true,
-                config_only: false,
-                config_from: None,
-                subnets: Vec::new(),
-                labels: BTreeMap::new(),
-                options: if driver == "bridge" { default_bridge_options() } else { BTreeMap::new() },
-                ipam_options: BTreeMap::new(),
-            })?;
-            change.0.push(Mutation::PutNetwork(Arc::new(network)));
-        }
-        Ok(change)
-    }
-
     /// Copies what a network takes from a config-only one (Docker's `applyConfigurationTo`).
     fn take_configuration(&self, network: &mut Network) -> Result<(), Error> {
         let Some(name) = network.config_from.clone() else { return Ok(()) };
@@ -171,7 +146,7 @@ impl Desk<'_> {
     }
 
     /// Checks a network with its driver and gives it the subnets that it did not ask for.
-    fn settle(&self, mut network: Network) -> Result<Network, Error> {
+    pub(crate) fn settle(&self, mut network: Network) -> Result<Network, Error> {
         let driver =
             self.drivers.of(&network).ok_or_else(|| Error::UnknownPlugin { name: network.driver.clone() })?;
         // Subnets of a family that is not enabled are ignored, as Docker ignores them.
@@ -262,18 +237,4 @@ fn hex(digit: u8) -> u8 {
         b'0'..=b'9' => digit - b'0',
         _ => digit.wrapping_sub(b'a').wrapping_add(10),
     }
-}
-
-/// What Docker shows of its default bridge. The MTU is not among them: it follows the host.
-fn default_bridge_options() -> BTreeMap<String, String> {
-    [
-        ("com.docker.network.bridge.default_bridge", "true"),
-        ("com.docker.network.bridge.enable_icc", "true"),
-        ("com.docker.network.bridge.enable_ip_masquerade", "true"),
-        ("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0"),
-        ("com.docker.network.bridge.name", "docker0"),
-    ]
-    .into_iter()
-    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-    .collect()
 }

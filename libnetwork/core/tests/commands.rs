@@ -420,3 +420,59 @@ async fn a_network_takes_its_options_from_another() {
     let both = CreateNetwork { config_from: Some("office".into()), ..with_subnet("x", "10.8.0.0/24") };
     assert!(core.create_network(both).await.is_err());
 }
+
+#[tokio::test]
+async fn the_default_bridge_is_as_configured_and_keeps_its_subnet_while_it_is_used() {
+    let world = World::default();
+    let subnet = |subnet: &str, gateway: &str| Subnet {
+        subnet: subnet.parse().unwrap(),
+        gateway: gateway.parse().ok(),
+        ip_range: None,
+        auxiliary: [("DefaultGatewayIPv4".to_owned(), "10.200.0.9".parse().unwrap())].into(),
+        requested: true,
+    };
+    let bridge = |intent: &libnetwork_model::Intent| intent.network_by_name("bridge").unwrap().clone();
+    let icc = "com.docker.network.bridge.enable_icc";
+    let stop = async |process: Process| {
+        process.shutdown.cancel();
+        process.running.finished().await.unwrap();
+    };
+
+    let process = world.start().await;
+    assert_eq!(bridge(&process.core.intent().1).subnets[0].subnet.to_string(), "172.17.0.0/16");
+    stop(process).await;
+
+    world.defaults.lock().unwrap().bridge_subnets = vec![subnet("10.200.0.0/24", "10.200.0.1")];
+    world.defaults.lock().unwrap().bridge_options = [(icc.to_owned(), "false".to_owned())].into();
+    let process = world.start().await;
+    let intent = process.core.join(sandbox(1, &["bridge"])).await.unwrap();
+    let network = bridge(&intent);
+    assert_eq!(
+        (network.subnets[0].subnet.to_string().as_str(), network.options[icc].as_str()),
+        ("10.200.0.0/24", "false")
+    );
+    world.check(&intent).unwrap();
+    let way_out = |key: &Key, object: &Object| match (key, object) {
+        (Key::Route { .. }, Object::Route(route)) => route.gateway,
+        _ => None,
+    };
+    let gateway = world.kernel.lock().unwrap().objects().iter().find_map(|(k, (_, o))| way_out(k, o));
+    assert_eq!(gateway, "10.200.0.9".parse().ok());
+    stop(process).await;
+
+    // While a container has an address there, the rest changes and the subnet stays.
+    *world.defaults.lock().unwrap() = Default::default();
+    let process = world.start().await;
+    let network = bridge(&process.core.intent().1);
+    assert_eq!(
+        (network.subnets[0].subnet.to_string().as_str(), network.options[icc].as_str()),
+        ("10.200.0.0/24", "true")
+    );
+    world.check(&process.core.intent().1).unwrap();
+    process.core.leave(SandboxId::from_bytes([1; 32]), false).await.unwrap();
+    stop(process).await;
+    world.defaults.lock().unwrap().no_bridge = true;
+    let process = world.start().await;
+    assert!(process.core.intent().1.network_by_name("bridge").is_none());
+    world.check(&process.core.intent().1).unwrap();
+}

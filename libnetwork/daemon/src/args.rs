@@ -21,6 +21,10 @@ pub(crate) struct Cli {
     /// Where everything is that dies with the boot: socket, namespaces, BPF pins, endpoints
     #[arg(long, value_name = "DIR", required = true)]
     run_dir: Option<PathBuf>,
+    /// What daemon.json says about networks, as JSON: bip, bip6, fixed-cidr, fixed-cidr-v6, default-gateway,
+    /// default-gateway-v6, default-address-pools, icc, ip, ip-masq, mtu, ipv6, bridge, default-network-opts
+    #[arg(long, value_name = "FILE")]
+    pub(crate) network_config: Option<PathBuf>,
     /// What to log: error, warn, info, debug, trace, or a tracing filter
     #[arg(long, default_value = "info")]
     pub(crate) log_level: String,

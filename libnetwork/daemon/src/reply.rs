@@ -59,7 +59,7 @@ impl Replies<'_> {
         let sandbox = self.intent.sandbox(&endpoint.sandbox);
         let gateway = |lease: Option<IpAddr>| {
             let network = network.filter(|n| !n.internal)?;
-            network.subnets.iter().find(|s| lease.is_some_and(|a| s.subnet.contains(&a)))?.gateway
+            network.subnets.iter().find(|s| lease.is_some_and(|a| s.subnet.contains(&a)))?.way_out()
         };
         let attachment = network.and_then(|n| self.drivers.of(n)?.attachment(n, endpoint));
         v1::Endpoint {

@@ -53,6 +53,15 @@ pub struct Subnet {
     pub requested: bool,
 }
 
+impl Subnet {
+    /// Where a sandbox's default route leads: the host's own address, unless an auxiliary address was given for it under
+    /// Docker's name.
+    pub fn way_out(&self) -> Option<IpAddr> {
+        let name = if self.subnet.addr().is_ipv6() { "DefaultGatewayIPv6" } else { "DefaultGatewayIPv4" };
+        self.auxiliary.get(name).copied().or(self.gateway)
+    }
+}
+
 impl Network {
     /// The first subnet of a family: the one that addresses are leased from when none is asked for.
     pub fn subnet(&self, ipv6: bool) -> Option<&Subnet> {

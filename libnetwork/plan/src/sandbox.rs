@@ -40,7 +40,7 @@ fn default_route(intent: &Intent, sandbox: &Sandbox, ns: &Ns, ipv6: bool) -> Opt
     let endpoint = intent.gateway_endpoint(&sandbox.id, ipv6)?;
     let network = intent.network(&endpoint.network)?;
     let lease = endpoint.addresses().find(|a| a.is_ipv6() == ipv6)?;
-    let gateway = network.subnets.iter().find(|s| s.subnet.contains(&lease))?.gateway?;
+    let gateway = network.subnets.iter().find(|s| s.subnet.contains(&lease))?.way_out()?;
     let destination = if ipv6 { IpNet::V6(Ipv6Net::default()) } else { IpNet::V4(Ipv4Net::default()) };
     let route = Route { link: endpoint.ifname.as_str().into(), gateway: Some(gateway), source: None };
     // IPv6 routes cannot have metric 0: the kernel makes it 1024 (IP6_RT_PRIO_USER, net/ipv6_route.h).

@@ -11,8 +11,8 @@ use std::{
 use driver_bridge::BridgeDriver;
 use driver_host::{HostDriver, NoneDriver};
 use libnetwork_core::{
-    Config, Drivers, HOST, Handle, Kernel, NONE, NameError, NameServer, Parts, PortError, PortMapper,
-    PortMapping, Running, Store, StoreError,
+    Config, Defaults, Drivers, HOST, Handle, Kernel, NONE, NameError, NameServer, Parts, PortError,
+    PortMapper, PortMapping, Running, Store, StoreError,
 };
 use libnetwork_model::{Change, ErrorKind, HostFacts, Intent, NamespaceKind, Revision, Sandbox, SandboxId};
 use libnetwork_plan::{
@@ -30,6 +30,7 @@ pub(crate) struct World {
     pub(crate) names: Arc<Mutex<Names>>,
     pub(crate) host: Arc<Mutex<HostFacts>>,
     pub(crate) counter: Arc<Mutex<u64>>,
+    pub(crate) defaults: Arc<Mutex<Defaults>>,
     /// Operations that the process may still do before it is stopped dead. None: as many as it likes.
     pub(crate) life: Arc<Mutex<Option<usize>>>,
     pub(crate) commits: Arc<Mutex<usize>>,
@@ -66,6 +67,7 @@ impl World {
         self.host.lock().unwrap().mtu = 1500;
         let config = Config {
             pools: libnetwork_ipam::default_pools(),
+            defaults: self.defaults.lock().unwrap().clone(),
             netns: PathBuf::from("/netns"),
             random: Box::new(move || {
                 let mut counter = counter.lock().unwrap();

@@ -1,0 +1,126 @@
+//! What the daemon's configuration says about networks that nobody made, and about options that nobody gave.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use libnetwork_model::{Change, Mutation, Network, NetworkId, Subnet};
+use tracing::warn;
+
+use crate::{
+    Error,
+    draft::Desk,
+    drivers::{HOST, NONE},
+    event::now_ns,
+};
+
+/// The daemon's configuration, as far as the core is concerned.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Defaults {
+    /// There is no default bridge.
+    pub no_bridge: bool,
+    /// Options of the default bridge, over those that it has by itself.
+    pub bridge_options: BTreeMap<String, String>,
+    /// Its subnets; of a family without any, one is chosen.
+    pub bridge_subnets: Vec<Subnet>,
+    pub bridge_ipv6: bool,
+    /// Options of networks that are made without them, by driver.
+    pub network_options: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Desk<'_> {
+    /// What is missing of `bridge`, `host` and `none`, and what of the default bridge is not as the configuration has it.
+    pub(crate) fn predefined(&mut self) -> Result<Change, Error> {
+        let defaults = self.defaults;
+        let mut change = Change::default();
+        for (name, driver) in [("bridge", "bridge"), ("host", HOST), ("none", NONE)] {
+            let old = self.intent.network_by_name(name).cloned();
+            if self.drivers.get(driver).is_none() || (old.is_some() && driver != "bridge") {
+                continue;
+            }
+            if driver == "bridge" && defaults.no_bridge {
+                let unused = |n: &Arc<Network>| self.intent.endpoints_on(&n.id).next().is_none();
+                change.0.extend(old.filter(unused).map(|n| Mutation::RemoveNetwork(n.id.clone())));
+                continue;
+            }
+            let mut network = Network {
+                id: match &old {
+                    Some(old) => old.id.clone(),
+                    None => NetworkId::from_bytes((self.random)()),
+                },
+                name: name.to_owned(),
+                driver: driver.to_owned(),
+                created_ns: old.as_ref().map_or_else(now_ns, |old| old.created_ns),
+                ipv4: true,
+                ipv6: false,
+                internal: false,
+                attachable: false,
+                predefined: true,
+                config_only: false,
+                config_from: None,
+                subnets: Vec::new(),
+                labels: old.as_ref().map(|old| old.labels.clone()).unwrap_or_default(),
+                options: BTreeMap::new(),
+                ipam_options: BTreeMap::new(),
+            };
+            if driver == "bridge" {
+                network.ipv6 = defaults.bridge_ipv6;
+                network.options = default_bridge_options();
+                network.options.extend(defaults.bridge_options.clone());
+                network.subnets.clone_from(&defaults.bridge_subnets);
+            }
+            match old {
+                None => change.0.push(Mutation::PutNetwork(Arc::new(self.settle(network)?))),
+                Some(old) => change.0.extend(self.adapt(&old, network)?.map(Mutation::PutNetwork)),
+            }
+        }
+        Ok(change)
+    }
+
+    /// The network that `old` becomes; none when it is as it should be. Subnets stay while containers live by them.
+    fn adapt(&self, old: &Arc<Network>, mut network: Network) -> Result<Option<Arc<Network>>, Error> {
+        for ipv6 in [false, true] {
+            let chosen = |s: &&Subnet| !s.requested && s.subnet.addr().is_ipv6() == ipv6;
+            if network.subnet(ipv6).is_none() {
+                network.subnets.extend(old.subnets.iter().filter(chosen).cloned());
+            }
+        }
+        // Its own subnets are not in its way.
+        let without = self.intent.apply(&Change(vec![Mutation::RemoveNetwork(old.id.clone())]));
+        let mut random = || [0; 32];
+        let settled = Desk {
+            intent: &without,
+            host: self.host,
+            drivers: self.drivers,
+            pools: self.pools,
+            defaults: self.defaults,
+            hints: &mut Default::default(),
+            random: &mut random,
+            busy: &mut (Box::new(|_, _, _| None) as crate::BusyPorts),
+        }
+        .settle(network)?;
+        let lived_in = self.intent.endpoints_on(&old.id).next().is_some();
+        let mut settled = settled;
+        if lived_in && (settled.subnets != old.subnets || settled.ipv6 != old.ipv6) {
+            warn!(
+                network = old.name,
+                "keeps its subnets while containers use it; the configured ones come with the next start without any"
+            );
+            settled.subnets.clone_from(&old.subnets);
+            settled.ipv6 = old.ipv6;
+        }
+        Ok((settled != **old).then(|| Arc::new(settled)))
+    }
+}
+
+/// What Docker shows of its default bridge. The MTU is not among them: it follows the host.
+fn default_bridge_options() -> BTreeMap<String, String> {
+    [
+        ("com.docker.network.bridge.default_bridge", "true"),
+        ("com.docker.network.bridge.enable_icc", "true"),
+        ("com.docker.network.bridge.enable_ip_masquerade", "true"),
+        ("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0"),
+        ("com.docker.network.bridge.name", "docker0"),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect()
+}

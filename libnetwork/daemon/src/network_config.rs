@@ -1,0 +1,196 @@
+//! The file of `--network-config`: what `daemon.json` and dockerd's flags say about networks, under Docker's own keys.
+
+use std::{collections::BTreeMap, net::IpAddr, path::Path};
+
+use ipnet::IpNet;
+use libnetwork_core::Defaults;
+use libnetwork_ipam::{Pool, default_pools};
+use libnetwork_model::Subnet;
+use serde::Deserialize;
+
+/// Auxiliary addresses of these names are the way out, instead of the host's own address (Docker's names).
+const DEFAULT_GATEWAYS: [&str; 2] = ["DefaultGatewayIPv4", "DefaultGatewayIPv6"];
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct File {
+    /// The default bridge's link; `none`: there is no default bridge.
+    bridge: String,
+    bip: String,
+    bip6: String,
+    fixed_cidr: String,
+    fixed_cidr_v6: String,
+    default_gateway: String,
+    default_gateway_v6: String,
+    default_address_pools: Vec<PoolEntry>,
+    icc: Option<bool>,
+    /// Where ports are published when the client named no address.
+    ip: String,
+    ip_masq: Option<bool>,
+    /// In bytes; 0: the host's.
+    mtu: u32,
+    ipv6: bool,
+    default_network_opts: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PoolEntry {
+    base: String,
+    size: u8,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("cannot read it")]
+    Read(#[from] std::io::Error),
+    #[error("cannot understand it")]
+    Parse(#[from] serde_json::Error),
+    #[error("{key} is {value:?}, must be {expected}")]
+    Value { key: &'static str, value: String, expected: &'static str },
+}
+
+/// What the file says. Without a file, what Docker does without one.
+pub(crate) fn read(path: Option<&Path>) -> Result<(Defaults, Vec<Pool>), ConfigError> {
+    match path {
+        None => Ok((Defaults::default(), default_pools())),
+        Some(path) => parse(&std::fs::read(path)?),
+    }
+}
+
+fn parse(text: &[u8]) -> Result<(Defaults, Vec<Pool>), ConfigError> {
+    let file: File = serde_json::from_slice(text)?;
+    let mut options = BTreeMap::new();
+    let mut option = |key: &str, value: Option<String>| {
+        options.extend(value.map(|value| (key.to_owned(), value)));
+    };
+    option("com.docker.network.bridge.enable_icc", file.icc.map(|b| b.to_string()));
+    option("com.docker.network.bridge.enable_ip_masquerade", file.ip_masq.map(|b| b.to_string()));
+    option("com.docker.network.driver.mtu", (file.mtu != 0).then(|| file.mtu.to_string()));
+    if let Some(address) = address("ip", &file.ip)? {
+        let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
+        option(&format!("com.docker.network.bridge.host_binding_{family}"), Some(address.to_string()));
+    }
+    let no_bridge = file.bridge == "none";
+    let named = Some(file.bridge.clone()).filter(|name| !name.is_empty() && !no_bridge);
+    option("com.docker.network.bridge.name", named);
+
+    let ipv4 =
+        [("bip", &file.bip), ("fixed-cidr", &file.fixed_cidr), ("default-gateway", &file.default_gateway)];
+    let ipv6 = [
+        ("bip6", &file.bip6),
+        ("fixed-cidr-v6", &file.fixed_cidr_v6),
+        ("default-gateway-v6", &file.default_gateway_v6),
+    ];
+    let subnets = [subnet(ipv4, false)?, subnet(ipv6, true)?].into_iter().flatten().collect();
+    let pools = file.default_address_pools.iter().map(pool).collect::<Result<Vec<_>, _>>()?;
+    let defaults = Defaults {
+        no_bridge,
+        bridge_options: options,
+        bridge_subnets: subnets,
+        bridge_ipv6: file.ipv6,
+        network_options: file.default_network_opts,
+    };
+    Ok((defaults, if pools.is_empty() { default_pools() } else { pools }))
+}
+
+/// The default bridge's subnet of a family from the keys that tell of it; a range without a `bip` is all of it.
+fn subnet(keys: [(&'static str, &String); 3], ipv6: bool) -> Result<Option<Subnet>, ConfigError> {
+    let [(bip_key, bip), (range_key, range), (gateway_key, gateway)] = keys;
+    let (bip, range) = (net(bip_key, bip, ipv6)?, net(range_key, range, ipv6)?);
+    let Some(whole) = bip.or(range) else {
+        return match gateway.is_empty() {
+            true => Ok(None),
+            false => Err(wrong(gateway_key, gateway, "given together with a bip or a fixed-cidr")),
+        };
+    };
+    let host = bip.map(|net| net.addr()).filter(|a| *a != whole.network());
+    let mut auxiliary = BTreeMap::new();
+    if let Some(address) = address(gateway_key, gateway)? {
+        if !whole.contains(&address) {
+            return Err(wrong(gateway_key, gateway, "an address of the default bridge's subnet"));
+        }
+        auxiliary.insert(DEFAULT_GATEWAYS[usize::from(ipv6)].to_owned(), address);
+    }
+    Ok(Some(Subnet {
+        subnet: whole.trunc(),
+        gateway: host,
+        ip_range: bip.and(range).map(|range| range.trunc()),
+        auxiliary,
+        requested: true,
+    }))
+}
+
+fn pool(entry: &PoolEntry) -> Result<Pool, ConfigError> {
+    let refuse =
+        |expected| wrong("default-address-pools", &format!("{}, {}", entry.base, entry.size), expected);
+    let base: IpNet = entry.base.parse().map_err(|_| refuse("a prefix like 10.10.0.0/16 with a size"))?;
+    if entry.size < base.prefix_len() || entry.size > base.max_prefix_len() {
+        return Err(refuse("of a size from the base's own prefix length up"));
+    }
+    Ok(Pool { base: base.trunc(), size: entry.size })
+}
+
+fn net(key: &'static str, text: &str, ipv6: bool) -> Result<Option<IpNet>, ConfigError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let expected = if ipv6 {
+        "an IPv6 address with its prefix length"
+    } else {
+        "an IPv4 address with its prefix length"
+    };
+    let net: IpNet = text.parse().map_err(|_| wrong(key, text, expected))?;
+    if net.addr().is_ipv6() == ipv6 { Ok(Some(net)) } else { Err(wrong(key, text, expected)) }
+}
+
+fn address(key: &'static str, text: &str) -> Result<Option<IpAddr>, ConfigError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| wrong(key, text, "an IP address"))
+}
+
+fn wrong(key: &'static str, value: &str, expected: &'static str) -> ConfigError {
+    ConfigError::Value { key, value: value.to_owned(), expected }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_s_keys_are_read() {
+        let text = br#"{
+            "bip": "10.200.0.1/24", "fixed-cidr": "10.200.0.128/25", "default-gateway": "10.200.0.254",
+            "default-address-pools": [{"base": "10.210.0.0/16", "size": 24}],
+            "icc": false, "ip": "127.0.0.1", "ip-masq": false, "mtu": 1400,
+            "ipv6": true, "fixed-cidr-v6": "fd00:200::/64",
+            "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1300"}}
+        }"#;
+        let (defaults, pools) = parse(text).unwrap();
+        let v4 = &defaults.bridge_subnets[0];
+        assert_eq!(v4.subnet.to_string(), "10.200.0.0/24");
+        assert_eq!(v4.gateway, "10.200.0.1".parse().ok());
+        assert_eq!(v4.ip_range, "10.200.0.128/25".parse().ok());
+        assert_eq!(v4.auxiliary["DefaultGatewayIPv4"].to_string(), "10.200.0.254");
+        assert_eq!(defaults.bridge_subnets[1].subnet.to_string(), "fd00:200::/64");
+        assert_eq!(pools, [Pool { base: "10.210.0.0/16".parse().unwrap(), size: 24 }]);
+        assert_eq!(defaults.bridge_options.len(), 4);
+        assert_eq!(parse(b"{}").unwrap(), (Defaults::default(), default_pools()));
+    }
+
+    #[test]
+    fn a_wrong_key_or_value_is_named() {
+        for (text, named) in [
+            (r#"{"bipp": "10.0.0.1/8"}"#, "bipp"),
+            (r#"{"bip": "10.0.0.300/8"}"#, "bip"),
+            (r#"{"bip": "fd00::1/64"}"#, "bip"),
+            (r#"{"default-gateway": "10.0.0.1"}"#, "default-gateway"),
+            (r#"{"default-address-pools": [{"base": "10.0.0.0/16", "size": 8}]}"#, "default-address-pools"),
+        ] {
+            let error = libnetwork_core::chain(&parse(text.as_bytes()).unwrap_err());
+            assert!(error.contains(named), "{error}");
+        }
+    }
+}
