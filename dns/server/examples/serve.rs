@@ -24,7 +24,8 @@ async fn main() {
     let namespace = namespace.join().unwrap();
     let path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&namespace));
 
-    let server = DnsServer::new(Settings { port: DNS_PORT, shutdown: CancellationToken::new(), keeper: None });
+    let server =
+        DnsServer::new(Settings { port: DNS_PORT, shutdown: CancellationToken::new(), keeper: None });
     server.publish(&town(names), None);
     server.upstreams(&HostFacts { resolvers: vec!["127.0.0.1".parse().unwrap()], ..HostFacts::default() });
     server.open(&sandbox(0), path.clone().into()).await.unwrap();

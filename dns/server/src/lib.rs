@@ -16,9 +16,10 @@
 //! (without I/O), `wire` is the format, `upstream` asks the servers that know the rest.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     io,
     net::IpAddr,
+    os::fd::{BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -43,14 +44,27 @@ mod udp;
 mod upstream;
 mod wire;
 
+/// Keeps sockets open beyond the end of this process, so that what is asked meanwhile waits in them. Its methods may
+/// block; they are called by one thread, in order.
+pub trait Keeper: Send + Sync {
+    /// Keeps these under a name of at most nine letters and digits; whoever comes after this process is handed them, in
+    /// [`DnsServer::adopt`].
+    fn keep(&self, name: &str, sockets: &[BorrowedFd<'_>]) -> io::Result<()>;
+
+    /// Closes what it keeps under this name, if there is something.
+    fn release(&self, name: &str) -> io::Result<()>;
+}
+
 /// What the resolver is told at start.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// The UDP and TCP port at 127.0.0.11 inside each sandbox, to which the sandbox's own rules lead 127.0.0.11:53:
     /// [`libnetwork_plan::DNS_PORT`], but in tests.
     pub port: u16,
     /// Ends every task of the resolver.
     pub shutdown: CancellationToken,
+    /// Who keeps the sockets when this process ends; none: they end with it.
+    pub keeper: Option<Arc<dyn Keeper>>,
 }
 
 /// Answers names in every sandbox that it was told to [`NameServer::open`]. Cheap to clone; clones share their state.
@@ -71,9 +85,18 @@ pub(crate) struct Shared {
     /// The host's resolvers.
     host: watch::Sender<Arc<[IpAddr]>>,
     namespaces: Namespaces,
+    keeper: Option<Arc<dyn Keeper>>,
     health: Health,
     ids: Ids,
     shutdown: CancellationToken,
+}
+
+impl Shared {
+    fn release(&self, name: String) {
+        if let Some(keeper) = &self.keeper {
+            self.namespaces.release(name, keeper.clone());
+        }
+    }
 }
 
 impl DnsServer {
@@ -84,11 +107,40 @@ impl DnsServer {
             zone: watch::Sender::new(Arc::default()),
             host: watch::Sender::new(Arc::from([])),
             namespaces: Namespaces::default(),
+            keeper: settings.keeper,
             health: Health::default(),
             ids: Ids::default(),
             shutdown: settings.shutdown,
         };
         Self { port: settings.port, shared: Arc::new(shared), listeners: Arc::default() }
+    }
+
+    /// Answers on the sockets that the keeper handed back, in the namespaces `netns/SANDBOX` of those sandboxes that are
+    /// still there, and has the others closed. For the start, before anything is opened; answers their number.
+    pub async fn adopt(
+        &self,
+        kept: Vec<(String, OwnedFd)>,
+        sandboxes: impl Iterator<Item = &Arc<Sandbox>>,
+        netns: &Path,
+    ) -> usize {
+        let mut surplus: BTreeSet<String> = kept.iter().map(|(name, _)| name.clone()).collect();
+        let mut pairs = namespace::sort(kept, self.port);
+        let mut listeners = self.listeners.lock().await;
+        for id in sandboxes.filter(|s| s.namespace == NamespaceKind::Own).map(|s| &s.id) {
+            let Ok((_, identity)) = namespace::open(&netns.join(id.as_str())) else { continue };
+            let Some(sockets) = pairs.remove(&identity) else { continue };
+            match Listener::start(id.clone(), self.shared.clone(), identity, sockets) {
+                Ok(listener) => {
+                    surplus.remove(&identity.name());
+                    listeners.insert(id.clone(), listener);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, sandbox = id.short(), "cannot adopt a resolver's sockets")
+                }
+            }
+        }
+        surplus.into_iter().for_each(|name| self.shared.release(name));
+        listeners.len()
     }
 
     async fn listen(&self, sandbox: &SandboxId, namespace: &Path) -> Result<(), (&'static str, io::Error)> {
@@ -99,6 +151,7 @@ impl DnsServer {
             Entry::Occupied(entry) => {
                 // The sandbox was made anew under its id: the sockets of the old namespace answer no one.
                 let (id, old) = entry.remove_entry();
+                self.shared.release(old.namespace.name());
                 old.close().await;
                 listeners.entry(id)
             }
@@ -107,7 +160,7 @@ impl DnsServer {
         let sockets = self
             .shared
             .namespaces
-            .bind(descriptor, self.port)
+            .bind(descriptor, identity, self.port, self.shared.keeper.clone())
             .await
             .map_err(|e| ("open the sockets of", e))?;
         let listener = Listener::start(sandbox.clone(), self.shared.clone(), identity, sockets)
@@ -130,6 +183,7 @@ impl NameServer for DnsServer {
     async fn close(&self, sandbox: &SandboxId) {
         let listener = self.listeners.lock().await.remove(sandbox);
         if let Some(listener) = listener {
+            self.shared.release(listener.namespace.name());
             listener.close().await;
         }
     }

@@ -6,12 +6,13 @@
 //! [`Namespaces`] that it serves is dropped.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io,
     net::{IpAddr, SocketAddrV4},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     path::Path,
-    sync::{OnceLock, mpsc},
+    sync::{Arc, OnceLock, mpsc},
     thread,
 };
 
@@ -25,6 +26,8 @@ use nix::{
 };
 use tokio::sync::oneshot;
 
+use crate::Keeper;
+
 /// Told whether its namespace was entered.
 type Job = Box<dyn FnOnce(io::Result<()>) + Send>;
 
@@ -35,7 +38,7 @@ const UDP_QUEUE: usize = 512 * 1024;
 /// Runs jobs inside namespaces.
 #[derive(Default)]
 pub(crate) struct Namespaces {
-    worker: OnceLock<mpsc::Sender<(OwnedFd, Job)>>,
+    worker: OnceLock<mpsc::Sender<(Option<OwnedFd>, Job)>>,
 }
 
 /// The bound sockets of one sandbox. They hold its namespace: whoever has them needs no path to it, so they may as
@@ -47,34 +50,75 @@ pub(crate) struct Sockets {
 }
 
 /// What tells two namespaces apart: device and inode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Identity(u64, u64);
 
+impl Identity {
+    /// What the keeper calls the sockets in this namespace: the inode is its own for as long as they hold it. Short,
+    /// for all of the names go into one environment variable.
+    pub(crate) fn name(self) -> String {
+        format!("n{:x}", self.1)
+    }
+}
+
 impl Namespaces {
-    /// Runs `job` on the thread that enters namespaces.
+    fn worker(&self) -> io::Result<&mpsc::Sender<(Option<OwnedFd>, Job)>> {
+        match self.worker.get() {
+            Some(worker) => Ok(worker),
+            None => {
+                let worker = start()?;
+                Ok(self.worker.get_or_init(|| worker))
+            }
+        }
+    }
+
+    /// Runs `job` on the thread that enters namespaces, in this one; after what it was given before.
     async fn inside<T: Send + 'static>(
         &self,
         namespace: OwnedFd,
         job: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let worker = match self.worker.get() {
-            Some(worker) => worker,
-            None => {
-                let worker = start()?;
-                self.worker.get_or_init(|| worker)
-            }
-        };
+        let worker = self.worker()?;
         let (reply, result) = oneshot::channel();
         // The receiver may have been cancelled meanwhile: its sockets close again.
         let job: Job = Box::new(move |entered| drop(reply.send(entered.and_then(|()| job()))));
         let gone = || io::Error::other("the thread that enters namespaces has ended");
-        worker.send((namespace, job)).map_err(|_| gone())?;
+        worker.send((Some(namespace), job)).map_err(|_| gone())?;
         result.await.map_err(|_| gone())?
     }
 
-    /// Binds the sockets of a sandbox at 127.0.0.11.
-    pub(crate) async fn bind(&self, namespace: OwnedFd, port: u16) -> io::Result<Sockets> {
-        self.inside(namespace, move || Ok(Sockets { udp: bind_udp(port)?, tcp: bind_tcp(port)? })).await
+    /// Binds the sockets of a sandbox at 127.0.0.11, and has them kept.
+    pub(crate) async fn bind(
+        &self,
+        namespace: OwnedFd,
+        identity: Identity,
+        port: u16,
+        keeper: Option<Arc<dyn Keeper>>,
+    ) -> io::Result<Sockets> {
+        let bind = move || {
+            let sockets = Sockets { udp: bind_udp(port)?, tcp: bind_tcp(port)? };
+            if let Some(keeper) = keeper
+                && let Err(error) = keeper.keep(&identity.name(), &[sockets.udp.as_fd(), sockets.tcp.as_fd()])
+            {
+                // They work all the same, until this process ends.
+                tracing::warn!(%error, "cannot have a resolver's sockets kept");
+            }
+            Ok(sockets)
+        };
+        self.inside(namespace, bind).await
+    }
+
+    /// Has the sockets of a namespace kept no longer. Returns before that is done, but it is done before anything that
+    /// is asked for later.
+    pub(crate) fn release(&self, name: String, keeper: Arc<dyn Keeper>) {
+        let job: Job = Box::new(move |_| {
+            if let Err(error) = keeper.release(&name) {
+                tracing::warn!(%error, "cannot take back a resolver's kept sockets");
+            }
+        });
+        if let Ok(worker) = self.worker() {
+            let _ = worker.send((None, job));
+        }
     }
 
     /// A socket to ask an upstream server from the namespace that `of` is in.
@@ -98,15 +142,44 @@ pub(crate) fn unbound(server: IpAddr, kind: SockType) -> io::Result<OwnedFd> {
 /// Opens a namespace by its path.
 pub(crate) fn open(path: &Path) -> io::Result<(OwnedFd, Identity)> {
     let fd = OwnedFd::from(File::open(path)?);
-    let stat = fstat(&fd)?;
-    Ok((fd, Identity(stat.st_dev, stat.st_ino)))
+    let identity = identity(&fd)?;
+    Ok((fd, identity))
 }
 
-fn start() -> io::Result<mpsc::Sender<(OwnedFd, Job)>> {
-    let (sender, jobs) = mpsc::channel::<(OwnedFd, Job)>();
+fn identity(namespace: &OwnedFd) -> io::Result<Identity> {
+    let stat = fstat(namespace)?;
+    Ok(Identity(stat.st_dev, stat.st_ino))
+}
+
+/// Sorts the sockets that a keeper handed back by their namespaces. What is not a pair of ours at this port is left out,
+/// and so closed.
+pub(crate) fn sort(kept: Vec<(String, OwnedFd)>, port: u16) -> HashMap<Identity, Sockets> {
+    let mut found: HashMap<Identity, (Option<OwnedFd>, Option<OwnedFd>)> = HashMap::new();
+    for (_, socket) in kept {
+        let address = socket::getsockname::<SockaddrIn>(socket.as_raw_fd()).ok();
+        let is_ours = address.is_some_and(|a| a.ip() == DNS_ADDRESS && a.port() == port);
+        let kind = socket::getsockopt(&socket, sockopt::SockType).ok();
+        let Ok(identity) = namespace_of(socket.as_fd()).and_then(|n| identity(&n)) else { continue };
+        let pair = found.entry(identity).or_default();
+        match kind.filter(|_| is_ours) {
+            Some(SockType::Datagram) => pair.0 = Some(socket),
+            Some(SockType::Stream) => pair.1 = Some(socket),
+            _ => {}
+        }
+    }
+    let pairs = found.into_iter().filter_map(|(id, (udp, tcp))| Some((id, Sockets { udp: udp?, tcp: tcp? })));
+    pairs.collect()
+}
+
+fn start() -> io::Result<mpsc::Sender<(Option<OwnedFd>, Job)>> {
+    let (sender, jobs) = mpsc::channel::<(Option<OwnedFd>, Job)>();
     let home = File::open("/proc/thread-self/ns/net")?;
     let work = move || {
         for (namespace, job) in jobs {
+            let Some(namespace) = namespace else {
+                job(Ok(()));
+                continue;
+            };
             job(setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(io::Error::from));
             if let Err(errno) = setns(&home, CloneFlags::CLONE_NEWNET) {
                 tracing::error!(%errno, "cannot return from a sandbox's namespace");

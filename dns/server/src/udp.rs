@@ -1,8 +1,17 @@
-//! Datagrams of one sandbox.
+//! Datagrams of one sandbox. Each is looked at, answered, and only then taken from the socket: one that a killed process
+//! was about to answer is still there for the next process, since the socket is kept. At worst it is answered twice.
 
-use std::{cell::RefCell, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    io::{self, IoSliceMut},
+    net::{SocketAddr, SocketAddrV4},
+    os::fd::AsRawFd,
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::{task, time};
+use nix::sys::socket::{MsgFlags, SockaddrIn, recv, recvmsg};
+use tokio::{io::Interest, net::UdpSocket, task, time};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -48,9 +57,10 @@ fn answer_batch(served: &Arc<Served>, cancel: &CancellationToken) -> io::Result<
     let zone = served.shared.zone.borrow().clone();
     BUFFERS.with_borrow_mut(|buffers| {
         for _ in 0..BATCH {
-            let (length, client) = served.udp.try_recv_from(&mut buffers.query)?;
+            let (length, client) = peek(&served.udp, &mut buffers.query)?;
             // One that fills the buffer was cut off.
             let Some(packet) = buffers.query.get(..length).filter(|p| p.len() <= wire::LARGE_UDP) else {
+                take(&served.udp);
                 continue;
             };
             match served.respond(&zone, packet, Transport::Udp, &mut buffers.reply) {
@@ -59,9 +69,27 @@ fn answer_batch(served: &Arc<Served>, cancel: &CancellationToken) -> io::Result<
                 Outcome::Ignore => {}
                 Outcome::Forward(ask) => forward(served, cancel, ask, client),
             }
+            take(&served.udp);
         }
         Ok(())
     })
+}
+
+/// The next datagram, left where it is.
+fn peek(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    socket.try_io(Interest::READABLE, || {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let mut parts = [IoSliceMut::new(buffer)];
+        let message = recvmsg::<SockaddrIn>(socket.as_raw_fd(), &mut parts, None, flags)?;
+        let client = message.address.ok_or(io::ErrorKind::InvalidData)?;
+        Ok((message.bytes, SocketAddrV4::from(client).into()))
+    })
+}
+
+/// Takes away the datagram that was looked at.
+fn take(socket: &UdpSocket) {
+    // It is there, so this neither waits nor tells anything.
+    let _ = recv(socket.as_raw_fd(), &mut [], MsgFlags::MSG_DONTWAIT);
 }
 
 fn forward(served: &Arc<Served>, cancel: &CancellationToken, ask: Forward, client: SocketAddr) {

@@ -1,9 +1,9 @@
-//! The socket: handed in by who starts us, or made here.
+//! The sockets: handed in by who starts us, or made here.
 
 use std::{
-    env, fs, io,
+    fs, io,
     os::{
-        fd::{FromRawFd, OwnedFd, RawFd},
+        fd::{FromRawFd, OwnedFd},
         unix::{
             fs::PermissionsExt,
             net::{UnixListener, UnixStream},
@@ -12,33 +12,42 @@ use std::{
     path::Path,
 };
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
 
-/// The first descriptor that sd_listen_fds(3) hands over.
-const FIRST: RawFd = 3;
+/// What sd_listen_fds(3) hands over.
+#[derive(Default)]
+pub(crate) struct Inherited {
+    /// The first one that listens on a path.
+    listener: Option<OwnedFd>,
+    /// What an earlier causewayd gave to the descriptor store, with its name there.
+    pub(crate) kept: Vec<(String, OwnedFd)>,
+}
 
-/// The listening socket: the one of the LISTEN_FDS protocol when there is one, else a fresh one at `path`, for root
-/// alone. A stale socket there is replaced; one that somebody listens on is an error.
-///
-/// To be called once and before any thread is started: it reads what the environment says of open descriptors.
-pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
-    let listener = match inherited() {
+/// To be called once and before any thread is started: it takes what the environment says of open descriptors.
+pub(crate) fn inherited() -> io::Result<Inherited> {
+    let mut found = Inherited::default();
+    for (fd, name) in sd_notify::listen_fds_with_names()? {
+        // SAFETY: who set LISTEN_PID to our own pid has put it there for us, and nobody else here takes it.
+        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        let address = getsockname::<SockaddrStorage>(fd).ok();
+        if address.and_then(|a| a.family()) != Some(AddressFamily::Unix) {
+            found.kept.push((name, socket));
+        } else if found.listener.is_none() {
+            found.listener = Some(socket);
+        }
+    }
+    Ok(found)
+}
+
+/// The listening socket: the inherited one, else a fresh one at `path`, for root alone. A stale socket there is
+/// replaced; one that somebody listens on is an error.
+pub(crate) fn listen(inherited: &mut Inherited, path: &Path) -> io::Result<UnixListener> {
+    let listener = match inherited.listener.take() {
         Some(descriptor) => UnixListener::from(descriptor),
         None => bind(path)?,
     };
     listener.set_nonblocking(true)?;
     Ok(listener)
-}
-
-fn inherited() -> Option<OwnedFd> {
-    let number = |name: &str| env::var(name).ok()?.parse::<u32>().ok();
-    if number("LISTEN_PID")? != std::process::id() || number("LISTEN_FDS")? == 0 {
-        return None;
-    }
-    // SAFETY: who set LISTEN_PID to our own pid has put a descriptor there for us, and nobody else here takes it.
-    let descriptor = unsafe { OwnedFd::from_raw_fd(FIRST) };
-    fcntl(&descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
-    Some(descriptor)
 }
 
 fn bind(path: &Path) -> io::Result<UnixListener> {

@@ -1,23 +1,28 @@
-//! The sending half of sd_notify(3).
+//! What we say to who started us (sd_notify(3)), and what they keep for us: systemd, or `causeway up`.
 
-use std::{env, io, os::unix::net::UnixDatagram};
+use std::{io, os::fd::BorrowedFd};
 
-/// Tells who started us, if they want to know: `READY=1`, `STOPPING=1`.
-pub(crate) fn notify(state: &str) {
-    let Some(path) = env::var_os("NOTIFY_SOCKET") else { return };
-    if let Err(error) = send(&path, state) {
-        tracing::warn!(%error, socket = %path.display(), "cannot notify who started us");
+use dns_server::Keeper;
+use sd_notify::NotifyState;
+
+/// Tells who started us, if they want to know.
+pub(crate) fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "cannot notify who started us");
     }
 }
 
-fn send(path: &std::ffi::OsStr, state: &str) -> io::Result<()> {
-    use std::os::{
-        linux::net::SocketAddrExt,
-        unix::{ffi::OsStrExt, net::SocketAddr},
-    };
-    let address = match path.as_bytes().strip_prefix(b"@") {
-        Some(name) => SocketAddr::from_abstract_name(name)?,
-        None => SocketAddr::from_pathname(path)?,
-    };
-    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address).map(drop)
+/// The descriptor store of who started us.
+pub(crate) struct Store;
+
+impl Keeper for Store {
+    fn keep(&self, name: &str, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
+        // A socket that has an error or a hang-up to tell stays useful: FDPOLL=0 keeps systemd from dropping it.
+        let state = [NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")];
+        sd_notify::notify_with_fds(&state, sockets)
+    }
+
+    fn release(&self, name: &str) -> io::Result<()> {
+        sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)])
+    }
 }

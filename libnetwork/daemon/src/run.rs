@@ -4,22 +4,20 @@
 //! are in are answered, watchers' streams end), then the core (nothing is in hand any more, the reconciler ends between
 //! two passes), then the resolvers. What is in the kernel stays.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use dns_server::{DnsServer, Settings};
 use driver_bridge::BridgeDriver;
 use driver_host::{HostDriver, NoneDriver};
-use libnetwork_core::{Config, Defaults, Drivers, HOST, NONE, Parts, StartError, StoreError};
-use libnetwork_ipam::Pool;
+use libnetwork_core::{
+    Config, Drivers, HOST, Kernel, NONE, NameServer, Parts, StartError, Store, StoreError,
+};
 use libnetwork_kernel::LinuxKernel;
 use libnetwork_plan::{DNS_PORT, KernelError};
 use libnetwork_rpc::v1::libnetwork_server::LibnetworkServer;
 use libnetwork_store::EmbeddedStore;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use sd_notify::NotifyState;
 use tokio::{
     net::UnixListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -29,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    args::Directories, boot, host_ports, listen::listen, mapper::Mapper, network_config::{self, ConfigError}, notify::notify, service::Service,
+    args::Directories, boot, host_ports, listen, listen::Inherited, mapper::Mapper, notify, service::Service,
 };
 
 /// How long calls that are in may take to end after SIGTERM.
@@ -43,12 +41,6 @@ pub(crate) enum RunError {
         path: PathBuf,
         #[source]
         source: io::Error,
-    },
-    #[error("the network configuration {}", path.display())]
-    Config {
-        path: PathBuf,
-        #[source]
-        source: ConfigError,
     },
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
@@ -64,11 +56,7 @@ pub(crate) enum RunError {
     Task(#[source] tokio::task::JoinError),
 }
 
-pub(crate) fn run(directories: &Directories, network_config: Option<&Path>) -> Result<(), RunError> {
-    let configured = network_config::read(network_config).map_err(|source| RunError::Config {
-        path: network_config.map(Path::to_owned).unwrap_or_default(),
-        source,
-    })?;
+pub(crate) fn run(directories: &Directories) -> Result<(), RunError> {
     let at = |operation, path: PathBuf| move |source| RunError::Io { operation, path, source };
     for directory in [&directories.state_dir, &directories.run_dir] {
         std::fs::create_dir_all(directory).map_err(at("make", directory.clone()))?;
@@ -83,7 +71,16 @@ pub(crate) fn run(directories: &Directories, network_config: Option<&Path>) -> R
     let boot = boot::id().map_err(at("read", "/proc/sys/kernel/random/boot_id".into()))?;
     let store =
         EmbeddedStore::open(&directories.store(), &directories.run_dir, &boot).map_err(RunError::Store)?;
-    let listener = listen(&directories.socket()).map_err(at("listen on", directories.socket()))?;
+    let inherited_error = at("take the descriptors of", "LISTEN_FDS".into());
+    let mut inherited = listen::inherited().map_err(inherited_error)?;
+    let listener = listen::listen(&mut inherited, &directories.socket())
+        .map_err(at("listen on", directories.socket()))?;
+    // Two sockets for each sandbox, one for each question under way: the usual 1,024 are for programs that use select(2).
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        warn!(%error, "cannot raise the number of open files");
+    }
     // Two threads are enough for what is mostly waiting for the kernel, and each costs memory.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -92,16 +89,16 @@ pub(crate) fn run(directories: &Directories, network_config: Option<&Path>) -> R
         .enable_all()
         .build()
         .map_err(RunError::Runtime)?;
-    let outcome = runtime.block_on(serve(&directories, configured, store, listener));
+    let outcome = runtime.block_on(serve(&directories, store, listener, inherited));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
 async fn serve(
     directories: &Directories,
-    configured: (Defaults, Vec<Pool>),
-    store: EmbeddedStore,
+    mut store: EmbeddedStore,
     listener: std::os::unix::net::UnixListener,
+    inherited: Inherited,
 ) -> Result<(), RunError> {
     // One that comes while we adopt what is there is obeyed after that.
     let mut signals = Signals::new().map_err(RunError::Runtime)?;
@@ -112,12 +109,24 @@ async fn serve(
         path: "/dev/urandom".into(),
         source,
     })?;
-    let kernel = LinuxKernel::new(libnetwork_kernel::Config {
+    let mut kernel = LinuxKernel::new(libnetwork_kernel::Config {
         netns_dir: directories.netns(),
         sysctl_record: directories.sysctl_record(),
         resolv_conf: "/etc/resolv.conf".into(),
     })
     .map_err(|error| RunError::Kernel(Box::new(error)))?;
+    let names = DnsServer::new(Settings {
+        port: DNS_PORT,
+        shutdown: names_end.clone(),
+        keeper: Some(Arc::new(notify::Store)),
+    });
+    // Before anything that takes long: in the sandboxes there are questions that wait.
+    let (_, intent) = store.load().map_err(RunError::Store)?;
+    names.publish(&intent, None);
+    names.upstreams(&kernel.host().await.map_err(|error| RunError::Kernel(Box::new(error)))?);
+    let adopted = names.adopt(inherited.kept, intent.sandboxes(), &directories.netns()).await;
+    info!(adopted, "resolvers kept");
+
     let bpffs = directories.bpffs();
     let mapper = tokio::task::spawn_blocking(move || Mapper::open(&bpffs)).await.map_err(RunError::Task)?;
     let (backend, reason) = mapper.describe();
@@ -127,16 +136,14 @@ async fn serve(
         store,
         kernel,
         mapper,
-        names: DnsServer::new(Settings { port: DNS_PORT, shutdown: names_end.clone() }),
+        names,
         drivers: Drivers::default()
             .with("bridge", BridgeDriver)
             .with(HOST, HostDriver)
             .with(NONE, NoneDriver),
     };
-    let (defaults, pools) = configured;
     let config = Config {
-        pools,
-        defaults,
+        pools: libnetwork_ipam::default_pools(),
         netns: directories.netns(),
         random,
         busy: Box::new(host_ports::busy),
@@ -163,13 +170,13 @@ async fn serve(
         service_end.clone().cancelled_owned(),
     );
     let mut server = std::pin::pin!(server);
-    notify("READY=1");
+    notify::notify(NotifyState::Ready);
 
     tokio::select! {
         ended = &mut server => return ended.map_err(RunError::Serve),
         () = signals.received() => {}
     }
-    notify("STOPPING=1");
+    notify::notify(NotifyState::Stopping);
     service_end.cancel();
     match tokio::time::timeout(GRACE, server).await {
         Ok(ended) => ended.map_err(RunError::Serve)?,

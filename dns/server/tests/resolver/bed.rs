@@ -40,7 +40,7 @@ pub(crate) fn on_host<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 
 }
 
 pub(crate) fn server() -> DnsServer {
-    DnsServer::new(Settings { port: DNS_PORT, shutdown: CancellationToken::new() })
+    DnsServer::new(Settings { port: DNS_PORT, shutdown: CancellationToken::new(), keeper: None })
 }
 
 fn enter_new_namespace() {

@@ -171,7 +171,8 @@ fn the_end_of_the_resolver_closes_its_sockets() {
     on_host(|| async {
         let inside = Namespace::new();
         let shutdown = tokio_util::sync::CancellationToken::new();
-        let settings = dns_server::Settings { port: bed::RESOLVER.1, shutdown: shutdown.clone() };
+        let settings =
+            dns_server::Settings { port: bed::RESOLVER.1, shutdown: shutdown.clone(), keeper: None };
         let first = dns_server::DnsServer::new(settings);
         let asker = sandbox(1, "asker");
         first.open(&asker, inside.path()).await.unwrap();

@@ -15,6 +15,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         prctl,
+        resource::{Resource, getrlimit, setrlimit},
         signal::{SigSet, Signal, kill},
         signalfd::{SfdFlags, SignalFd},
         wait::{WaitPidFlag, WaitStatus, waitpid},
@@ -34,7 +35,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a daemon may take over SIGTERM before it is killed; containers and their network live on either way.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// A program with the listening sockets it is handed.
+/// A program with the listening sockets it is handed, and with what it gave us to keep.
 pub(crate) struct Daemon {
     name: &'static str,
     command: Vec<String>,
@@ -77,15 +78,19 @@ impl Daemon {
         Ok(Self { name, command, sockets, notifications, state, ready: false, pause: Duration::ZERO })
     }
 
-    fn start(&mut self) -> Result<(), SuperviseError> {
+    fn start(&mut self, limit: DescriptorLimit) -> Result<(), SuperviseError> {
+        // The last words of the one that ended: it may have given us something to keep.
+        self.notifications.read();
         let command = strings(self.command.iter().cloned())?;
         let inherited = std::env::vars().filter(|(k, _)| !k.starts_with("LISTEN_") && k != "NOTIFY_SOCKET");
+        let passed = self.sockets.iter().map(|socket| ("listen", socket.as_raw_fd()));
+        let (names, sockets): (Vec<&str>, Vec<i32>) = passed.chain(self.notifications.kept()).unzip();
         let own = [
             ("NOTIFY_SOCKET".to_owned(), self.notifications.path().display().to_string()),
-            ("LISTEN_FDS".to_owned(), self.sockets.len().to_string()),
+            ("LISTEN_FDS".to_owned(), sockets.len().to_string()),
+            ("LISTEN_FDNAMES".to_owned(), names.join(":")),
         ];
         let mut environment = strings(inherited.chain(own).map(|(k, v)| format!("{k}={v}")))?;
-        let sockets: Vec<i32> = self.sockets.iter().map(AsRawFd::as_raw_fd).collect();
         let parent = getpid();
         // SAFETY: this process has one thread, so the child may allocate and call anything.
         match unsafe { fork() }.map_err(|source| SuperviseError { operation: "fork", source })? {
@@ -94,7 +99,7 @@ impl Daemon {
                 Ok(())
             }
             ForkResult::Child => {
-                let error = become_daemon(parent, &sockets, &command, &mut environment);
+                let error = become_daemon(parent, &sockets, limit, &command, &mut environment);
                 eprintln!("causeway: cannot start {}: {error}", self.name);
                 // SAFETY: ends the child without running the parent's destructors.
                 unsafe { nix::libc::_exit(127) }
@@ -121,6 +126,7 @@ impl Daemon {
 
 /// Runs the daemons until SIGTERM or SIGINT. `ready` is called once, when all have said that they are ready.
 pub(crate) fn run(mut daemons: Vec<Daemon>, ready: impl FnOnce()) -> Result<(), SuperviseError> {
+    let limit = raise_descriptors().map_err(|source| SuperviseError { operation: "raise limits", source })?;
     let mut watched = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD, Signal::SIGHUP] {
         watched.add(signal);
@@ -136,14 +142,14 @@ pub(crate) fn run(mut daemons: Vec<Daemon>, ready: impl FnOnce()) -> Result<(), 
         if stop.is_none() {
             for daemon in &mut daemons {
                 if matches!(daemon.state, State::Waiting { until } if until <= Instant::now()) {
-                    daemon.start()?;
+                    daemon.start(limit)?;
                 }
             }
         }
         wait(&signals, &daemons, stop)?;
 
         for daemon in &mut daemons {
-            daemon.ready |= daemon.notifications.ready();
+            daemon.ready |= daemon.notifications.read();
         }
         if daemons.iter().all(|d| d.ready)
             && let Some(ready) = ready.take()
@@ -178,6 +184,17 @@ pub(crate) fn run(mut daemons: Vec<Daemon>, ready: impl FnOnce()) -> Result<(), 
             }
         }
     }
+}
+
+/// A soft and a hard limit of open descriptors.
+type DescriptorLimit = (u64, u64);
+
+/// Allows this process as many descriptors as the system lets it have, and answers what it had: what daemons give us to
+/// keep is soon more than the usual 1,024.
+fn raise_descriptors() -> Result<DescriptorLimit, Errno> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok((soft, hard))
 }
 
 fn end(daemon: &mut Daemon, signal: Signal) {
@@ -237,6 +254,7 @@ fn reap(daemons: &mut [Daemon], stopping: bool) {
 fn become_daemon(
     parent: Pid,
     sockets: &[i32],
+    (soft, hard): DescriptorLimit,
     command: &[CString],
     environment: &mut Vec<CString>,
 ) -> io::Error {
@@ -250,6 +268,8 @@ fn become_daemon(
         }
         SigSet::empty().thread_set_mask()?;
         pass(sockets)?;
+        // As we found it: what containers inherit is not ours to change.
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
         environment.push(CString::new(format!("LISTEN_PID={}", getpid()))?);
         Ok(())
     };
