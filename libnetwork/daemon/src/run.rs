@@ -4,14 +4,20 @@
 //! are in are answered, watchers' streams end), then the core (nothing is in hand any more, the reconciler ends between
 //! two passes), then the resolvers. What is in the kernel stays.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use dns_server::{DnsServer, Settings};
 use driver_bridge::BridgeDriver;
 use driver_host::{HostDriver, NoneDriver};
 use libnetwork_core::{
-    Config, Drivers, HOST, Kernel, NONE, NameServer, Parts, StartError, Store, StoreError,
+    Config, Defaults, Drivers, HOST, Kernel, NONE, NameServer, Parts, StartError, Store, StoreError,
 };
+use libnetwork_ipam::Pool;
 use libnetwork_kernel::LinuxKernel;
 use libnetwork_plan::{DNS_PORT, KernelError};
 use libnetwork_rpc::v1::libnetwork_server::LibnetworkServer;
@@ -27,7 +33,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    args::Directories, boot, host_ports, listen, listen::Inherited, mapper::Mapper, notify, service::Service,
+    args::Directories,
+    boot, host_ports, listen,
+    listen::Inherited,
+    mapper::Mapper,
+    network_config::{self, ConfigError},
+    notify,
+    service::Service,
 };
 
 /// How long calls that are in may take to end after SIGTERM.
@@ -41,6 +53,12 @@ pub(crate) enum RunError {
         path: PathBuf,
         #[source]
         source: io::Error,
+    },
+    #[error("the network configuration {}", path.display())]
+    Config {
+        path: PathBuf,
+        #[source]
+        source: ConfigError,
     },
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
@@ -56,7 +74,11 @@ pub(crate) enum RunError {
     Task(#[source] tokio::task::JoinError),
 }
 
-pub(crate) fn run(directories: &Directories) -> Result<(), RunError> {
+pub(crate) fn run(directories: &Directories, network_config: Option<&Path>) -> Result<(), RunError> {
+    let configured = network_config::read(network_config).map_err(|source| RunError::Config {
+        path: network_config.map(Path::to_owned).unwrap_or_default(),
+        source,
+    })?;
     let at = |operation, path: PathBuf| move |source| RunError::Io { operation, path, source };
     for directory in [&directories.state_dir, &directories.run_dir] {
         std::fs::create_dir_all(directory).map_err(at("make", directory.clone()))?;
@@ -89,13 +111,14 @@ pub(crate) fn run(directories: &Directories) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(RunError::Runtime)?;
-    let outcome = runtime.block_on(serve(&directories, store, listener, inherited));
+    let outcome = runtime.block_on(serve(&directories, configured, store, listener, inherited));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
 async fn serve(
     directories: &Directories,
+    configured: (Defaults, Vec<Pool>),
     mut store: EmbeddedStore,
     listener: std::os::unix::net::UnixListener,
     inherited: Inherited,
@@ -142,12 +165,9 @@ async fn serve(
             .with(HOST, HostDriver)
             .with(NONE, NoneDriver),
     };
-    let config = Config {
-        pools: libnetwork_ipam::default_pools(),
-        netns: directories.netns(),
-        random,
-        busy: Box::new(host_ports::busy),
-    };
+    let (defaults, pools) = configured;
+    let config =
+        Config { pools, defaults, netns: directories.netns(), random, busy: Box::new(host_ports::busy) };
     let (core, running) = libnetwork_core::start(config, parts, core_end.clone())
         .await
         .map_err(|error| RunError::Start(Box::new(error)))?;
