@@ -35,9 +35,9 @@ impl Driver for BridgeDriver {
         sysctls_of(endpoint).map(drop)
     }
 
-    fn host_objects(&self, _host: &HostFacts, out: &mut Desired) {
+    fn host_objects(&self, host: &HostFacts, out: &mut Desired) {
         out.insert(guard::key(), Object::Ruleset(guard::RULES.clone()));
-        out.insert(rules::key(), Object::Ruleset(rules::RULES.clone()));
+        out.insert(rules::key(), Object::Ruleset(rules::table(host.closed)));
     }
 
     fn network_objects(&self, network: &Network, host: &HostFacts, out: &mut Desired) {

@@ -75,6 +75,13 @@ fn the_host_s_table_is_this() {
 }
 
 #[test]
+fn a_host_that_was_no_router_becomes_none() {
+    let mut out = Desired::new();
+    BridgeDriver.host_objects(&HostFacts { closed: [true, true], ..host() }, &mut out);
+    check("host_closed.txt", &render(&out));
+}
+
+#[test]
 fn every_combination_of_options_compiles_to_this() {
     let families = [("ipv4", true, false), ("ipv6", false, true), ("dual", true, true)];
     for (family, ipv4, ipv6) in families {

@@ -21,10 +21,21 @@ pub(crate) const MASQUERADE_IPV6: &str = "masquerade6";
 pub(crate) const UNPROTECTED_IPV4: &str = "unprotected4";
 pub(crate) const UNPROTECTED_IPV6: &str = "unprotected6";
 
-/// The host's table, as the rules of all bridge networks.
-pub(crate) static RULES: LazyLock<Arc<Ruleset>> = LazyLock::new(|| {
-    Arc::new(Ruleset {
-        table: Table { family: Family::Inet, name: "causeway".into() },
+/// The host's table, as the rules of all bridge networks. There are four of it: a family that the host forwards only
+/// because of us is closed to what is none of our business.
+pub(crate) fn table(closed: [bool; 2]) -> Arc<Ruleset> {
+    RULES[usize::from(closed[0]) | usize::from(closed[1]) << 1].clone()
+}
+
+static RULES: LazyLock<[Arc<Ruleset>; 4]> = LazyLock::new(|| {
+    [[false, false], [true, false], [false, true], [true, true]].map(|closed| Arc::new(ruleset(closed)))
+});
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| Table { family: Family::Inet, name: "causeway".into() });
+
+fn ruleset(closed: [bool; 2]) -> Ruleset {
+    Ruleset {
+        table: TABLE.clone(),
         sets: vec![
             set(BRIDGES, &[SetType::Ifname], false),
             set(WITHIN, &[SetType::Ifname, SetType::Ifname], true),
@@ -34,25 +45,27 @@ pub(crate) static RULES: LazyLock<Arc<Ruleset>> = LazyLock::new(|| {
             set(UNPROTECTED_IPV4, &[SetType::Ifname], false),
             set(UNPROTECTED_IPV6, &[SetType::Ifname], false),
         ],
-        chains: vec![forward(), postrouting()],
-    })
-});
+        chains: vec![forward(closed), postrouting()],
+    }
+}
 
 /// The table's key.
 pub(crate) fn key() -> Key {
-    Key::Ruleset { ns: Ns::Host, table: RULES.table.clone() }
+    Key::Ruleset { ns: Ns::Host, table: TABLE.clone() }
 }
 
 /// The key of a set's element that stands for a bridge.
 pub(crate) fn element(set: &str, bridge: &Name) -> Key {
     let times = if set == WITHIN { 2 } else { 1 };
     let element = vec![Datum::Ifname(bridge.clone()); times];
-    Key::SetElement { ns: Ns::Host, table: RULES.table.clone(), set: set.into(), element }
+    Key::SetElement { ns: Ns::Host, table: TABLE.clone(), set: set.into(), element }
 }
 
 /// An `accept` here ends this chain alone: what the host's other tables refuse stays refused.
-fn forward() -> Chain {
-    let rules = vec![
+fn forward(closed: [bool; 2]) -> Chain {
+    let mut rules: Vec<Rule> =
+        [false, true].into_iter().filter(|ipv6| closed[usize::from(*ipv6)]).map(no_router).collect();
+    rules.extend([
         Rule::new(
             "neither side is a bridge of ours",
             [
@@ -81,9 +94,23 @@ fn forward() -> Chain {
             "unasked, from outside or from another network",
             [lookup(&[Field::OutputName], BRIDGES, false), Expr::Verdict(Verdict::Drop)],
         ),
-    ];
+    ]);
     let base = Base { kind: ChainKind::Filter, hook: Hook::Forward, priority: priority::FILTER };
     Chain { name: "forward".into(), base: Some(base), rules }
+}
+
+/// As Docker's drop policy for a host whose forwarding it turned on.
+fn no_router(ipv6: bool) -> Rule {
+    let family = if ipv6 { "IPv6" } else { "IPv4" };
+    Rule::new(
+        format!("the host is no router of {family} for others"),
+        [
+            Expr::Nfproto { ipv6 },
+            lookup(&[Field::InputName], BRIDGES, true),
+            lookup(&[Field::OutputName], BRIDGES, true),
+            Expr::Verdict(Verdict::Drop),
+        ],
+    )
 }
 
 /// From outside, not from another network.

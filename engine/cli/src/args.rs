@@ -21,6 +21,11 @@ pub(crate) enum Command {
     Down(Down),
     /// Show the host, its networks, endpoints, addresses and published ports as a tree
     Topology(Topology),
+    /// Change networks while containers use them
+    Network {
+        #[command(subcommand)]
+        command: Network,
+    },
     /// Show and change what containers publish, also while they run
     Ports {
         #[command(subcommand)]
@@ -75,6 +80,24 @@ pub(crate) struct Topology {
     pub(crate) run_dir: PathBuf,
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Network {
+    /// Change settings of a network, all of them or none: icc, mtu, masquerade, internal, gateway-mode-ipv4,
+    /// gateway-mode-ipv6, label.NAME
+    ///
+    /// Running containers keep their connections where the setting allows them. An empty value takes a setting back to
+    /// what it is by itself. Subnets and gateways cannot be changed.
+    Set {
+        /// Sockets, namespaces, BPF pins: the run directory that `causeway up` was given
+        #[arg(long, value_name = "DIR", default_value = "/run/causeway")]
+        run_dir: PathBuf,
+        /// Its name, id, or the start of its id
+        network: String,
+        #[arg(required = true, value_name = "KEY=VALUE")]
+        settings: Vec<String>,
+    },
 }
 
 #[derive(Subcommand)]

@@ -8,6 +8,7 @@ mod args;
 mod down;
 mod host;
 mod manual;
+mod network;
 mod paths;
 mod ports;
 mod topology;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Command::Up(args) => up::run(&args),
         Command::Down(args) => down::run(&args),
         Command::Topology(args) => topology::run(&args),
+        Command::Network { command } => network::run(command),
         Command::Ports { command } => ports::run(&command),
         Command::Completion { shell } => manual::completion(shell),
         Command::Man { directory } => manual::pages(&directory),

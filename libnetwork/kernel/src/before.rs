@@ -75,6 +75,19 @@ impl Before {
         }
     }
 
+    /// By family, IPv4 first: whether the host, which the calling thread is in, forwards for nobody but us.
+    pub(crate) fn closed(&self) -> Result<[bool; 2], Cause> {
+        let known = self.read()?;
+        let mut closed = [false; 2];
+        for (closed, name) in closed.iter_mut().zip([FORWARD_IPV4, FORWARD_IPV6]) {
+            *closed = match known.iter().find(|setting| setting.name == name) {
+                Some(setting) => setting.before == "0",
+                None => sysctl::read(name)?.is_some_and(|value| *value == *"0"),
+            };
+        }
+        Ok(closed)
+    }
+
     fn read(&self) -> Result<Vec<Setting>, Cause> {
         let text = match fs::read_to_string(&self.path) {
             Ok(text) => text,

@@ -12,6 +12,7 @@ use libnetwork_model::{HostFacts, Uplink};
 use libnetwork_plan::{Cause, KernelError, Ns};
 
 use crate::{
+    before::Before,
     inet, link,
     ownership::{PROTOCOL, is_ours},
     spaces::Spaces,
@@ -20,7 +21,11 @@ use crate::{
 /// Where there is no default route.
 const DEFAULT_MTU: u32 = 1500;
 
-pub(crate) fn host(spaces: &mut Spaces, resolv_conf: &Path) -> Result<HostFacts, KernelError> {
+pub(crate) fn host(
+    spaces: &mut Spaces,
+    resolv_conf: &Path,
+    before: &Before,
+) -> Result<HostFacts, KernelError> {
     let error = |cause: Cause| KernelError { operation: "list", namespace: Ns::Host, key: None, cause };
     let space = spaces.host();
     let links = link::list(&mut space.route).map_err(error)?;
@@ -57,7 +62,8 @@ pub(crate) fn host(spaces: &mut Spaces, resolv_conf: &Path) -> Result<HostFacts,
     let way_out = ways_out.min_by_key(|r| (r.destination.addr().is_ipv6(), r.metric));
     let mtu = way_out.and_then(|r| by_index.get(&r.index)).map_or(DEFAULT_MTU, |link| link.mtu);
     let (resolvers, search) = resolvers(&fs::read_to_string(resolv_conf).unwrap_or_default());
-    Ok(HostFacts { uplinks, taken, mtu, resolvers, search })
+    let closed = before.closed().map_err(error)?;
+    Ok(HostFacts { uplinks, taken, mtu, resolvers, search, closed })
 }
 
 /// As resolv.conf(5) has it: the last `search` or `domain` counts.

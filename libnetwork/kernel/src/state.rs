@@ -67,7 +67,7 @@ impl State {
     }
 
     pub(crate) fn host(&mut self) -> Result<HostFacts, KernelError> {
-        facts::host(&mut self.spaces, &self.resolv_conf)
+        facts::host(&mut self.spaces, &self.resolv_conf, &self.before)
     }
 
     /// Tells of what changed, if anything did.

@@ -14,6 +14,9 @@ pub struct HostFacts {
     /// The host's own resolvers, from its resolv.conf.
     pub resolvers: Vec<IpAddr>,
     pub search: Vec<String>,
+    /// By family, IPv4 first: the host forwards, or will, for no other reason than that we told it to. It was no router,
+    /// and must not become one for others.
+    pub closed: [bool; 2],
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
