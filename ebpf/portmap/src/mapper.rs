@@ -270,8 +270,11 @@ fn check(port: &PublishedPort) -> Result<(), PortError> {
         let object = format!("{first}-{last}/{}", port.protocol);
         Err(PortError { operation: "publish", object, kind, source: why.into() })
     };
-    if port.protocol == Protocol::Sctp {
-        return refuse(ErrorKind::Unimplemented, "SCTP ports cannot be published");
+    if port.protocol == Protocol::Sctp && port.container_port != port.host_ports.first() {
+        return refuse(
+            ErrorKind::Unimplemented,
+            "an SCTP port can be published under its own number alone (its checksum, a CRC, is of the ports too)",
+        );
     }
     if port.container_port.checked_add(port.host_ports.last() - port.host_ports.first()).is_none() {
         return refuse(ErrorKind::Invalid, "the container's range ends past port 65535");

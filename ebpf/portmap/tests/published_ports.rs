@@ -183,7 +183,7 @@ fn a_mapping_that_cannot_be_is_refused_and_leaves_nothing() {
     let too_far = mapping(Protocol::Tcp, None, 1, 10, 65_530);
     let error = world.mapper(|m| m.set(&sandbox(), &[too_far]).unwrap_err());
     assert_eq!(error.kind, ErrorKind::Invalid);
-    let sctp = mapping(Protocol::Sctp, None, 1, 10, 1);
+    let sctp = mapping(Protocol::Sctp, None, 1, 10, 2);
     let error = world.mapper(|m| m.set(&sandbox(), &[sctp]).unwrap_err());
     assert_eq!(error.kind, ErrorKind::Unimplemented);
     let mut gone = mapping(Protocol::Tcp, None, 1, 10, 1);

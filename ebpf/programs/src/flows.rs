@@ -4,7 +4,7 @@
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_coarse_ns};
 
 use crate::{
-    TCP, UDP,
+    SCTP, TCP, UDP,
     layouts::{BACK, FIN_BACK, FIN_TOWARDS, Flow, FlowKey, RESET, TOWARDS},
     maps::{CLOSED, FLOWS},
     packet::{ACK, FIN, Packet, RST, SYN},
@@ -16,6 +16,8 @@ use crate::{
 const UDP_IDLE: u32 = 120;
 const TCP_IDLE: u32 = 5 * 24 * 3600;
 const TCP_CLOSED: u32 = 120;
+/// An association sends heartbeats twice a minute.
+const SCTP_IDLE: u32 = 210;
 
 #[inline(always)]
 pub fn seconds() -> u32 {
@@ -69,6 +71,8 @@ pub fn is_closed(state: u8) -> bool {
 pub fn is_over(key: &FlowKey, flow: &Flow, now: u32) -> bool {
     let limit = if key.protocol == UDP {
         UDP_IDLE
+    } else if key.protocol == SCTP {
+        SCTP_IDLE
     } else if is_closed(flow.state) {
         TCP_CLOSED
     } else {
@@ -139,7 +143,7 @@ pub fn close(key: &FlowKey, flow: &Flow) {
 /// Notes in both entries what the packet does to the TCP connection. A handshake that begins anew clears it.
 #[inline(always)]
 pub fn track(key: &FlowKey, flow: &mut Flow, flags: u8) {
-    if flags & (SYN | FIN | RST) == 0 {
+    if key.protocol != TCP || flags & (SYN | FIN | RST) == 0 {
         return;
     }
     let towards = key.direction == TOWARDS;

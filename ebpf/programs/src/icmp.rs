@@ -13,7 +13,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    TCP, UDP, flows,
+    SCTP, TCP, UDP, flows,
     layouts::{Address, FlowKey, TOWARDS, mapped},
     maps::FLOWS,
     packet::{ETHERNET, Packet, csum_diff, store},
@@ -80,7 +80,7 @@ fn try_to(ctx: &TcContext, packet: &mut Packet) -> Option<Result<(), c_long>> {
     }
     error.quoted = packet.transport + HEADER;
     let protocol = if packet.ipv4 { quoted_ipv4(ctx, error)? } else { quoted_ipv6(ctx, error)? };
-    if protocol != TCP && protocol != UDP {
+    if protocol != TCP && protocol != UDP && protocol != SCTP {
         return None;
     }
     let [source_port, destination_port]: [u16; 2] = ctx.load(error.transport as usize).ok()?;
@@ -169,7 +169,9 @@ fn rewrite(ctx: &TcContext, packet: &Packet, error: &Error, protocol: u8) -> Res
         TCP => (transport + 16, 0),
         _ => (transport + 6, u64::from(BPF_F_MARK_MANGLED_0)),
     };
-    if let Ok(old) = ctx.load::<u16>(field) {
+    if protocol != SCTP
+        && let Ok(old) = ctx.load::<u16>(field)
+    {
         ctx.l4_csum_replace(field, 0, addresses, mangled)?;
         ctx.l4_csum_replace(field, 0, ports, mangled)?;
         let (old, new) = ([old, 0], [ctx.load::<u16>(field)?, 0]);

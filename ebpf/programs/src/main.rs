@@ -35,6 +35,7 @@ use aya_ebpf::{
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const SCTP: u8 = 132;
 
 #[classifier]
 pub fn towards(ctx: TcContext) -> i32 {

@@ -13,7 +13,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    TCP, UDP,
+    SCTP, TCP, UDP,
     icmp::{ICMP, ICMPV6},
     layouts::{Address, Flow, FlowKey, is_ipv4, mapped},
 };
@@ -24,12 +24,15 @@ const ETHERTYPE_IPV6: u32 = 0x86dd;
 /// Extension headers looked behind, at most; a packet with more is passed on.
 const EXTENSIONS: usize = 4;
 
+/// RFC 9260, 3.2: the chunk that begins an association.
+const SCTP_INIT: u8 = 1;
+
 pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
 pub const RST: u8 = 0x04;
 pub const ACK: u8 = 0x10;
 
-/// A whole TCP, UDP or ICMP packet over IP over Ethernet; ICMP's ports are 0. It lies in a per-CPU map: the stack is too small for it.
+/// A whole TCP, UDP, SCTP or ICMP packet over IP over Ethernet; ICMP's ports are 0. It lies in a per-CPU map: the stack is too small for it.
 #[repr(C)]
 pub struct Packet {
     /// Its addresses and ports as they arrive.
@@ -42,7 +45,7 @@ pub struct Packet {
     /// Bytes of IP that leave when the packet is sent: of one segment, if it stands for several (GSO).
     pub length: u32,
     pub ipv4: bool,
-    /// 0 for the others.
+    /// SYN for the packet that begins an SCTP association; 0 for the others.
     pub tcp_flags: u8,
     /// The sender forbids fragmenting; always so with IPv6.
     pub no_fragments: bool,
@@ -180,6 +183,14 @@ fn parse_transport(ctx: &impl Bytes, packet: &mut Packet) -> Option<u32> {
             packet.tcp_flags = 0;
             8
         }
+        // The type of the first chunk is behind the common header.
+        SCTP => {
+            let h: [u8; 13] = ctx.load(packet.transport as usize)?;
+            packet.key.source_port = u16::from_ne_bytes([h[0], h[1]]);
+            packet.key.destination_port = u16::from_ne_bytes([h[2], h[3]]);
+            packet.tcp_flags = if h[12] == SCTP_INIT { SYN } else { 0 };
+            12
+        }
         ICMP | ICMPV6 => {
             packet.key.source_port = 0;
             packet.key.destination_port = 0;
@@ -193,7 +204,10 @@ fn parse_transport(ctx: &impl Bytes, packet: &mut Packet) -> Option<u32> {
 /// Whether the packet can be the first of a flow.
 #[inline(always)]
 pub fn may_begin(packet: &Packet) -> bool {
-    packet.key.protocol != TCP || packet.tcp_flags & (SYN | ACK) == SYN
+    match packet.key.protocol {
+        TCP | SCTP => packet.tcp_flags & (SYN | ACK) == SYN,
+        _ => true,
+    }
 }
 
 /// Gives the packet the addresses and ports of `to`. An error leaves it in an unknown state: drop it.
@@ -207,9 +221,17 @@ pub fn rewrite(ctx: &TcContext, packet: &Packet) -> Result<(), c_long> {
         _ => (transport + 6, u64::from(BPF_F_MARK_MANGLED_0)),
     };
     let pseudo = mangled | u64::from(BPF_F_PSEUDO_HDR);
+    let is_sctp = packet.key.protocol == SCTP;
+    if is_sctp
+        && (packet.key.source_port, packet.key.destination_port) != (flow.source_port, flow.destination_port)
+    {
+        return Err(-1);
+    }
     // Both structs hold the two addresses side by side, and the two ports. What mapped addresses share adds nothing.
     let difference = csum_diff(&packet.key.source, &flow.source, 32);
-    ctx.l4_csum_replace(field, 0, difference, pseudo)?;
+    if !is_sctp {
+        ctx.l4_csum_replace(field, 0, difference, pseudo)?;
+    }
     if packet.ipv4 {
         ctx.l3_csum_replace(ETHERNET + 10, 0, difference, 0)?;
         store(ctx, ETHERNET + 12, &flow.source[12], 4, 0)?;
@@ -218,6 +240,10 @@ pub fn rewrite(ctx: &TcContext, packet: &Packet) -> Result<(), c_long> {
         // With no header checksum to make up for it, a change of the addresses changes what a card that sums whole
         // packets (CHECKSUM_COMPLETE) has summed. The helper above took it off already; the store puts it back.
         store(ctx, ETHERNET + 8, &flow.source, 32, u64::from(BPF_F_RECOMPUTE_CSUM))?;
+    }
+    // SCTP's checksum, a CRC, is of the ports but not of the addresses: the ports stay.
+    if is_sctp {
+        return Ok(());
     }
     let difference = csum_diff(&packet.key.source_port, &flow.source_port, 4);
     ctx.l4_csum_replace(field, 0, difference, mangled)?;

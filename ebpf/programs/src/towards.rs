@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    UDP, figures, flows, icmp,
+    SCTP, UDP, figures, flows, icmp,
     judge::{self, Verdict},
     layouts::{Flow, FlowKey, TOWARDS, Target},
     maps::FLOWS,
@@ -160,11 +160,17 @@ fn belongs_to_host(ctx: &TcContext, packet: &Packet) -> bool {
 fn begin(packet: &mut Packet, target: &Target, now: u32) -> bool {
     if packet.key.source == target.address {
         packet.to.source = target.gateway;
-        packet.to.source_port = spare_port();
+        if packet.key.protocol != SCTP {
+            packet.to.source_port = spare_port();
+        }
     }
     for _ in 0..ATTEMPTS {
         if flows::pair(&packet.key, &packet.to, now) {
             return FLOWS.insert(&packet.key, &packet.to, 0).is_ok();
+        }
+        // Its ports cannot be changed: see packet::rewrite.
+        if packet.key.protocol == SCTP {
+            return false;
         }
         packet.to.source_port = spare_port();
     }
