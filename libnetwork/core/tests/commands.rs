@@ -476,3 +476,26 @@ async fn the_default_bridge_is_as_configured_and_keeps_its_subnet_while_it_is_us
     assert!(process.core.intent().1.network_by_name("bridge").is_none());
     world.check(&process.core.intent().1).unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn links_follow_the_mtu_of_the_host_s_way_out() {
+    let (world, Process { core, drifts, .. }) = world().await;
+    core.create_network(network("web")).await.unwrap();
+    let mut fixed = network("fixed");
+    fixed.options = [("com.docker.network.driver.mtu".to_owned(), "1300".to_owned())].into();
+    core.create_network(fixed).await.unwrap();
+    core.join(sandbox(1, &["web", "fixed"])).await.unwrap();
+    world.host.lock().unwrap().mtu = 1400;
+    let what = libnetwork_plan::Drifted::Keys(Default::default());
+    drifts.send(libnetwork_plan::Drift { what, host: true }).unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    world.check(&core.intent().1).unwrap();
+    let kernel = world.kernel.lock().unwrap();
+    let mtus = kernel.objects().values().filter_map(|(_, object)| match object {
+        Object::Link(Link { kind: LinkKind::Veth { .. }, mtu, .. }) => Some(*mtu),
+        _ => None,
+    });
+    let mut mtus: Vec<u32> = mtus.collect();
+    mtus.sort_unstable();
+    assert_eq!(mtus, [1300, 1400]);
+}

@@ -25,6 +25,7 @@ enum Command {
     Connect(u8, u8),
     Disconnect(u8, u8),
     Rename(u8, u8),
+    Set(u8, u8),
 }
 
 #[derive(Debug, Clone)]
@@ -155,7 +156,14 @@ async fn run(core: &Handle, command: &Command) -> Result<(), Error> {
             };
             core.join(request).await.map(drop)
         }
-        Command::Leave(s) => core.leave(sandbox_id(s), false).await,
+        // Some come back to what was kept for them.
+        Command::Leave(s) => core.leave(sandbox_id(s), s % 2 == 1).await,
+        Command::Set(n, setting) => {
+            let (key, value) = [("icc", "false"), ("icc", ""), ("mtu", "1300"), ("internal", "true")]
+                [usize::from(setting) % 4];
+            let settings = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+            core.set_network(network(n), settings).await.map(drop)
+        }
         Command::Connect(s, n) => core.connect(sandbox_id(s), spec(n)).await.map(drop),
         Command::Disconnect(s, n) => core.disconnect(sandbox_id(s), network(n)).await.map(drop),
         Command::Rename(s, n) => core.rename(sandbox_id(s), format!("other{n}")).await.map(drop),
@@ -293,6 +301,7 @@ fn command() -> impl Strategy<Value = Command> {
         2 => (0u8..4, 0u8..4).prop_map(|(s, n)| Command::Connect(s, n)),
         2 => (0u8..4, 0u8..4).prop_map(|(s, n)| Command::Disconnect(s, n)),
         1 => (0u8..4, 0u8..4).prop_map(|(s, n)| Command::Rename(s, n)),
+        2 => (0u8..4, 0u8..4).prop_map(|(n, s)| Command::Set(n, s)),
     ]
 }
 

@@ -167,6 +167,13 @@ pub(crate) fn check_intent(intent: &Intent) -> Result<(), String> {
             }
         }
     }
+    for kept in intent.reservations() {
+        let network = intent.network(&kept.network).ok_or("an address kept on a network that is gone")?;
+        let holder = intent.lease(&network.id, kept.address).and_then(|e| intent.endpoint(e));
+        if kept.fixed && holder.is_some_and(|e| e.sandbox != kept.sandbox) {
+            return Err(format!("{} is kept for one and leased to another", kept.address));
+        }
+    }
     let ports: Vec<_> = intent.ports().collect();
     for (i, (_, a)) in ports.iter().enumerate() {
         if ports[..i].iter().any(|(_, b)| a.collides(b)) {
