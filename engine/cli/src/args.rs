@@ -59,6 +59,9 @@ pub(crate) struct Up {
     /// Where the Docker API listens [default: unix://RUN_DIR/docker.sock]; may be given more than once
     #[arg(short = 'H', long = "host", value_name = "unix://PATH")]
     pub(crate) hosts: Vec<String>,
+    /// Whom published ports let in: whom the host's own firewall lets in (obey), or everyone (open)
+    #[arg(long, value_parser = ["obey", "open"], default_value = "obey")]
+    pub(crate) published_ports: String,
     /// How much the daemons log, as a tracing filter
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub(crate) log_level: String,

@@ -25,9 +25,20 @@ pub(crate) struct Cli {
     /// default-gateway-v6, default-address-pools, icc, ip, ip-masq, mtu, ipv6, bridge, default-network-opts
     #[arg(long, value_name = "FILE")]
     pub(crate) network_config: Option<PathBuf>,
+    /// Who may come in by a published port: whom the host's own firewall lets in, or everyone
+    #[arg(long, value_enum, default_value_t = PublishedPorts::Obey)]
+    pub(crate) published_ports: PublishedPorts,
     /// What to log: error, warn, info, debug, trace, or a tracing filter
     #[arg(long, default_value = "info")]
     pub(crate) log_level: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum PublishedPorts {
+    /// A published port is denied where the host's input rules deny it
+    Obey,
+    /// What is published is open, whatever the host's rules say
+    Open,
 }
 
 impl Cli {

@@ -6,6 +6,8 @@ use ebpf_portmap::{BpfPortMapper, Options};
 use libnetwork_core::{PortError, PortFigures, PortMapper, PortMapping, chain};
 use libnetwork_model::{ErrorKind, HostFacts, PublishedPort, SandboxId};
 
+use crate::args::PublishedPorts;
+
 /// eBPF, or nothing: a kernel that cannot run the programs still has networks, and says why it publishes no port.
 pub(crate) enum Mapper {
     Bpf(Box<BpfPortMapper>),
@@ -17,8 +19,9 @@ pub(crate) enum Mapper {
 struct Absent(String);
 
 impl Mapper {
-    pub(crate) fn open(bpffs: &Path) -> Self {
-        match BpfPortMapper::open(bpffs, &Options::default()) {
+    pub(crate) fn open(bpffs: &Path, published: PublishedPorts) -> Self {
+        let obey_host_filter = published == PublishedPorts::Obey;
+        match BpfPortMapper::open(bpffs, &Options { obey_host_filter, ..Options::default() }) {
             Ok(mapper) => Mapper::Bpf(Box::new(mapper)),
             Err(error) => Mapper::Absent { reason: chain(&error) },
         }

@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    args::Directories,
+    args::{Directories, PublishedPorts},
     boot, host_ports, listen,
     listen::Inherited,
     mapper::Mapper,
@@ -74,7 +74,11 @@ pub(crate) enum RunError {
     Task(#[source] tokio::task::JoinError),
 }
 
-pub(crate) fn run(directories: &Directories, network_config: Option<&Path>) -> Result<(), RunError> {
+pub(crate) fn run(
+    directories: &Directories,
+    network_config: Option<&Path>,
+    published: PublishedPorts,
+) -> Result<(), RunError> {
     let configured = network_config::read(network_config).map_err(|source| RunError::Config {
         path: network_config.map(Path::to_owned).unwrap_or_default(),
         source,
@@ -111,7 +115,7 @@ pub(crate) fn run(directories: &Directories, network_config: Option<&Path>) -> R
         .enable_all()
         .build()
         .map_err(RunError::Runtime)?;
-    let outcome = runtime.block_on(serve(&directories, configured, store, listener, inherited));
+    let outcome = runtime.block_on(serve(&directories, configured, published, store, listener, inherited));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
@@ -119,6 +123,7 @@ pub(crate) fn run(directories: &Directories, network_config: Option<&Path>) -> R
 async fn serve(
     directories: &Directories,
     configured: (Defaults, Vec<Pool>),
+    published: PublishedPorts,
     mut store: EmbeddedStore,
     listener: std::os::unix::net::UnixListener,
     inherited: Inherited,
@@ -151,7 +156,8 @@ async fn serve(
     info!(adopted, "resolvers kept");
 
     let bpffs = directories.bpffs();
-    let mapper = tokio::task::spawn_blocking(move || Mapper::open(&bpffs)).await.map_err(RunError::Task)?;
+    let mapper =
+        tokio::task::spawn_blocking(move || Mapper::open(&bpffs, published)).await.map_err(RunError::Task)?;
     let (backend, reason) = mapper.describe();
     info!(backend, reason, "published ports");
 

@@ -61,8 +61,10 @@ pub(crate) fn run(args: &Up) -> Outcome {
     for host in &hosts {
         engine.extend(["-H".into(), host.clone()]);
     }
+    let mut causewayd = common("causewayd")?;
+    causewayd.extend(["--published-ports".into(), args.published_ports.clone()]);
     let daemons = vec![
-        Daemon::new("causewayd", common("causewayd")?, vec![network], &run_dir)?,
+        Daemon::new("causewayd", causewayd, vec![network], &run_dir)?,
         Daemon::new("causeway-engine", engine, docker, &run_dir)?,
     ];
     supervise::run(daemons, || {
