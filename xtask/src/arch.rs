@@ -12,6 +12,7 @@ const CONFINED: &[(&str, &[&str], &str)] = &[
     ("netlink-sys", &["libnetwork-kernel"], "netlink is spoken in one place"),
     ("netlink-proto", &["libnetwork-kernel"], "netlink is spoken in one place"),
     ("nftnl", &["libnetwork-kernel"], "nftables is spoken in one place"),
+    ("mnl-sys", &["libnetwork-kernel"], "netlink is spoken in one place"),
     ("nftnl-sys", &["libnetwork-kernel"], "nftables is spoken in one place"),
     ("aya", &["ebpf-portmap"], "BPF is loaded in one place"),
     ("redb", &["libnetwork-store"], "the intent is stored in one place"),

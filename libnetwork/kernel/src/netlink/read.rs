@@ -11,20 +11,24 @@ pub(crate) struct Message<'a> {
     /// Who asked for what it notifies of; 0 for the kernel itself.
     pub(crate) port: u32,
     pub(crate) payload: &'a [u8],
+    /// The header and the payload.
+    pub(crate) bytes: &'a [u8],
 }
 
 /// What lies in a buffer as the kernel filled it.
 pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let buffer = NetlinkBuffer::new_checked(bytes).ok()?;
+        let length = buffer.length() as usize;
         let message = Message {
             kind: buffer.message_type(),
             flags: buffer.flags(),
             sequence: buffer.sequence_number(),
             port: buffer.port_number(),
             payload: buffer.payload(),
+            bytes: &bytes[..length],
         };
-        bytes = bytes.get((buffer.length() as usize).next_multiple_of(4)..).unwrap_or_default();
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some(message)
     })
 }

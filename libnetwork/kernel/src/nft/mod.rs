@@ -1,11 +1,11 @@
 //! nftables: rulesets compiled to one transaction, and read back.
 //!
-//! Written against linux/netfilter/nf_tables.h directly: the safe bindings know neither maps nor dumps, and the library
-//! below them would be one more that every host needs.
+//! Messages are built and read by libnftnl (`library`), and travel over our own socket as rtnetlink's do. What the kernel
+//! names by number is in `constants`.
 
-mod attributes;
 mod constants;
 mod expression;
+mod library;
 mod observe;
 mod write;
 

@@ -7,37 +7,44 @@ use libnetwork_plan::{
     Base, Cause, Chain, ChainKind, Datum, Element, Hook, Name, Rule, Ruleset, Set, SetType, Table, Verdict,
 };
 
+use netlink_packet_core::parse_string;
+use nftnl_sys as sys;
+
 use super::{
-    attributes::{attributes, be_u32, bytes, text},
     constants::*,
-    write::{element_request, hook_number, kind_name, new},
+    library,
+    write::{element_request, hook_number, kind_name, table_request},
 };
 use crate::{
-    netlink::{Message, Request, Socket},
+    netlink::{Message, Socket, attributes},
     ownership::TABLE,
 };
 
+/// struct nfgenmsg.
+const NFGENMSG: usize = 4;
+
 /// Our tables with all but their elements.
 pub(crate) fn rulesets(socket: &mut Socket) -> Result<Vec<Ruleset>, Cause> {
-    let request = Request::nft(message_kind(libc::NFT_MSG_GETTABLE), 0, header(libc::AF_UNSPEC as u8, 0));
-    let tables = socket.dump(request, |message| {
-        let (family, attrs) = split(message)?;
-        let name = attributes(attrs).find(|(kind, _)| *kind == TABLE_NAME)?.1;
-        (text(name) == TABLE).then(|| Table { family, name: TABLE.into() })
+    let question = library::Table::new().request(libc::NFT_MSG_GETTABLE, 0, libc::AF_UNSPEC as u8);
+    let tables = socket.dump(question, |message| {
+        let found = library::Table::read(message)?;
+        let family = family_of(found.get_number(sys::NFTNL_TABLE_FAMILY)? as u8)?;
+        (found.get_text(sys::NFTNL_TABLE_NAME)? == TABLE).then(|| Table { family, name: TABLE.into() })
     })?;
     tables.iter().filter_map(|table| ruleset(socket, table).transpose()).collect()
 }
 
 /// One table with all but its elements; none when it is not there.
 pub(crate) fn ruleset(socket: &mut Socket, table: &Table) -> Result<Option<Ruleset>, Cause> {
-    let mut request = new(libc::NFT_MSG_GETTABLE, 0, table);
-    request.text(TABLE_NAME, &table.name);
-    if socket.get(request, |_| Some(()))?.is_none() {
+    let question = table_request(libc::NFT_MSG_GETTABLE, 0, table);
+    if socket.get(question, |_| Some(()))?.is_none() {
         return Ok(None);
     }
     let mut chains = chains(socket, table)?;
     for (chain, rule) in rules(socket, table)? {
-        if let Some(chain) = chains.iter_mut().find(|c| *c.name == *chain) {
+        // A rule that libnftnl does not understand names no chain; wherever it is, it makes the table differ.
+        let named = chains.iter().position(|c| chain.as_deref() == Some(&*c.name));
+        if let Some(chain) = chains.get_mut(named.unwrap_or(0)) {
             chain.rules.push(rule);
         }
     }
@@ -50,9 +57,10 @@ pub(crate) fn set_elements(
     table: &Table,
     set: &Set,
 ) -> Result<Vec<(Element, Option<Verdict>)>, Cause> {
-    let mut request = new(libc::NFT_MSG_GETSETELEM, 0, table);
-    request.text(ELEMENTS_TABLE, &table.name).text(ELEMENTS_SET, &set.name);
-    let found = socket.dump(request, |message| Some(read_elements(message, &set.key)))?;
+    let mut question = library::Elements::new();
+    question.text(sys::NFTNL_SET_TABLE, &table.name).text(sys::NFTNL_SET_NAME, &set.name);
+    let question = question.request(libc::NFT_MSG_GETSETELEM, 0, family_number(table.family));
+    let found = socket.dump(question, |message| Some(read_elements(message, &set.key)))?;
     Ok(found.into_iter().flatten().collect())
 }
 
@@ -71,9 +79,10 @@ pub(crate) fn element(
 
 /// Whether a notification says that one of our tables lost something, or got rules that we did not give it.
 pub(crate) fn takes_from_ours(message: &Message<'_>) -> bool {
-    let Some((_, attrs)) = split(message) else { return false };
-    // The table's name is attribute 1 of every kind of message.
-    let named = attributes(attrs).any(|(kind, value)| kind == TABLE_NAME && text(value) == TABLE);
+    let name = attributes(message.payload.get(NFGENMSG..).unwrap_or_default())
+        .find(|attribute| attribute.kind() == TABLE_NAME)
+        .and_then(|attribute| parse_string(attribute.value()).ok());
+    let named = name.as_deref() == Some(TABLE);
     let takes = matches!(
         i32::from(message.kind & 0xff),
         libc::NFT_MSG_DELTABLE
@@ -87,36 +96,25 @@ pub(crate) fn takes_from_ours(message: &Message<'_>) -> bool {
     named && takes
 }
 
-fn split<'a>(message: &Message<'a>) -> Option<(libnetwork_plan::Family, &'a [u8])> {
-    Some((family_of(*message.payload.first()?)?, message.payload.get(4..)?))
-}
-
 fn chains(socket: &mut Socket, table: &Table) -> Result<Vec<Chain>, Cause> {
-    socket.dump(new(libc::NFT_MSG_GETCHAIN, 0, table), |message| {
-        let (_, attrs) = split(message)?;
-        let mut chain = Chain { name: "".into(), base: None, rules: Vec::new() };
-        let (mut ours, mut hook, mut kind) = (false, None, None);
-        for (attribute, value) in attributes(attrs) {
-            match attribute {
-                CHAIN_TABLE => ours = text(value) == &*table.name,
-                CHAIN_NAME => chain.name = text(value).into(),
-                CHAIN_HOOK => hook = read_hook(value),
-                CHAIN_TYPE => kind = read_kind(text(value)),
-                _ => {}
-            }
+    let question = library::Chain::new().request(libc::NFT_MSG_GETCHAIN, 0, family_number(table.family));
+    socket.dump(question, |message| {
+        let found = library::Chain::read(message)?;
+        if found.get_text(sys::NFTNL_CHAIN_TABLE)? != &*table.name {
+            return None;
         }
-        chain.base = hook.zip(kind).map(|((hook, priority), kind)| Base { kind, hook, priority });
-        ours.then_some(chain)
+        let kind = found.get_text(sys::NFTNL_CHAIN_TYPE).and_then(read_kind);
+        let base = read_hook(&found).zip(kind).map(|((hook, priority), kind)| Base { kind, hook, priority });
+        let name = found.get_text(sys::NFTNL_CHAIN_NAME).unwrap_or_default().into();
+        Some(Chain { name, base, rules: Vec::new() })
     })
 }
 
-fn read_hook(value: &[u8]) -> Option<(Hook, i32)> {
-    let find =
-        |wanted| attributes(value).find(|(kind, _)| *kind == wanted).and_then(|(_, value)| be_u32(value));
-    let number = find(HOOK_NUMBER)?;
+fn read_hook(chain: &library::Chain) -> Option<(Hook, i32)> {
+    let number = chain.get_number(sys::NFTNL_CHAIN_HOOKNUM)?;
     let hooks = [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
     let hook = hooks.into_iter().find(|hook| hook_number(*hook) == number)?;
-    Some((hook, find(HOOK_PRIORITY)? as i32))
+    Some((hook, chain.get_number(sys::NFTNL_CHAIN_PRIO)? as i32))
 }
 
 fn read_kind(name: &str) -> Option<ChainKind> {
@@ -124,42 +122,35 @@ fn read_kind(name: &str) -> Option<ChainKind> {
 }
 
 /// Rules with their chains' names. One without our tag is not ours, and makes the table differ.
-fn rules(socket: &mut Socket, table: &Table) -> Result<Vec<(String, Rule)>, Cause> {
-    let mut request = new(libc::NFT_MSG_GETRULE, 0, table);
-    request.text(RULE_TABLE, &table.name);
-    socket.dump(request, |message| {
-        let (_, attrs) = split(message)?;
-        let (mut chain, mut tag, mut ours) = (String::new(), String::new(), false);
-        for (attribute, value) in attributes(attrs) {
-            match attribute {
-                RULE_TABLE => ours = text(value) == &*table.name,
-                RULE_CHAIN => chain = text(value).to_owned(),
-                // A comment is the first note, after its type and length.
-                RULE_USERDATA => tag = text(value.get(2..).unwrap_or_default()).to_owned(),
-                _ => {}
-            }
+fn rules(socket: &mut Socket, table: &Table) -> Result<Vec<(Option<String>, Rule)>, Cause> {
+    let mut question = library::Rule::new();
+    question.text(sys::NFTNL_RULE_TABLE, &table.name);
+    let question = question.request(libc::NFT_MSG_GETRULE, 0, family_number(table.family));
+    socket.dump(question, |message| {
+        let Some(found) = library::Rule::read(message) else {
+            return Some((None, Rule::observed(String::new())));
+        };
+        if found.get_text(sys::NFTNL_RULE_TABLE)? != &*table.name {
+            return None;
         }
-        ours.then(|| (chain, Rule::observed(tag)))
+        // A comment is the first note, after its type and length.
+        let comment = text(found.get_note().get(2..).unwrap_or_default());
+        let chain = found.get_text(sys::NFTNL_RULE_CHAIN).map(str::to_owned);
+        Some((chain, Rule::observed(comment.to_owned())))
     })
 }
 
 fn sets(socket: &mut Socket, table: &Table) -> Result<Vec<Set>, Cause> {
-    let mut request = new(libc::NFT_MSG_GETSET, 0, table);
-    request.text(SET_TABLE, &table.name);
-    socket.dump(request, |message| {
-        let (_, attrs) = split(message)?;
-        let mut set = Set { name: "".into(), key: Vec::new(), verdicts: false };
-        let mut ours = false;
-        for (attribute, value) in attributes(attrs) {
-            match attribute {
-                SET_TABLE => ours = text(value) == &*table.name,
-                SET_NAME => set.name = text(value).into(),
-                SET_FLAGS => set.verdicts = be_u32(value)? & SET_FLAG_MAP != 0,
-                SET_KEY_TYPE => set.key = read_types(be_u32(value)?),
-                _ => {}
-            }
-        }
-        ours.then_some(set)
+    let mut question = library::Set::new();
+    question.text(sys::NFTNL_SET_TABLE, &table.name);
+    let question = question.request(libc::NFT_MSG_GETSET, 0, family_number(table.family));
+    socket.dump(question, |message| {
+        let found = library::Set::read(message)?;
+        (found.get_text(sys::NFTNL_SET_TABLE)? == &*table.name).then(|| Set {
+            name: found.get_text(sys::NFTNL_SET_NAME).unwrap_or_default().into(),
+            key: found.get_number(sys::NFTNL_SET_KEY_TYPE).map(read_types).unwrap_or_default(),
+            verdicts: found.get_number(sys::NFTNL_SET_FLAGS).is_some_and(|flags| flags & SET_FLAG_MAP != 0),
+        })
     })
 }
 
@@ -174,35 +165,10 @@ fn read_types(mut number: u32) -> Vec<SetType> {
 }
 
 fn read_elements(message: &Message<'_>, types: &[SetType]) -> Vec<(Element, Option<Verdict>)> {
-    let Some((_, attrs)) = split(message) else { return Vec::new() };
-    let lists = attributes(attrs).filter(|(kind, _)| *kind == ELEMENTS_LIST);
-    lists.flat_map(|(_, list)| attributes(list)).filter_map(|(_, one)| read_element(one, types)).collect()
-}
-
-fn read_element(one: &[u8], types: &[SetType]) -> Option<(Element, Option<Verdict>)> {
-    let (mut element, mut verdict) = (None, None);
-    for (kind, value) in attributes(one) {
-        match kind {
-            ELEMENT_KEY => {
-                let (_, key) = attributes(value).find(|(kind, _)| *kind == DATA_VALUE)?;
-                element = read_key(key, types);
-            }
-            ELEMENT_DATA => verdict = read_verdict(value),
-            _ => {}
-        }
-    }
-    Some((element?, verdict))
-}
-
-fn read_verdict(data: &[u8]) -> Option<Verdict> {
-    let (_, verdict) = attributes(data).find(|(kind, _)| *kind == DATA_VERDICT)?;
-    let (_, code) = attributes(verdict).find(|(kind, _)| *kind == VERDICT_CODE)?;
-    match be_u32(code)? {
-        VERDICT_ACCEPT => Some(Verdict::Accept),
-        VERDICT_DROP => Some(Verdict::Drop),
-        VERDICT_RETURN => Some(Verdict::Return),
-        _ => None,
-    }
+    let Some(found) = library::Elements::read(message) else { return Vec::new() };
+    let known =
+        |(key, code): (Vec<u8>, Option<u32>)| Some((read_key(&key, types)?, code.and_then(verdict_of)));
+    found.list().into_iter().filter_map(known).collect()
 }
 
 fn read_key(mut key: &[u8], types: &[SetType]) -> Option<Element> {
@@ -228,4 +194,14 @@ fn type_of_datum(datum: &Datum) -> SetType {
         Datum::Mac(_) => SetType::Mac,
         Datum::Port(_) => SetType::Port,
     }
+}
+
+fn bytes<const N: usize>(payload: &[u8]) -> Option<[u8; N]> {
+    payload.first_chunk().copied()
+}
+
+/// Up to the final zero; what is not UTF-8 is nothing of ours.
+fn text(payload: &[u8]) -> &str {
+    let end = payload.iter().position(|b| *b == 0).unwrap_or(payload.len());
+    std::str::from_utf8(&payload[..end]).unwrap_or_default()
 }

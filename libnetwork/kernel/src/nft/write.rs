@@ -2,10 +2,9 @@ use libnetwork_plan::{
     Base, Cause, Chain, ChainKind, Datum, Element, Hook, Name, Rule, Ruleset, Set, SetType, Table, Verdict,
 };
 
-use super::{
-    constants::*,
-    expression::{self, verdict_data},
-};
+use nftnl_sys as sys;
+
+use super::{constants::*, expression, library};
 use crate::netlink::{Request, Socket};
 
 /// Changes that are made together or not at all.
@@ -84,9 +83,9 @@ impl Transaction {
         if self.requests.is_empty() {
             return Ok(());
         }
-        let mark = |kind| Request::nft(kind, 0, header(libc::AF_UNSPEC as u8, SUBSYSTEM));
-        self.requests.insert(0, mark(BATCH_BEGIN));
-        self.requests.push(mark(BATCH_END));
+        let [begin, end] = library::batch();
+        self.requests.insert(0, begin);
+        self.requests.push(end);
         socket.transaction(&mut self.requests).map_err(|errors| {
             let owner = |place: usize| self.owners.get(place.saturating_sub(1)).copied();
             let last = self.owners.last().copied().unwrap_or(0);
@@ -100,64 +99,56 @@ impl Transaction {
     }
 
     fn table(&mut self, message: i32, flags: i32, table: &Table) {
-        let mut request = new(message, flags, table);
-        request.text(TABLE_NAME, &table.name);
-        self.push(request);
+        self.push(table_request(message, flags, table));
     }
 
     fn set(&mut self, table: &Table, set: &Set) {
         self.sets += 1;
-        let mut request = new(libc::NFT_MSG_NEWSET, libc::NLM_F_CREATE, table);
         let concatenated = set.key.len() > 1;
         let flags =
             if set.verdicts { SET_FLAG_MAP } else { 0 } | if concatenated { SET_FLAG_CONCAT } else { 0 };
         let kind = set.key.iter().fold(0, |kind, t| kind << TYPE_BITS | type_number(*t));
         let length: usize = set.key.iter().map(|t| type_length(*t).next_multiple_of(4)).sum();
         let length = if concatenated { length } else { set.key.first().map_or(0, |t| type_length(*t)) };
-        request.text(SET_TABLE, &table.name).text(SET_NAME, &set.name).be32(SET_FLAGS, flags);
-        request.be32(SET_KEY_TYPE, kind).be32(SET_KEY_LEN, length as u32);
+        let mut object = library::Set::new();
+        object.text(sys::NFTNL_SET_TABLE, &table.name).text(sys::NFTNL_SET_NAME, &set.name);
+        object.number(sys::NFTNL_SET_FLAGS, flags).number(sys::NFTNL_SET_KEY_TYPE, kind);
+        object.number(sys::NFTNL_SET_KEY_LEN, length as u32).number(sys::NFTNL_SET_ID, self.sets);
         if set.verdicts {
-            request.be32(SET_DATA_TYPE, TYPE_VERDICT).be32(SET_DATA_LEN, 0);
+            object.number(sys::NFTNL_SET_DATA_TYPE, TYPE_VERDICT).number(sys::NFTNL_SET_DATA_LEN, 0);
         }
         if concatenated {
-            request.nest(SET_DESC, |desc| {
-                desc.nest(SET_DESC_CONCAT, |fields| {
-                    for field in &set.key {
-                        fields.nest(LIST_ELEMENT, |f| {
-                            f.be32(SET_FIELD_LEN, type_length(*field) as u32);
-                        });
-                    }
-                });
-            });
+            let fields: Vec<u8> = set.key.iter().map(|t| type_length(*t) as u8).collect();
+            object.bytes(sys::NFTNL_SET_DESC_CONCAT, &fields);
         }
         let order = if set.key.first() == Some(&SetType::Ifname) { HOST_ENDIAN } else { BIG_ENDIAN };
-        request.be32(SET_ID, self.sets).bytes(SET_USERDATA, &note(KEY_BYTE_ORDER, &order.to_ne_bytes()));
-        self.push(request);
+        object.bytes(sys::NFTNL_SET_USERDATA, &note(KEY_BYTE_ORDER, &order.to_ne_bytes()));
+        self.push(object.request(libc::NFT_MSG_NEWSET, libc::NLM_F_CREATE, family_number(table.family)));
     }
 
     fn chain(&mut self, table: &Table, chain: &Chain) {
-        let mut request = new(libc::NFT_MSG_NEWCHAIN, libc::NLM_F_CREATE, table);
-        request.text(CHAIN_TABLE, &table.name).text(CHAIN_NAME, &chain.name);
+        let mut object = library::Chain::new();
+        object.text(sys::NFTNL_CHAIN_TABLE, &table.name).text(sys::NFTNL_CHAIN_NAME, &chain.name);
         if let Some(Base { kind, hook, priority }) = chain.base {
-            request.nest(CHAIN_HOOK, |data| {
-                data.be32(HOOK_NUMBER, hook_number(hook)).be32(HOOK_PRIORITY, priority as u32);
-            });
-            request.be32(CHAIN_POLICY, VERDICT_ACCEPT).text(CHAIN_TYPE, kind_name(kind));
+            object.number(sys::NFTNL_CHAIN_HOOKNUM, hook_number(hook));
+            // A signed number, of the same length.
+            object.number(sys::NFTNL_CHAIN_PRIO, priority as u32);
+            object.number(sys::NFTNL_CHAIN_POLICY, verdict_code(Verdict::Accept));
+            object.text(sys::NFTNL_CHAIN_TYPE, kind_name(kind));
         }
-        self.push(request);
+        self.push(object.request(libc::NFT_MSG_NEWCHAIN, libc::NLM_F_CREATE, family_number(table.family)));
     }
 
     fn rule(&mut self, table: &Table, chain: &Chain, rule: &Rule) {
-        let mut request = new(libc::NFT_MSG_NEWRULE, libc::NLM_F_CREATE | libc::NLM_F_APPEND, table);
-        request.text(RULE_TABLE, &table.name).text(RULE_CHAIN, &chain.name);
-        request.nest(RULE_EXPRESSIONS, |list| {
-            for expression in rule.expressions() {
-                expression::write(list, table.family, expression);
-            }
-        });
+        let mut object = library::Rule::new();
+        object.text(sys::NFTNL_RULE_TABLE, &table.name).text(sys::NFTNL_RULE_CHAIN, &chain.name);
+        for expression in rule.expressions() {
+            expression::write(&mut object, table.family, expression);
+        }
         let comment: Vec<u8> = rule.tag().bytes().chain([0]).collect();
-        request.bytes(RULE_USERDATA, &note(COMMENT, &comment));
-        self.push(request);
+        object.note(&note(COMMENT, &comment));
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
+        self.push(object.request(libc::NFT_MSG_NEWRULE, flags, family_number(table.family)));
     }
 }
 
@@ -183,23 +174,17 @@ pub(super) fn element_request(
     element: &Element,
     verdict: Option<Verdict>,
 ) -> Request {
-    let mut request = new(message, flags, table);
-    request.text(ELEMENTS_TABLE, &table.name).text(ELEMENTS_SET, set);
-    request.nest(ELEMENTS_LIST, |list| {
-        list.nest(LIST_ELEMENT, |one| {
-            one.nest(ELEMENT_KEY, |key| {
-                key.bytes(DATA_VALUE, &element_key(element));
-            });
-            if let Some(verdict) = verdict {
-                one.nest(ELEMENT_DATA, |data| verdict_data(data, verdict));
-            }
-        });
-    });
-    request
+    let mut elements = library::Elements::new();
+    elements.text(sys::NFTNL_SET_TABLE, &table.name).text(sys::NFTNL_SET_NAME, set);
+    elements.add(&element_key(element), verdict.map(verdict_code));
+    elements.request(message, flags, family_number(table.family))
 }
 
-pub(super) fn new(message: i32, flags: i32, table: &Table) -> Request {
-    Request::nft(message_kind(message), flags, header(family_number(table.family), 0))
+/// A request about a table as such.
+pub(super) fn table_request(message: i32, flags: i32, table: &Table) -> Request {
+    let mut object = library::Table::new();
+    object.text(sys::NFTNL_TABLE_NAME, &table.name);
+    object.request(message, flags, family_number(table.family))
 }
 
 /// The values as registers hold them.
