@@ -124,6 +124,29 @@ fn publish_all_takes_ports_of_the_ephemeral_range_for_what_is_exposed() {
 }
 
 #[test]
+fn any_port_is_one_of_the_hosts_range_that_no_process_has() {
+    let mut host = Host::new();
+    host.host.sh("echo 40000 40001 > /proc/sys/net/ipv4/ip_local_port_range").ok();
+    host.start();
+    host.import("box");
+    let mut command = host.host.command(probe().to_str().unwrap());
+    command.args(["serve", "40000"]);
+    let _listener = integration_testkit::Running::start(command);
+    eventually("the process listens", || ask(&host.client, "tcp 192.0.2.1 40000").status.success());
+    serve(&host, "web", &["-p", "80"]);
+    assert!(host.d("port web 80/tcp").contains("0.0.0.0:40001"));
+    seen(&host.client, "tcp 192.0.2.1 40001");
+    let text = host.docker(&["run", "--rm", "-p", "80", "box", "true"]).err();
+    assert!(text.contains("all ports are allocated"), "{text}");
+    // The same port on two addresses of the host is two ports, and a choice takes the first that is free.
+    host.d("run -d --name two -p 127.0.0.1:40100:80 box probe serve 80");
+    serve(&host, "three", &["-p", "40100-40105:80", "-p", "192.0.2.1:40200:80", "-p", "127.0.0.1:40200:80"]);
+    assert!(host.d("port three").contains("0.0.0.0:40101"), "{}", host.d("port three"));
+    seen(&host.client, "tcp 192.0.2.1 40101");
+    seen(&host.client, "tcp 192.0.2.1 40200");
+}
+
+#[test]
 fn a_port_that_is_taken_is_refused_by_name_and_nothing_of_the_start_remains() {
     let host = Host::with_image();
     serve(&host, "web", &["-p", "8080:80"]);

@@ -54,6 +54,7 @@ impl Desk<'_> {
             self.drivers.of(network)?.host_binding(network, ipv6)
         };
         let bound = binding(false).or_else(|| binding(true));
+        let ephemeral = self.host.ephemeral.unwrap_or(EPHEMERAL);
         let mut kept = vec![false; before.len()];
         let wishes: Vec<PortWish> = wishes
             .iter()
@@ -81,11 +82,12 @@ impl Desk<'_> {
         let taken: Vec<PublishedPort> =
             intent.ports().filter(|(s, _)| s.id != sandbox.id).map(|(_, p)| p.clone()).collect();
         let random = (self.random)();
-        let span = EPHEMERAL.1 - EPHEMERAL.0 + 1;
-        let from = EPHEMERAL.0 + u16::from_le_bytes([random[0], random[1]]) % span;
+        let span = u32::from(ephemeral.last() - ephemeral.first()) + 1;
+        let offset = u32::from(u16::from_le_bytes([random[0], random[1]])) % span;
+        let from = ephemeral.first() + offset as u16;
         let mut busy =
             |protocol, ip, range: PortRange| busy_beyond(before, protocol, ip, range, &mut self.busy);
-        let settled = allocate_ports(&wishes, taken.iter(), &mut busy, from)
+        let settled = allocate_ports(&wishes, taken.iter(), &mut busy, ephemeral, from)
             .map_err(|error| name_holder(error, intent, sandbox))?;
         Ok(settled.into_iter().flat_map(|port| around(port, before)).collect())
     }

@@ -7,9 +7,12 @@ use std::{
 
 use libnetwork_model::{ErrorKind, HasKind, PortRange, Protocol, PublishedPort};
 
-/// Where host ports come from when none are asked for: Linux' own ephemeral range
-/// (`net.ipv4.ip_local_port_range`), which is also Docker's choice.
-pub const EPHEMERAL: (u16, u16) = (32768, 60999);
+/// Linux' own range of ports for who asks for none by number (`net.ipv4.ip_local_port_range`), where the host's is not
+/// known.
+pub const EPHEMERAL: PortRange = match PortRange::new(32768, 60999) {
+    Some(range) => range,
+    None => unreachable!(),
+};
 
 /// `count` consecutive ports of a sandbox to publish, and where on the host they may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +20,7 @@ pub struct PortWish {
     pub protocol: Protocol,
     /// None: every address of both families.
     pub host_ip: Option<IpAddr>,
-    /// The host ports to choose the run from. None: [`EPHEMERAL`].
+    /// The host ports to choose the run from. None: the ephemeral ones.
     pub host_ports: Option<PortRange>,
     pub container_port: u16,
     /// At least 1.
@@ -62,12 +65,13 @@ impl HasKind for PortError {
 
 /// Settles all wishes of one sandbox, or none of them.
 ///
-/// `taken`: what other sandboxes have published. `busy`: what keeps a range from being bound, if anything; asked only for ranges that are free otherwise. `from`: where the search in the ephemeral range
-/// starts, so that a port that was just given back is not given out at once.
+/// `taken`: what other sandboxes have published. `busy`: what keeps a range from being bound, if anything; asked only for ranges that are free otherwise. `ephemeral`: where ports come from that are not asked for by
+/// number; `from`: where the search in it starts, so that a port that was just given back is not given out at once.
 pub fn allocate<'a>(
     wishes: &[PortWish],
     taken: impl Iterator<Item = &'a PublishedPort> + Clone,
     busy: &mut dyn FnMut(Protocol, Option<IpAddr>, PortRange) -> Option<Busy>,
+    ephemeral: PortRange,
     from: u16,
 ) -> Result<Vec<PublishedPort>, PortError> {
     let mut settled: Vec<PublishedPort> = Vec::with_capacity(wishes.len());
@@ -81,7 +85,7 @@ pub fn allocate<'a>(
     let mut places: Vec<Option<PublishedPort>> = vec![None; wishes.len()];
     for index in order {
         let wish = &wishes[index];
-        let port = settle(wish, taken.clone(), &settled, busy, from)?;
+        let port = settle(wish, taken.clone(), &settled, busy, ephemeral, from)?;
         settled.push(port.clone());
         places[index] = Some(port);
     }
@@ -93,14 +97,11 @@ fn settle<'a>(
     taken: impl Iterator<Item = &'a PublishedPort>,
     settled: &[PublishedPort],
     busy: &mut dyn FnMut(Protocol, Option<IpAddr>, PortRange) -> Option<Busy>,
+    ephemeral: PortRange,
     from: u16,
 ) -> Result<PublishedPort, PortError> {
     check(wish)?;
-    let space = wish.host_ports.or(PortRange::new(EPHEMERAL.0, EPHEMERAL.1)).ok_or(PortError::Invalid {
-        port: wish.container_port,
-        protocol: wish.protocol,
-        problem: "no host ports",
-    })?;
+    let space = wish.host_ports.unwrap_or(ephemeral);
     let make = |host_ports| PublishedPort {
         protocol: wish.protocol,
         host_ip: wish.host_ip,
@@ -214,14 +215,16 @@ mod tests {
     #[test]
     fn a_taken_port_is_refused_with_dockers_words() {
         let taken = [published(8080, 8080)];
-        let error = allocate(&[wish(8080, 8080, 1)], taken.iter(), &mut |_, _, _| None, 0).unwrap_err();
+        let error =
+            allocate(&[wish(8080, 8080, 1)], taken.iter(), &mut |_, _, _| None, EPHEMERAL, 0).unwrap_err();
         assert_eq!(error.to_string(), "Bind for 0.0.0.0:8080 failed: port is already allocated");
         let error =
-            allocate(&[wish(81, 81, 1)], [].iter(), &mut |_, _, _| Some(Busy::Taken(81)), 0).unwrap_err();
+            allocate(&[wish(81, 81, 1)], [].iter(), &mut |_, _, _| Some(Busy::Taken(81)), EPHEMERAL, 0)
+                .unwrap_err();
         assert_eq!(error.to_string(), "failed to bind host port 0.0.0.0:81/tcp: address already in use");
         let mut v6 = wish(8080, 8080, 1);
         v6.host_ip = "::".parse().ok();
-        let error = allocate(&[v6], taken.iter(), &mut |_, _, _| None, 0).unwrap_err();
+        let error = allocate(&[v6], taken.iter(), &mut |_, _, _| None, EPHEMERAL, 0).unwrap_err();
         assert_eq!(error.to_string(), "Bind for [::]:8080 failed: port is already allocated");
     }
 
@@ -231,8 +234,11 @@ mod tests {
         one.host_ip = "10.0.0.1".parse().ok();
         let mut two = one.clone();
         two.host_ip = "10.0.0.2".parse().ok();
-        assert_eq!(allocate(&[one.clone(), two], [].iter(), &mut |_, _, _| None, 0).unwrap().len(), 2);
-        assert!(allocate(&[one, wish(80, 80, 1)], [].iter(), &mut |_, _, _| None, 0).is_err());
+        assert_eq!(
+            allocate(&[one.clone(), two], [].iter(), &mut |_, _, _| None, EPHEMERAL, 0).unwrap().len(),
+            2
+        );
+        assert!(allocate(&[one, wish(80, 80, 1)], [].iter(), &mut |_, _, _| None, EPHEMERAL, 0).is_err());
     }
 
     #[test]
@@ -240,7 +246,9 @@ mod tests {
         let any = PortWish { host_ports: None, ..wish(1, 1, 1) };
         let first = |from, busy: Option<u16>| {
             let mut busy = |_, _, r: PortRange| busy.filter(|b| r.contains(*b)).map(Busy::Taken);
-            allocate(std::slice::from_ref(&any), [].iter(), &mut busy, from).unwrap()[0].host_ports.first()
+            allocate(std::slice::from_ref(&any), [].iter(), &mut busy, EPHEMERAL, from).unwrap()[0]
+                .host_ports
+                .first()
         };
         assert_eq!(first(0, None), 32768);
         assert_eq!(first(40000, None), 40000);
@@ -251,7 +259,8 @@ mod tests {
     #[test]
     fn an_exact_port_is_not_lost_to_an_ephemeral_one_of_the_same_sandbox() {
         let any = PortWish { host_ports: None, ..wish(1, 1, 1) };
-        let ports = allocate(&[any, wish(32768, 32768, 1)], [].iter(), &mut |_, _, _| None, 32768).unwrap();
+        let ports = allocate(&[any, wish(32768, 32768, 1)], [].iter(), &mut |_, _, _| None, EPHEMERAL, 32768)
+            .unwrap();
         assert_eq!([ports[0].host_ports.first(), ports[1].host_ports.first()], [32769, 32768]);
     }
 
@@ -266,7 +275,7 @@ mod tests {
             let free = |p: u16| !busy.contains(&p) && !taken.iter().any(|t| t.host_ports.contains(p));
             let expected = (100..=140 - count).find(|first| (*first..first + count).all(free));
             let mut ask = |_, _, r: PortRange| busy.range(r.first()..=r.last()).next().copied().map(Busy::Taken);
-            let given = allocate(&[wish(100, 139, count)], taken.iter(), &mut ask, 0);
+            let given = allocate(&[wish(100, 139, count)], taken.iter(), &mut ask, EPHEMERAL, 0);
             prop_assert_eq!(given.ok().map(|p| p[0].host_ports.first()), expected);
         }
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use libnetwork_model::{HostFacts, Uplink};
+use libnetwork_model::{HostFacts, PortRange, Uplink};
 use libnetwork_plan::{Cause, KernelError, Ns};
 
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
     spaces::Spaces,
 };
 
+/// Of the namespace of the reading thread, which is the host's.
+const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// Where there is no default route.
 const DEFAULT_MTU: u32 = 1500;
 
@@ -63,7 +65,14 @@ pub(crate) fn host(
     let mtu = way_out.and_then(|r| by_index.get(&r.index)).map_or(DEFAULT_MTU, |link| link.mtu);
     let (resolvers, search) = resolvers(&fs::read_to_string(resolv_conf).unwrap_or_default());
     let closed = before.closed().map_err(error)?;
-    Ok(HostFacts { uplinks, taken, mtu, resolvers, search, closed })
+    let ephemeral = fs::read_to_string(PORT_RANGE).ok().and_then(|text| ephemeral(&text));
+    Ok(HostFacts { uplinks, taken, mtu, resolvers, search, closed, ephemeral })
+}
+
+/// As ip(7) has it: the first port and the last.
+fn ephemeral(text: &str) -> Option<PortRange> {
+    let mut ports = text.split_whitespace().map(str::parse::<u16>);
+    PortRange::new(ports.next()?.ok()?, ports.next()?.ok()?)
 }
 
 /// As resolv.conf(5) has it: the last `search` or `domain` counts.
@@ -86,6 +95,12 @@ fn resolvers(text: &str) -> (Vec<IpAddr>, Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_range_of_ephemeral_ports_is_two_numbers() {
+        assert_eq!(ephemeral("32768\t60999\n"), PortRange::new(32768, 60999));
+        assert_eq!(ephemeral("1"), None);
+    }
 
     #[test]
     fn resolv_conf_is_read_as_resolvers_read_it() {

@@ -2,6 +2,8 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 
+use crate::PortRange;
+
 /// What drivers and allocation may know of the host. Gathered once by the kernel adapter, handed in as a value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostFacts {
@@ -17,6 +19,8 @@ pub struct HostFacts {
     /// By family, IPv4 first: the host forwards, or will, for no other reason than that we told it to. It was no router,
     /// and must not become one for others.
     pub closed: [bool; 2],
+    /// Where the host takes ports from that nobody asked for by number (`net.ipv4.ip_local_port_range`). None: not known.
+    pub ephemeral: Option<PortRange>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -59,8 +59,8 @@ pub struct PortRange {
 
 impl PortRange {
     /// None when `first` is 0 or greater than `last`.
-    pub fn new(first: u16, last: u16) -> Option<Self> {
-        (first != 0 && first <= last).then_some(Self { first, last })
+    pub const fn new(first: u16, last: u16) -> Option<Self> {
+        if first != 0 && first <= last { Some(Self { first, last }) } else { None }
     }
 
     pub fn one(port: u16) -> Option<Self> {
