@@ -8,7 +8,7 @@ use libnetwork_model::SandboxId;
 use crate::wire::{self, Malformed, Query, Reply, kind, rcode};
 
 /// Seconds that a client may keep an answer. Docker says 600, which outlives containers by far; an address that moves
-/// is asked for again within this.
+/// is asked for again within this. A network may say otherwise: `io.causeway.dns.ttl`.
 const TTL: u32 = 5;
 
 /// The upper part of BADVERS, 16 (RFC 6891 9).
@@ -73,15 +73,15 @@ pub(crate) fn respond(
         return Outcome::Reply;
     }
     let answer = query.name().map_or(Answer::NotOurs, |name| zone.answer(sandbox, name, asked(&query)));
-    let to = match (answer, zone.forwarding(sandbox)) {
-        (Answer::NotOurs, Forwarding::Host) => Destination::Host,
-        (Answer::NotOurs, Forwarding::Servers(servers)) => Destination::Servers(servers.to_vec()),
-        (Answer::NotOurs, Forwarding::Refused) => {
+    if answer != Answer::NotOurs {
+        write(&query, answer, local_limit, turn, zone.ttl(sandbox).unwrap_or(TTL), out);
+        return Outcome::Reply;
+    }
+    let to = match zone.forwarding(sandbox) {
+        Forwarding::Host => Destination::Host,
+        Forwarding::Servers(servers) => Destination::Servers(servers),
+        Forwarding::Refused => {
             failure(&query, local_limit, out);
-            return Outcome::Reply;
-        }
-        (known, _) => {
-            write(&query, known, local_limit, turn, out);
             return Outcome::Reply;
         }
     };
@@ -105,16 +105,16 @@ fn failure(query: &Query<'_>, limit: usize, out: &mut Vec<u8>) {
     Reply::new(query, rcode::SERVER_FAILURE, limit, out).finish(query.edns, 0);
 }
 
-fn write(query: &Query<'_>, answer: Answer, limit: usize, turn: usize, out: &mut Vec<u8>) {
+fn write(query: &Query<'_>, answer: Answer, limit: usize, turn: usize, ttl: u32, out: &mut Vec<u8>) {
     let mut reply = Reply::new(query, rcode::NO_ERROR, limit, out);
     match answer {
         Answer::Addresses(addresses) => {
             let (tail, head) = addresses.split_at(turn % addresses.len().max(1));
             // What does not fit is left out and the reply marked: the client has enough, or asks again over TCP.
-            let _ = head.iter().chain(tail).all(|address| reply.address(*address, TTL));
+            let _ = head.iter().chain(tail).all(|address| reply.address(*address, ttl));
         }
         Answer::Name(name) => {
-            reply.pointer(&name, TTL);
+            reply.pointer(&name, ttl);
         }
         Answer::NoData | Answer::NotOurs => {}
     }

@@ -1,6 +1,6 @@
 use std::{cmp::Reverse, net::IpAddr, sync::Arc};
 
-use libnetwork_model::{Endpoint, Network, SandboxId};
+use libnetwork_model::{DnsOptions, Endpoint, Network, SandboxId};
 
 use crate::{Zone, reverse};
 
@@ -30,20 +30,26 @@ pub enum Answer {
 }
 
 /// Where the questions of a sandbox go that are not ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Forwarding<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forwarding {
     /// Nowhere: the sandbox has no way out of the host, so its questions have none either (CVE-2024-29018).
     Refused,
     /// To the host's resolvers.
     Host,
     /// To these, from inside the sandbox.
-    Servers(&'a [IpAddr]),
+    Servers(Vec<IpAddr>),
 }
+
+/// What containers call the machine that they run on, by Docker Desktop's custom.
+const HOST: &str = "host.docker.internal";
 
 impl Zone {
     /// What `sandbox` is told for `name`: dotted, in lower case, without the final dot.
     pub fn answer(&self, sandbox: &SandboxId, name: &str, kind: Kind) -> Answer {
         let attached = self.attached(sandbox);
+        if attached.is_empty() && name == HOST {
+            return self.host(sandbox, kind);
+        }
         if attached.is_empty() || name.is_empty() {
             return Answer::NotOurs;
         }
@@ -56,18 +62,61 @@ impl Zone {
             found => return found,
         }
         let qualified = attached.iter().filter_map(|(_, n)| Some((n, without_network(name, &n.name)?)));
-        self.look_up(qualified, kind)
+        match self.look_up(qualified, kind) {
+            Answer::NotOurs if name == HOST => self.host(sandbox, kind),
+            found => found,
+        }
+    }
+
+    /// The seconds that `sandbox` may keep what it was told: the least that a network which it is on asks for.
+    pub fn ttl(&self, sandbox: &SandboxId) -> Option<u32> {
+        let networks = self.intent.endpoints_in(sandbox).filter_map(|e| self.intent.network(&e.network));
+        networks.filter(|n| !n.options.is_empty()).filter_map(|n| DnsOptions::read(n).ok()?.ttl).min()
     }
 
     /// Where a question of `sandbox` goes that is not ours.
-    pub fn forwarding(&self, sandbox: &SandboxId) -> Forwarding<'_> {
+    pub fn forwarding(&self, sandbox: &SandboxId) -> Forwarding {
         let mut networks = self.intent.endpoints_in(sandbox).filter_map(|e| self.intent.network(&e.network));
         if !networks.any(|n| !n.internal && n.driver != "none") {
             return Forwarding::Refused;
         }
         match self.intent.sandbox(sandbox) {
-            Some(s) if !s.resolver.servers.is_empty() => Forwarding::Servers(&s.resolver.servers),
-            _ => Forwarding::Host,
+            Some(s) if !s.resolver.servers.is_empty() => {
+                return Forwarding::Servers(s.resolver.servers.clone());
+            }
+            _ => {}
+        }
+        let mut networks: Vec<_> = self
+            .intent
+            .endpoints_in(sandbox)
+            .filter_map(|e| Some((Reverse(e.gateway_priority), self.intent.network(&e.network)?)))
+            .collect();
+        networks.sort_by_key(|(priority, n)| (*priority, n.name.as_str()));
+        let upstreams = networks.into_iter().filter_map(|(_, n)| Some(DnsOptions::read(n).ok()?.upstreams));
+        match upstreams.into_iter().find(|servers| !servers.is_empty()) {
+            Some(servers) => Forwarding::Servers(servers),
+            None => Forwarding::Host,
+        }
+    }
+
+    /// The host as the sandbox reaches it: its address on the bridge that the default route leads to.
+    fn host(&self, sandbox: &SandboxId, kind: Kind) -> Answer {
+        let gateway = |ipv6: bool| {
+            let network = self.intent.network(&self.intent.gateway_endpoint(sandbox, ipv6)?.network)?;
+            // On other networks the gateway may be someone else.
+            network.subnet(ipv6).filter(|_| network.driver == "bridge")?.gateway
+        };
+        let (v4, v6) = (gateway(false), gateway(true));
+        let wanted: Vec<IpAddr> = match kind {
+            Kind::A => v4.into_iter().collect(),
+            Kind::Aaaa => v6.into_iter().collect(),
+            Kind::Any => v4.into_iter().chain(v6).collect(),
+            Kind::Ptr | Kind::Other => Vec::new(),
+        };
+        match (v4.or(v6), wanted.is_empty()) {
+            (None, _) => Answer::NotOurs,
+            (Some(_), true) => Answer::NoData,
+            (Some(_), false) => Answer::Addresses(wanted),
         }
     }
 

@@ -47,7 +47,8 @@ impl Zone {
 
     /// Who answers to `name`, in lower case, on a network.
     pub(crate) fn holders(&self, network: &NetworkId, name: &str) -> Option<&Holders> {
-        self.names.get(network)?.get(name)
+        let names = self.names.get(network)?;
+        names.get(name).or_else(|| wildcard(names, name))
     }
 
     /// The endpoints whose names may differ. A network's own name is read when a question is answered.
@@ -101,6 +102,19 @@ impl Zone {
             self.names.remove(&endpoint.network);
         }
     }
+}
+
+/// Who has a wildcard alias that covers `name`: `*.app` covers `a.app` and `a.b.app`, not `app`; the longest one that
+/// covers it counts (RFC 4592).
+fn wildcard<'a>(names: &'a OrdMap<Arc<str>, Holders>, name: &str) -> Option<&'a Holders> {
+    const PREFIX: &str = "*.";
+    // Most networks have none: then a name that is not ours costs no allocation.
+    if !names.get_next(PREFIX)?.0.starts_with(PREFIX) {
+        return None;
+    }
+    name.match_indices('.')
+        .filter(|(dot, _)| *dot > 0)
+        .find_map(|(dot, _)| names.get(format!("*{}", &name[dot..]).as_str()))
 }
 
 /// The names that an endpoint answers to, in lower case, each once.

@@ -12,6 +12,9 @@
 //! - an address on a shared network is called `container.network`;
 //! - on the default bridge no names are served.
 //!
+//! Beyond Docker's rules: an alias `*.app` answers for every name below `app` that nobody has himself, and
+//! `host.docker.internal` is the host, as in Docker Desktop (Docker Engine knows it only by `--add-host`).
+//!
 //! It differs from Docker in one thing: a name that exists has no data for a type that it lacks, where Docker sends
 //! SRV, TXT and ANY questions for it to the upstream servers, which tells them what runs here.
 #![forbid(unsafe_code)]

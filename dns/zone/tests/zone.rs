@@ -174,6 +174,66 @@ fn an_address_is_called_by_its_container_and_network() {
 }
 
 #[test]
+fn a_wildcard_alias_answers_for_what_nobody_has_himself() {
+    let mut mutations = town();
+    mutations.push(put_sandbox(sandbox(4, "proxy")));
+    mutations.push(put_endpoint(endpoint(1, 4, &["*.App", "*.web"])));
+    let zone = zone(mutations);
+    for name in ["shop.app", "a.shop.app", "shop.app.front", "x.web"] {
+        assert_eq!(zone.answer(&sid(3), name, Kind::A), addresses(&[v4(1, 4)]), "{name}");
+    }
+    assert_eq!(zone.answer(&sid(3), "shop.app", Kind::Other), Answer::NoData);
+    assert_eq!(zone.answer(&sid(3), "web", Kind::A), addresses(&[v4(1, 1)]), "itself is not below itself");
+    for name in ["app", ".app", "app.shop", "shopapp"] {
+        assert_eq!(zone.answer(&sid(3), name, Kind::A), Answer::NotOurs, "{name}");
+    }
+    assert_eq!(zone.answer(&sid(2), "shop.app", Kind::A), Answer::NotOurs, "on another network");
+}
+
+/// `Front` with a subnet that has a gateway, and these options.
+fn front(options: &[(&str, &str)]) -> Mutation {
+    let subnet = Subnet {
+        subnet: "10.1.0.0/16".parse().unwrap(),
+        gateway: Some("10.1.0.254".parse().unwrap()),
+        ip_range: None,
+        auxiliary: BTreeMap::new(),
+        requested: true,
+    };
+    let options = options.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+    put_network(Network { subnets: vec![subnet], options, ..network(1, "Front") })
+}
+
+#[test]
+fn the_host_is_the_bridge_that_the_default_route_leads_to() {
+    let mut mutations = town();
+    mutations.push(front(&[]));
+    let zone = zone(mutations);
+    let host = Answer::Addresses(vec!["10.1.0.254".parse().unwrap()]);
+    assert_eq!(zone.answer(&sid(3), "host.docker.internal", Kind::A), host);
+    assert_eq!(zone.answer(&sid(3), "host.docker.internal", Kind::Aaaa), Answer::NoData);
+    assert_eq!(zone.answer(&sid(2), "host.docker.internal", Kind::A), Answer::NotOurs, "no gateway");
+}
+
+#[test]
+fn a_network_says_how_long_answers_last_and_who_knows_the_rest() {
+    let mut mutations = town();
+    mutations.push(front(&[
+        ("io.causeway.dns.ttl", "60"),
+        ("io.causeway.dns.upstreams", "192.0.2.1, 2001:db8::1"),
+    ]));
+    let zone = zone(mutations);
+    assert_eq!((zone.ttl(&sid(3)), zone.ttl(&sid(2))), (Some(60), None));
+    let servers = vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+    assert_eq!(zone.forwarding(&sid(3)), Forwarding::Servers(servers));
+    assert_eq!(zone.forwarding(&sid(2)), Forwarding::Host);
+    for (option, value) in [("io.causeway.dns.ttl", "-1"), ("io.causeway.dns.upstreams", "one.one.one.one")] {
+        let options = [(option.to_owned(), value.to_owned())].into();
+        let refused = DnsOptions::read(&Network { options, ..network(1, "Front") }).unwrap_err();
+        assert_eq!((refused.option, refused.value.as_str()), (option, value));
+    }
+}
+
+#[test]
 fn the_default_bridge_serves_no_names_and_forwards() {
     let mut mutations = town();
     let options = [(DEFAULT_BRIDGE.to_owned(), "true".to_owned())].into();
@@ -195,7 +255,7 @@ fn only_a_sandbox_with_a_way_out_forwards() {
     mutations.push(put_sandbox(Sandbox { resolver: resolver.clone(), ..sandbox(1, "web") }));
     mutations.push(put_sandbox(Sandbox { resolver, ..sandbox(2, "db") }));
     let zone = zone(mutations);
-    assert_eq!(zone.forwarding(&sid(1)), Forwarding::Servers(&servers));
+    assert_eq!(zone.forwarding(&sid(1)), Forwarding::Servers(servers.to_vec()));
     assert_eq!(zone.forwarding(&sid(2)), Forwarding::Refused, "on an internal network alone");
     assert_eq!(zone.forwarding(&sid(3)), Forwarding::Host);
     assert_eq!(zone.forwarding(&sid(9)), Forwarding::Refused, "unknown");

@@ -72,6 +72,19 @@ fn everything_else_is_forwarded() {
     });
 }
 
+#[test]
+fn a_wildcard_alias_and_the_host_have_names() {
+    let host = Host::with_image();
+    host.d("network create --subnet 10.87.0.0/24 -o io.causeway.dns.ttl=60 net");
+    host.d("run -d --name proxy --network net --network-alias *.app box sleep 1000");
+    for (name, address) in [("shop.app", "10.87.0.2"), ("host.docker.internal", "10.87.0.1")] {
+        let answer = host.d(&format!("run --rm --network net box nslookup -type=a {name} 127.0.0.11"));
+        assert!(answer.contains(address), "{name}: {answer}");
+    }
+    let refused = host.docker(&["network", "create", "-o", "io.causeway.dns.ttl=soon", "other"]).err();
+    assert!(refused.contains("io.causeway.dns.ttl"), "{refused}");
+}
+
 /// A program that answers the one question on its stdin with 203.0.113.7: the question's bytes with the response bits
 /// set, and one A record that points back at the name (RFC 1035, section 4.1).
 fn answerer(host: &Host) -> String {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use ipnet::IpNet;
 use libnetwork_ipam::{SubnetError, choose, choose_ula, complete, validate};
-use libnetwork_model::{Change, Mutation, Network, NetworkId, Subnet};
+use libnetwork_model::{Change, DnsOptions, Mutation, Network, NetworkId, Subnet};
 
 use crate::{
     Error, Event,
@@ -155,6 +155,7 @@ impl Desk<'_> {
             validate(subnet).map_err(Error::Config)?;
         }
         driver.validate(&network, self.host).map_err(Error::Driver)?;
+        DnsOptions::read(&network).map_err(|error| Error::Invalid { what: error.to_string() })?;
         if !driver.leases_addresses() {
             network.subnets.clear();
             return Ok(network);

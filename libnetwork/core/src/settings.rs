@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use libnetwork_model::{Change, Mutation, Network};
+use libnetwork_model::{Change, DnsOptions, Mutation, Network};
 
 use crate::{
     Error, Event,
@@ -36,6 +36,7 @@ impl Desk<'_> {
         if let Some(driver) = self.drivers.of(&network) {
             driver.validate(&network, self.host).map_err(Error::Driver)?;
         }
+        DnsOptions::read(&network).map_err(|error| Error::Invalid { what: error.to_string() })?;
         let subject = Subject::Network(old.id.clone());
         let mut draft = Draft {
             change: Change::default(),

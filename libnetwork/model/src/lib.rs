@@ -5,6 +5,7 @@
 //! these types; the engine meets them only through `libnetwork-rpc`.
 #![forbid(unsafe_code)]
 
+mod dns;
 mod endpoint;
 mod error;
 mod host;
@@ -15,6 +16,7 @@ mod network;
 mod port;
 mod sandbox;
 
+pub use dns::{DnsOptionError, DnsOptions};
 pub use endpoint::Endpoint;
 pub use error::{ErrorKind, HasKind};
 pub use host::{HostFacts, Uplink};
