@@ -76,14 +76,18 @@ impl Inner {
             }
             container.change(|live| live.sandbox = Some(Arc::new(sandbox)));
         }
-        self.save_config(&container, config).await
+        self.save_config(&container, config).await?;
+        if !running {
+            self.reserve_addresses(&container.config()).await;
+        }
+        Ok(())
     }
 
     async fn disconnect(self: &Arc<Self>, network: &str, reference: &str, force: bool) -> Result<()> {
         let container = match self.find(reference) {
             Err(Error::NoSuchContainer(_)) if force => {
                 // An endpoint whose container is gone: its sandbox, if any is left, goes with it.
-                return self.leave(reference).await.or(Ok(()));
+                return self.leave(reference, false).await.or(Ok(()));
             }
             found => found?,
         };
@@ -113,8 +117,11 @@ impl Inner {
                 );
             }
             container.change(|live| live.sandbox = Some(Arc::new(sandbox)));
+            return self.save_config(&container, config).await;
         }
-        self.save_config(&container, config).await
+        self.save_config(&container, config).await?;
+        self.reserve_addresses(&container.config()).await;
+        Ok(())
     }
 }
 

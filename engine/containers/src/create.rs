@@ -14,6 +14,7 @@ use crate::{
     moment::Moment,
     mounts, names,
     record::{self, Config, MountRecord, RunState},
+    reserve::asks_for_addresses,
     service::{Inner, blocking, detached},
     spec, validate,
 };
@@ -80,6 +81,10 @@ impl Inner {
         };
         match self.make(config).await {
             Ok(container) => {
+                let config = container.config();
+                if asks_for_addresses(&config) {
+                    self.reserve_addresses(&config).await;
+                }
                 self.emit(&container, "create", &[]);
                 Ok(Created { id, warnings })
             }
@@ -301,6 +306,14 @@ fn malformed(settings: &EndpointSettings) -> Vec<String> {
         }
         if !ipam.ipv6_address.is_empty() && !matches!(ipam.ipv6_address.parse(), Ok(IpAddr::V6(_))) {
             problems.push(format!("invalid IPv6 address: {}", ipam.ipv6_address));
+        }
+    }
+    if let Some(ipam) = &settings.ipam_config {
+        for address in ipam.link_local_ips.iter().flatten() {
+            // As Docker does: any address, for the interface gets it besides its own.
+            if address.parse::<IpAddr>().is_err() {
+                problems.push(format!("invalid link-local IP address: {address}"));
+            }
         }
     }
     if !settings.mac_address.is_empty()

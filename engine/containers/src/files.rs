@@ -41,10 +41,10 @@ pub(crate) enum Resolution {
 
 /// What `--dns`, `--dns-search` and `--dns-option` say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct DnsOptions {
-    pub(crate) servers: Vec<String>,
-    pub(crate) search: Vec<String>,
-    pub(crate) options: Vec<String>,
+pub struct DnsOptions {
+    pub servers: Vec<String>,
+    pub search: Vec<String>,
+    pub options: Vec<String>,
 }
 
 /// The content of a hosts file. `base` replaces the usual local names (`--network host` shows the host's file).

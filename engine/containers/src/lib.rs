@@ -38,6 +38,7 @@ mod ports;
 mod publish;
 mod record;
 mod remove;
+mod reserve;
 mod service;
 mod signals;
 mod spec;
@@ -49,6 +50,7 @@ mod validate;
 
 pub use attach::{Attached, Input};
 pub use error::{Error, Result};
+pub use files::DnsOptions;
 pub use filters::Filters;
 pub use options::{
     AttachOptions, CommitOptions, Counts, ExecCreate, ExecStart, ListOptions, LogOptions, LogRecord, Outcome,

@@ -13,6 +13,7 @@ use crate::{
     exit::{starts_at_boot, unseen},
     moment::Moment,
     record::{self, Config, RunState},
+    reserve::asks_for_addresses,
     service::{Inner, blocking},
 };
 
@@ -73,6 +74,13 @@ impl Containers {
             inner.insert(container.clone());
             all.push(container);
         }
+        // Before anything is started that could take them.
+        for container in &all {
+            let config = container.config();
+            if asks_for_addresses(&config) {
+                inner.reserve_addresses(&config).await;
+            }
+        }
         for container in all {
             let sandbox = sandboxes.remove(&container.id);
             match inner.recover(&container, sandbox).await {
@@ -114,7 +122,7 @@ impl Inner {
         }
         for id in sandboxes.into_keys() {
             tracing::info!(container = id, "removing a sandbox that belongs to no running container");
-            self.leave(&id).await?;
+            self.leave(&id, false).await?;
         }
         Ok(())
     }
@@ -143,7 +151,7 @@ impl Inner {
                 return self.at_boot(container, true).await;
             }
             if sandbox.is_some() {
-                self.leave(&container.id).await?;
+                self.leave(&container.id, true).await?;
             }
             // A start, or a copy of files, that was cut off.
             self.parts.images.unmount(&container.id).await?;

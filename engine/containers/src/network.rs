@@ -37,7 +37,7 @@ impl Inner {
             id: config.id.clone(),
             name: config.name.clone(),
             host_namespace,
-            resolver: Some(resolver(config)),
+            resolver: Some(resolver(config, &self.parts.dns)),
             endpoints: endpoints(config),
             ports,
         };
@@ -51,11 +51,11 @@ impl Inner {
         }
     }
 
-    /// Removes the container's sandbox, if it has one.
-    pub(crate) async fn leave(&self, id: &str) -> Result<()> {
+    /// Removes the container's sandbox, if it has one. With `keep` the addresses that it had are kept for its next start.
+    pub(crate) async fn leave(&self, id: &str, keep: bool) -> Result<()> {
         let call = || {
             let (mut client, id) = (self.parts.network.clone(), id.to_owned());
-            async move { client.leave(v1::LeaveRequest { id, keep: false }).await }
+            async move { client.leave(v1::LeaveRequest { id, keep }).await }
         };
         again(call).await?;
         Ok(())
@@ -104,7 +104,7 @@ impl Inner {
         }
         let entries = self.host_entries(config, sandbox).await?;
         let resolution = resolution(config);
-        let asked = dns_options(config);
+        let asked = dns_options(config, &self.parts.dns);
         let hostname = format!("{}\n", config.config.hostname);
         let dir = container.dir.clone();
         blocking(move || {
@@ -200,17 +200,21 @@ fn resolution(config: &Config) -> Resolution {
     }
 }
 
-fn dns_options(config: &Config) -> DnsOptions {
-    let words = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+/// Each of the three as the container has it, or as the engine was told.
+fn dns_options(config: &Config, defaults: &DnsOptions) -> DnsOptions {
+    let words = |list: &Option<Vec<String>>, default: &Vec<String>| match list {
+        Some(words) if !words.is_empty() => words.clone(),
+        _ => default.clone(),
+    };
     DnsOptions {
-        servers: words(&config.host.dns),
-        search: words(&config.host.dns_search),
-        options: words(&config.host.dns_options),
+        servers: words(&config.host.dns, &defaults.servers),
+        search: words(&config.host.dns_search, &defaults.search),
+        options: words(&config.host.dns_options, &defaults.options),
     }
 }
 
-fn resolver(config: &Config) -> v1::Resolver {
-    let DnsOptions { servers, search, options } = dns_options(config);
+fn resolver(config: &Config, defaults: &DnsOptions) -> v1::Resolver {
+    let DnsOptions { servers, search, options } = dns_options(config, defaults);
     v1::Resolver { servers, search, options }
 }
 
@@ -238,7 +242,7 @@ pub(crate) fn endpoint(config: &Config, network: &str) -> v1::EndpointSpec {
         aliases,
         gateway_priority: settings.gw_priority,
         options: settings.driver_opts.unwrap_or_default().into_iter().collect(),
-        link_local: Vec::new(),
+        link_local: ipam.link_local_ips.unwrap_or_default(),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     container::Container,
     moment::Moment,
     record::{self, MountRecord},
+    reserve::asks_for_addresses,
     service::{Inner, blocking, detached},
 };
 
@@ -125,6 +126,10 @@ impl Inner {
     pub(crate) async fn dismantle(self: &Arc<Self>, container: &Arc<Container>, volumes: bool) -> Result<()> {
         drop(container.take_pending());
         let config = container.config();
+        // Its last exit has left the rest.
+        if !config.host.auto_remove || asks_for_addresses(&config) {
+            self.leave(&container.id, false).await?;
+        }
         let anonymous: &[MountRecord] = if volumes { &config.mounts } else { &[] };
         self.remove_files(&container.id, &container.dir, anonymous).await?;
         self.forget(container);

@@ -25,6 +25,7 @@ use crate::{
     config::{Status, WaitResult},
     container::Container,
     events::Events,
+    files::DnsOptions,
     logs::Watchers,
     record,
 };
@@ -52,6 +53,8 @@ pub struct Parts {
     pub events: Events,
     /// The machine has booted since an engine last ran here: restart policies apply to what stands still.
     pub fresh_boot: bool,
+    /// For containers that name none themselves.
+    pub dns: DnsOptions,
 }
 
 /// All containers. Cheap to clone.

@@ -245,7 +245,8 @@ impl Inner {
     pub(crate) async fn tear_down(&self, container: &Container, config: &Config) {
         let id = &config.id;
         let network = async {
-            if let Err(error) = self.leave(id).await {
+            // One that goes with its exit has no use for its addresses.
+            if let Err(error) = self.leave(id, !config.host.auto_remove).await {
                 tracing::error!(
                     container = id,
                     error = crate::error::chain(&error),

@@ -51,6 +51,15 @@ pub(crate) struct Run {
     /// where they are installed
     #[arg(long = "add-runtime", value_name = "NAME=PATH", value_parser = runtime)]
     pub(crate) runtimes: Vec<(String, PathBuf)>,
+    /// A resolver for containers that name none; may be given more than once [default: the host's]
+    #[arg(long, value_name = "IP")]
+    pub(crate) dns: Vec<std::net::IpAddr>,
+    /// An option of resolv.conf for containers that name none; may be given more than once [default: the host's]
+    #[arg(long, value_name = "OPTION")]
+    pub(crate) dns_opt: Vec<String>,
+    /// A search domain for containers that name none; may be given more than once [default: the host's]
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) dns_search: Vec<String>,
     /// What to log: error, warn, info, debug, trace, or a tracing filter
     #[arg(long, default_value = "info")]
     pub(crate) log_level: String,

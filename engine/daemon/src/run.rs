@@ -13,7 +13,7 @@ use std::{
 };
 
 use engine_api::Engine;
-use engine_containers::{Containers, DEFAULT_RUNTIME, Parts, events::Events};
+use engine_containers::{Containers, DEFAULT_RUNTIME, DnsOptions, Parts, events::Events};
 use engine_images::ImageStore;
 use engine_runtime::{Runtime, RuntimeConfig};
 use engine_volumes::VolumeStore;
@@ -144,6 +144,11 @@ async fn serve(
         network: network.clone(),
         events: events.clone(),
         fresh_boot,
+        dns: DnsOptions {
+            servers: args.dns.iter().map(ToString::to_string).collect(),
+            search: args.dns_search.clone(),
+            options: args.dns_opt.clone(),
+        },
     })
     .await
     .map_err(RunError::Containers)?;

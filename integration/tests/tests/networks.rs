@@ -145,3 +145,47 @@ fn a_bad_network_is_refused_and_leaves_nothing() {
     assert_eq!(kept.status, 201, "{}", String::from_utf8_lossy(&kept.body));
     assert_eq!(host.inspect("kept")["Options"]["vendor.key"], "v");
 }
+
+#[test]
+fn an_asked_for_address_stays_a_stopped_container_s_own() {
+    let host = Host::with_image();
+    host.d("network create --subnet 10.78.0.0/29 net");
+    host.d("create --name owner --network net --ip 10.78.0.2 box sleep 1000");
+    // The first free address would be 10.78.0.2.
+    host.d("run -d --name guest --network net box sleep 1000");
+    assert_eq!(host.address("guest", "net"), "10.78.0.3");
+    host.d("start owner");
+    assert_eq!(host.address("owner", "net"), "10.78.0.2");
+    host.d("stop -t 0 owner");
+    host.d("run -d --name another --network net box sleep 1000");
+    assert_eq!(host.address("another", "net"), "10.78.0.4");
+    host.d("rm owner");
+    host.d("run -d --name heir --network net --ip 10.78.0.2 box sleep 1000");
+    assert_eq!(host.address("heir", "net"), "10.78.0.2");
+}
+
+#[test]
+fn a_network_is_made_from_a_configuration_only_one() {
+    let host = Host::with_image();
+    host.d(
+        "network create --config-only --subnet 10.79.0.0/24 -o com.docker.network.driver.mtu=1300 settings",
+    );
+    host.d("network create --config-from settings net");
+    let net = host.inspect("net");
+    assert_eq!(net["ConfigFrom"]["Network"], "settings");
+    assert_eq!(net["IPAM"]["Config"][0]["Subnet"], "10.79.0.0/24");
+    assert_eq!(host.inspect("settings")["ConfigOnly"], true);
+    let link = host.d("run --rm --network net box ip link show eth0");
+    assert!(link.contains("mtu 1300"), "{link}");
+    host.docker(&["run", "--rm", "--network", "settings", "box", "true"]).err();
+}
+
+#[test]
+fn an_endpoint_gets_the_link_local_addresses_it_asks_for() {
+    let host = Host::with_image();
+    host.d("network create --subnet 10.83.0.0/24 net");
+    let shown = host.d("run --rm --network net --link-local-ip 169.254.7.7 box ip -4 addr");
+    assert!(shown.contains("169.254.7.7/"), "{shown}");
+    let text = host.docker(&["create", "--network", "net", "--link-local-ip", "nope", "box", "true"]).err();
+    assert!(text.contains("nope"), "{text}");
+}

@@ -78,12 +78,6 @@ impl CreateNetwork {
             let message = "Ingress network can only be global scope network";
             return Err(ApiError::new(libnetwork_model::ErrorKind::InUse, message));
         }
-        if self.config_only || self.config_from.is_some_and(|from| !from.network.is_empty()) {
-            return Err(ApiError::unimplemented(format!(
-                "network {}: configuration-only networks (--config-only, --config-from) are not built yet",
-                self.name
-            )));
-        }
         let ipam = self.ipam.unwrap_or_default();
         Ok(v1::CreateNetworkRequest {
             name: self.name,
@@ -97,8 +91,8 @@ impl CreateNetwork {
             options: map(self.options),
             ipam_driver: ipam.driver,
             ipam_options: map(ipam.options),
-            config_only: false,
-            config_from: String::new(),
+            config_only: self.config_only,
+            config_from: self.config_from.unwrap_or_default().network,
         })
     }
 }
@@ -215,8 +209,8 @@ impl Network {
             internal: network.internal,
             attachable: network.attachable,
             ingress: false,
-            config_from: ConfigFrom::default(),
-            config_only: false,
+            config_from: ConfigFrom { network: network.config_from },
+            config_only: network.config_only,
             containers: BTreeMap::new(),
             options: network.options.into_iter().collect(),
             labels: network.labels.into_iter().collect(),
@@ -285,12 +279,12 @@ mod tests {
             (r#"{"Name":"a","Scope":"swarm"}"#, 403),
             (r#"{"Name":"a","Scope":"galaxy"}"#, 400),
             (r#"{"Name":"a","Ingress":true}"#, 403),
-            (r#"{"Name":"a","ConfigOnly":true}"#, 501),
-            (r#"{"Name":"a","ConfigFrom":{"Network":"b"}}"#, 501),
         ] {
             assert_eq!(request(text).unwrap_err().status.as_u16(), status, "{text}");
         }
-        assert!(request(r#"{"Name":"a","ConfigFrom":{"Network":""}}"#).is_ok());
+        assert!(!request(r#"{"Name":"a","ConfigFrom":{"Network":""}}"#).unwrap().config_only);
+        assert!(request(r#"{"Name":"a","ConfigOnly":true}"#).unwrap().config_only);
+        assert_eq!(request(r#"{"Name":"a","ConfigFrom":{"Network":"b"}}"#).unwrap().config_from, "b");
     }
 
     #[test]
