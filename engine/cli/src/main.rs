@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 mod args;
+mod dockerd;
 mod down;
 mod host;
 mod manual;
@@ -21,6 +22,9 @@ use clap::Parser;
 use crate::args::{Args, Command};
 
 fn main() -> ExitCode {
+    if dockerd::is_called() {
+        return told(dockerd::run(), "dockerd");
+    }
     let result = match Args::parse().command {
         Command::Up(args) => up::run(&args),
         Command::Down(args) => down::run(&args),
@@ -30,10 +34,14 @@ fn main() -> ExitCode {
         Command::Completion { shell } => manual::completion(shell),
         Command::Man { directory } => manual::pages(&directory),
     };
+    told(result, "causeway")
+}
+
+fn told(result: Outcome, program: &str) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("causeway: {}", chain(error.as_ref()));
+            eprintln!("{program}: {}", chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -35,6 +35,20 @@ pub(crate) fn host(host: &str) -> Result<OwnedFd, ListenError> {
     }
 }
 
+/// Lets a group use the socket of a `-H` argument. One that does not exist is passed over, as Docker does.
+pub(crate) fn give_to_group(host: &str, group: &str) -> Result<(), PathError> {
+    let path = Path::new(host.strip_prefix("unix://").unwrap_or(host));
+    let found = match group.parse() {
+        Ok(number) => Some(number),
+        Err(_) => nix::unistd::Group::from_name(group).ok().flatten().map(|group| group.gid.as_raw()),
+    };
+    match found {
+        Some(gid) => std::os::unix::fs::chown(path, None, Some(gid))
+            .map_err(PathError::at("give to its group the socket", path)),
+        None => Ok(()),
+    }
+}
+
 pub(crate) fn unix(path: &Path, mode: u32) -> Result<OwnedFd, ListenError> {
     if UnixStream::connect(path).is_ok() {
         return Err(ListenError::Served { path: path.to_owned() });

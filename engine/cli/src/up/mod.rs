@@ -7,7 +7,8 @@ mod supervise;
 use std::{
     fs::{self, File},
     io::Write,
-    path::Path,
+    os::fd::OwnedFd,
+    path::PathBuf,
 };
 
 use nix::fcntl::{Flock, FlockArg};
@@ -30,21 +31,65 @@ enum UpError {
     Running { run_dir: String, pid: String },
 }
 
+/// What is to run.
+pub(crate) struct Plan {
+    pub(crate) state_dir: PathBuf,
+    pub(crate) run_dir: PathBuf,
+    /// Where the Docker API listens, in the Docker CLI's notation.
+    pub(crate) hosts: Vec<String>,
+    /// Sockets for the Docker API that somebody else has opened.
+    pub(crate) inherited: Vec<OwnedFd>,
+    /// The group that may use the Docker API's sockets; one that does not exist is passed over, as Docker does.
+    pub(crate) group: Option<String>,
+    pub(crate) log_level: String,
+    /// Whom published ports let in: `obey` or `open`.
+    pub(crate) published_ports: String,
+    /// More arguments for causeway-engine.
+    pub(crate) engine: Vec<String>,
+    /// The file for causewayd's `--network-config`.
+    pub(crate) network: Option<serde_json::Value>,
+    /// Called when both daemons are ready.
+    pub(crate) ready: Box<dyn FnOnce()>,
+}
+
 pub(crate) fn run(args: &Up) -> Outcome {
+    start(Plan {
+        state_dir: args.directories.state_dir.clone(),
+        run_dir: args.directories.run_dir.clone(),
+        hosts: args.hosts.clone(),
+        inherited: Vec::new(),
+        group: None,
+        log_level: args.log_level.clone(),
+        published_ports: args.published_ports.clone(),
+        engine: Vec::new(),
+        network: None,
+        ready: Box::new(|| {}),
+    })
+}
+
+pub(crate) fn start(plan: Plan) -> Outcome {
     if !nix::unistd::geteuid().is_root() {
         return Err(UpError::NotRoot.into());
     }
     host::leave_hidden_mounts()?;
-    let run_dir = paths::make_private(&args.directories.run_dir)?;
-    let state_dir = paths::make_private(&args.directories.state_dir)?;
+    let run_dir = paths::make_private(&plan.run_dir)?;
+    let state_dir = paths::make_private(&plan.state_dir)?;
     let _lock = lock(&run_dir)?;
 
-    let hosts = match args.hosts.as_slice() {
-        [] => vec![format!("unix://{}", paths::docker_socket(&run_dir).display())],
+    let hosts = match plan.hosts.as_slice() {
+        [] if plan.inherited.is_empty() => {
+            vec![format!("unix://{}", paths::docker_socket(&run_dir).display())]
+        }
         hosts => hosts.to_vec(),
     };
     let network = listen::unix(&paths::network_socket(&run_dir), 0o600)?;
-    let docker = hosts.iter().map(|host| listen::host(host)).collect::<Result<Vec<_>, _>>()?;
+    let mut docker = plan.inherited;
+    for host in &hosts {
+        docker.push(listen::host(host)?);
+        if let Some(group) = &plan.group {
+            listen::give_to_group(host, group)?;
+        }
+    }
 
     let common = |program: &str| -> Result<Vec<String>, PathError> {
         Ok(vec![
@@ -54,15 +99,21 @@ pub(crate) fn run(args: &Up) -> Outcome {
             "--run-dir".into(),
             run_dir.display().to_string(),
             "--log-level".into(),
-            args.log_level.clone(),
+            plan.log_level.clone(),
         ])
     };
+    let mut causewayd = common("causewayd")?;
+    causewayd.extend(["--published-ports".into(), plan.published_ports]);
+    if let Some(settings) = &plan.network {
+        let path = run_dir.join("network.json");
+        fs::write(&path, settings.to_string()).map_err(PathError::at("write", &path))?;
+        causewayd.extend(["--network-config".into(), path.display().to_string()]);
+    }
     let mut engine = common("causeway-engine")?;
     for host in &hosts {
         engine.extend(["-H".into(), host.clone()]);
     }
-    let mut causewayd = common("causewayd")?;
-    causewayd.extend(["--published-ports".into(), args.published_ports.clone()]);
+    engine.extend(plan.engine);
     let daemons = vec![
         Daemon::new("causewayd", causewayd, vec![network], &run_dir)?,
         Daemon::new("causeway-engine", engine, docker, &run_dir)?,
@@ -71,12 +122,13 @@ pub(crate) fn run(args: &Up) -> Outcome {
         for host in &hosts {
             println!("causeway: ready: DOCKER_HOST={host}");
         }
+        (plan.ready)();
     })?;
     Ok(())
 }
 
 /// Holds the run directory for this process; another supervisor on it would fight over the same sockets.
-fn lock(run_dir: &Path) -> Result<Flock<File>, Box<dyn std::error::Error>> {
+fn lock(run_dir: &std::path::Path) -> Result<Flock<File>, Box<dyn std::error::Error>> {
     let path = paths::pid_file(run_dir);
     let file = File::options()
         .create(true)

@@ -1,0 +1,127 @@
+//! Docker's configuration file, and what is left when it is laid over the command line.
+
+use std::{collections::BTreeMap, fs, io, path::Path};
+
+use serde_json::{Map, Value};
+
+use super::settings::{SETTINGS, Setting};
+
+/// Given settings by their name; see [`Setting::name`].
+pub(super) type Given = BTreeMap<&'static str, Value>;
+
+/// Why dockerd does not start, in its words where it has some.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConfigError {
+    #[error("unable to configure the Docker daemon with file {file}: {problem}")]
+    File { file: String, problem: String },
+    #[error("invalid value for --{flag}: {problem}")]
+    Flag { flag: &'static str, problem: String },
+}
+
+/// Everything that was set, by flag or file. A file that was not named need not exist.
+pub(super) fn merge(flags: Given, file: &Path, named: bool) -> Result<Given, ConfigError> {
+    let problem = |problem: String| ConfigError::File { file: file.display().to_string(), problem };
+    let text = match fs::read_to_string(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !named => String::new(),
+        Err(error) => {
+            return Err(problem(format!("open {}: {error}", file.display())));
+        }
+        Ok(text) => text,
+    };
+    let mut given = read(&text, &flags).map_err(problem)?;
+    given.extend(flags);
+    Ok(given)
+}
+
+fn read(text: &str, flags: &Given) -> Result<Given, String> {
+    // Docker takes an empty file for an empty object.
+    if text.trim().is_empty() {
+        return Ok(Given::new());
+    }
+    let object: Map<String, Value> =
+        serde_json::from_str(text).map_err(|error| format!("invalid JSON: {error}"))?;
+    let by_key = |key: &str| SETTINGS.iter().find(|setting| setting.key == key && !key.is_empty());
+    let unknown: Vec<&str> = object.keys().map(String::as_str).filter(|key| by_key(key).is_none()).collect();
+    if !unknown.is_empty() {
+        return Err(format!(
+            "the following directives don't match any configuration option: {}",
+            unknown.join(", ")
+        ));
+    }
+    let twice: Vec<String> = object
+        .iter()
+        .filter_map(|(key, value)| {
+            let flag = flags.get(key.as_str())?;
+            Some(format!("{key}: (from flag: {}, from file: {})", plain(flag), plain(value)))
+        })
+        .collect();
+    if !twice.is_empty() {
+        return Err(format!(
+            "the following directives are specified both as a flag and in the configuration file: {}",
+            twice.join(", ")
+        ));
+    }
+    let mut given = Given::new();
+    for (key, value) in object {
+        let Some(setting) = by_key(&key) else { continue };
+        let fits = |setting: &Setting| setting.check(&value).and_then(|()| setting.refuse(&value));
+        fits(setting).map_err(|problem| format!("{key}: {problem}"))?;
+        given.insert(setting.name(), value);
+    }
+    Ok(given)
+}
+
+/// A text without its quotes, as Docker shows it.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(text: &str) -> String {
+        read(text, &Given::from([("debug", Value::Bool(true))])).unwrap_err()
+    }
+
+    #[test]
+    fn a_wrong_key_or_value_is_named() {
+        assert_eq!(
+            problem(r#"{"bipp":"1","mtu":1500,"x":2}"#),
+            "the following directives don't match any configuration option: bipp, x"
+        );
+        assert_eq!(problem(r#"{"mtu":"big"}"#), "mtu: \"big\" is not a whole number");
+        assert_eq!(problem(r#"{"dns":["nope"]}"#), "dns: [\"nope\"] is not a list of IP addresses");
+        assert_eq!(problem(r#"{"icc":1}"#), "icc: 1 is not true or false");
+        assert!(problem(r#"{"init":true}"#).starts_with("init: this version of causeway"));
+        assert!(
+            problem(r#"{"bip":"10.0.0.300/24"}"#).starts_with("bip: \"10.0.0.300/24\" is not an address")
+        );
+        assert!(
+            problem(r#"{"default-address-pools":[{"base":"x"}]}"#).starts_with("default-address-pools: ")
+        );
+        assert!(problem(r#"{"mtu":1400,}"#).starts_with("invalid JSON: "));
+        assert_eq!(
+            problem(r#"{"debug":false}"#),
+            "the following directives are specified both as a flag and in the configuration file: debug: (from \
+             flag: true, from file: false)"
+        );
+    }
+
+    #[test]
+    fn files_made_for_docker_are_taken() {
+        let text = r#"{"data-root":"/srv","hosts":["unix:///x"],"dns":["1.1.1.1"],"userland-proxy":false,
+            "log-opts":{"max-size":"10m"},"live-restore":true,"mtu":1500,"storage-driver":"overlay2",
+            "runtimes":{"runsc":{"path":"/usr/bin/runsc"}},"features":{"containerd-snapshotter":true}}"#;
+        let given = read(text, &Given::new()).unwrap();
+        assert_eq!(given.len(), 10);
+        assert!(read("", &Given::new()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn only_a_named_file_must_exist() {
+        let missing = Path::new("/nonexistent/daemon.json");
+        assert!(merge(Given::new(), missing, false).unwrap().is_empty());
+        assert!(merge(Given::new(), missing, true).is_err());
+    }
+}
