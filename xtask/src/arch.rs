@@ -20,13 +20,32 @@ const CONFINED: &[(&str, &[&str], &str)] = &[
     ("hickory-server", &["dns-server"], "the DNS wire format is read in one place"),
     ("axum", &["engine-api"], "HTTP is served in one place"),
     ("libcontainer", &["engine-shim"], "containers are made in one place"),
-    ("tonic", &["libnetwork-rpc", "libnetwork-daemon", "engine-cli", "engine-api", "engine-containers", "engine-daemon"], "gRPC ends at the daemons"),
+    (
+        "tonic",
+        &[
+            "libnetwork-rpc",
+            "libnetwork-daemon",
+            "engine-cli",
+            "engine-api",
+            "engine-containers",
+            "engine-daemon",
+        ],
+        "gRPC ends at the daemons",
+    ),
 ];
 
 /// Pure crates: no async, no netlink, no clock, no file.
-const PURE: &[&str] =
-    &["libnetwork-model", "libnetwork-ipam", "libnetwork-plan", "driver-bridge", "driver-host", "dns-zone", "ebpf-layouts"];
-const IMPURE: &[&str] = &["tokio", "tokio-util", "nix", "libc", "rustix", "hyper", "jiff", "tempfile", "tracing"];
+const PURE: &[&str] = &[
+    "libnetwork-model",
+    "libnetwork-ipam",
+    "libnetwork-plan",
+    "driver-bridge",
+    "driver-host",
+    "dns-zone",
+    "ebpf-layouts",
+];
+const IMPURE: &[&str] =
+    &["tokio", "tokio-util", "nix", "libc", "rustix", "hyper", "jiff", "tempfile", "tracing"];
 
 /// The crates of ours that a crate may import: the arrows, whole.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -46,8 +65,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "libnetwork-daemon",
         &[
-            "libnetwork-model", "libnetwork-ipam", "libnetwork-plan", "libnetwork-core", "libnetwork-kernel",
-            "libnetwork-store", "libnetwork-rpc", "driver-bridge", "driver-host", "ebpf-portmap", "dns-server",
+            "libnetwork-model",
+            "libnetwork-ipam",
+            "libnetwork-plan",
+            "libnetwork-core",
+            "libnetwork-kernel",
+            "libnetwork-store",
+            "libnetwork-rpc",
+            "driver-bridge",
+            "driver-host",
+            "ebpf-portmap",
+            "dns-server",
         ],
     ),
     ("engine-protocol", &[]),
@@ -57,19 +85,36 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("engine-volumes", &["libnetwork-model"]),
     (
         "engine-containers",
-        &["engine-runtime", "engine-protocol", "engine-images", "engine-volumes", "libnetwork-model", "libnetwork-rpc"],
+        &[
+            "engine-runtime",
+            "engine-protocol",
+            "engine-images",
+            "engine-volumes",
+            "libnetwork-model",
+            "libnetwork-rpc",
+        ],
     ),
     (
         "engine-api",
         &[
-            "engine-containers", "engine-images", "engine-volumes", "engine-runtime", "engine-protocol",
-            "libnetwork-model", "libnetwork-rpc",
+            "engine-containers",
+            "engine-images",
+            "engine-volumes",
+            "engine-runtime",
+            "engine-protocol",
+            "libnetwork-model",
+            "libnetwork-rpc",
         ],
     ),
     (
         "engine-daemon",
         &[
-            "engine-api", "engine-containers", "engine-images", "engine-volumes", "engine-runtime", "libnetwork-model",
+            "engine-api",
+            "engine-containers",
+            "engine-images",
+            "engine-volumes",
+            "engine-runtime",
+            "libnetwork-model",
             "libnetwork-rpc",
         ],
     ),
@@ -90,20 +135,27 @@ pub(crate) fn check() -> Vec<String> {
     for package in &packages {
         let name = package["name"].as_str().unwrap_or_default();
         let Some(allowed) = arrows.get(name) else {
-            findings.push(format!("{name}: give the new crate its arrows in xtask/src/arch.rs and in ARCHITECTURE.md"));
+            findings.push(format!(
+                "{name}: give the new crate its arrows in xtask/src/arch.rs and in ARCHITECTURE.md"
+            ));
             continue;
         };
         // What only tests use does not shape the house.
-        let dependencies = package["dependencies"].as_array().into_iter().flatten().filter(|d| d["kind"].is_null());
+        let dependencies =
+            package["dependencies"].as_array().into_iter().flatten().filter(|d| d["kind"].is_null());
         for dependency in dependencies {
             let target = dependency["name"].as_str().unwrap_or_default();
             if arrows.contains_key(target) && !allowed.contains(&target) {
-                findings.push(format!("{name} must not import {target}: see \"The arrows\" in ARCHITECTURE.md"));
+                findings
+                    .push(format!("{name} must not import {target}: see \"The arrows\" in ARCHITECTURE.md"));
             }
             if let Some((_, homes, why)) = CONFINED.iter().find(|(library, _, _)| *library == target)
                 && !homes.contains(&name)
             {
-                findings.push(format!("{name} must not depend on {target}, only {} may: {why}", homes.join(", ")));
+                findings.push(format!(
+                    "{name} must not depend on {target}, only {} may: {why}",
+                    homes.join(", ")
+                ));
             }
             if PURE.contains(&name) && IMPURE.contains(&target) {
                 findings.push(format!("{name} is pure: it must not depend on {target}"));
