@@ -151,6 +151,8 @@ impl Desk<'_> {
             self.drivers.of(&network).ok_or_else(|| Error::UnknownPlugin { name: network.driver.clone() })?;
         // Subnets of a family that is not enabled are ignored, as Docker ignores them.
         network.subnets.retain(|s| if is_v6(s.subnet) { network.ipv6 } else { network.ipv4 });
+        // IPv4 first, as Docker shows them; the docker CLI sends them in any order.
+        network.subnets.sort_by_key(|s| is_v6(s.subnet));
         for subnet in &network.subnets {
             validate(subnet).map_err(Error::Config)?;
         }
