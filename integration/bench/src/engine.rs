@@ -2,11 +2,13 @@
 
 use std::{
     ffi::OsString,
+    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
 
-use integration_testkit::{docker_cli, rootfs_tar, run};
+use integration_testkit::{Api, docker_cli, rootfs_tar, run};
+use serde_json::Value;
 
 /// The image that both engines run: a static busybox.
 pub(crate) const IMAGE: &str = "causeway-bench:box";
@@ -38,6 +40,19 @@ impl Engine {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).args(arguments).envs(self.environment.iter().cloned());
         command
+    }
+
+    /// How long one call of the API takes, from connecting to the end of the answer.
+    pub(crate) fn time_call(&self, path: &str, body: &Value) -> Duration {
+        let host =
+            self.environment.iter().find(|(key, _)| key == "DOCKER_HOST").expect("an engine has a socket");
+        let socket = host.1.to_str().and_then(|host| host.strip_prefix("unix://")).expect("a unix socket");
+        let api = Api::at(Path::new(socket));
+        let started = Instant::now();
+        let answer = api.post(path, body);
+        let took = started.elapsed();
+        assert!(answer.status < 300, "{}: {path}: {}", self.name, String::from_utf8_lossy(&answer.body));
+        took
     }
 
     pub(crate) fn docker(&self, arguments: &[&str]) -> String {

@@ -10,6 +10,7 @@ mod report;
 
 use clap::Parser;
 use integration_testkit::Host;
+use serde_json::json;
 
 use crate::{
     engine::{Engine, Samples},
@@ -48,6 +49,7 @@ fn main() {
     let mut figures = vec![Figure::new("idle memory, PSS of all processes", Unit::MiB, idle, peer_idle)];
     figures.extend(run_true(&engines, args.samples));
     figures.extend(networks(&engines, args.samples));
+    figures.extend(network_calls(&engines, args.samples));
     figures.push(per_container(&host, &ours));
     for engine in &engines {
         engine.clean_up();
@@ -105,10 +107,35 @@ fn networks(engines: &[&Engine], count: usize) -> Vec<Figure> {
         engine.docker(&["rm", "-f", "cw-bench"]);
     }
     // What a command costs that asks the engine for next to nothing: the CLI's own share of every row above.
-    let floor = measure("docker network inspect (the CLI's own cost)", engines, count, |engine, _| {
+    let floor = measure("  (docker network inspect: the CLI's own cost)", engines, count, |engine, _| {
         engine.time(&["network", "inspect", "none"])
     });
     vec![create, connect, disconnect, remove, floor]
+}
+
+/// The same without the CLI: the calls that it makes.
+fn network_calls(engines: &[&Engine], count: usize) -> Vec<Figure> {
+    let name = |round| format!("cw-bench-{round}");
+    for engine in engines {
+        engine.docker(&["run", "-d", "--name", "cw-bench", engine::IMAGE, "sleep", "10000"]);
+    }
+    let create = measure("POST /networks/create", engines, count, |engine, round| {
+        let ipam = json!({"Config": [{"Subnet": format!("10.78.{round}.0/24")}]});
+        engine.time_call("/v1.47/networks/create", &json!({"Name": name(round), "IPAM": ipam}))
+    });
+    let [connect, disconnect] = ["connect", "disconnect"].map(|verb| {
+        measure(&format!("POST /networks/…/{verb}"), engines, count, |engine, round| {
+            let path = format!("/v1.47/networks/{}/{verb}", name(round));
+            engine.time_call(&path, &json!({"Container": "cw-bench"}))
+        })
+    });
+    for engine in engines {
+        for round in 0..=count {
+            engine.docker(&["network", "rm", &name(round)]);
+        }
+        engine.docker(&["rm", "-f", "cw-bench"]);
+    }
+    vec![create, connect, disconnect]
 }
 
 /// What one more container adds to the memory of all our processes, its own programs not counted.

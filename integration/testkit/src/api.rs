@@ -36,7 +36,8 @@ impl Response {
 }
 
 impl Api {
-    pub(crate) fn new(socket: &Path) -> Self {
+    /// The engine that listens on a unix socket.
+    pub fn at(socket: &Path) -> Self {
         Self { socket: socket.to_owned() }
     }
 

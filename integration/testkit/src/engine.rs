@@ -205,7 +205,7 @@ impl Host {
     }
 
     pub fn api(&self) -> Api {
-        Api::new(&self.socket())
+        Api::at(&self.socket())
     }
 
     /// Imports the busybox root directory under a name.
