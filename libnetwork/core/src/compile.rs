@@ -33,9 +33,14 @@ impl Touched {
                 Mutation::Reserve(_) | Mutation::Release { .. } => {}
             }
         }
-        // A namespace is looked at together with the links that lead into it.
-        let inside =
-            touched.sandboxes.iter().flat_map(|id| before.endpoints_in(id).chain(after.endpoints_in(id)));
+        // A namespace that comes or goes takes the links that lead into it along. One that an endpoint is put into or
+        // taken out of does not: the cost of a connect would grow with the networks that the sandbox is on.
+        let whole = change.0.iter().filter_map(|mutation| match mutation {
+            Mutation::PutSandbox(sandbox) => Some(&sandbox.id),
+            Mutation::RemoveSandbox(id) => Some(id),
+            _ => None,
+        });
+        let inside = whole.flat_map(|id| before.endpoints_in(id).chain(after.endpoints_in(id)));
         touched.endpoints.extend(inside.map(|e| e.id.clone()));
         touched
     }
