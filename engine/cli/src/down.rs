@@ -21,6 +21,7 @@ use crate::{
     args::Down,
     host,
     paths::{self, PathError},
+    up::listen,
 };
 
 /// Longer than the supervisor's own grace for its daemons.
@@ -55,6 +56,7 @@ pub(crate) fn run(args: &Down) -> Outcome {
         for program in ["causeway-engine", "causewayd"] {
             purge(program, &state_dir, &run_dir)?;
         }
+        listen::remove_remembered(&run_dir)?;
         for directory in [&run_dir, &state_dir] {
             match fs::remove_dir_all(directory) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {

@@ -40,7 +40,8 @@ fn everything(host: &Host) -> BTreeSet<String> {
             .map(|e| format!("{:?}\n", e.path()))
             .collect(),
     );
-    for directory in [host.state_dir(), host.run_dir()] {
+    let socket = host.docker_host().replace("unix://", "").into();
+    for directory in [host.state_dir(), host.run_dir(), socket] {
         add("file", format!("{} {}", directory.display(), directory.exists()));
     }
     all

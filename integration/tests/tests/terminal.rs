@@ -129,7 +129,7 @@ fn ctrl_c_reaches_the_process_in_the_foreground() {
         host.docker(&["exec", "cc", "sh", "-c", in_front]).stdout.contains("(sleep)")
     });
     shell.type_in("\x03");
-    shell.expect("#");
+    // The next prompt may be lost: the kernel throws output away after it has sent the signal (n_tty.c, isig).
     shell.type_in("echo still-$((1+1))-here\r");
     shell.expect("still-2-here");
     shell.type_in("exit\r");

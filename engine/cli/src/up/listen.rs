@@ -6,7 +6,7 @@ use std::{
     os::{
         fd::OwnedFd,
         unix::{
-            fs::PermissionsExt,
+            fs::{FileTypeExt, PermissionsExt},
             net::{UnixListener, UnixStream},
         },
     },
@@ -49,13 +49,37 @@ pub(crate) fn give_to_group(host: &str, group: &str) -> Result<(), PathError> {
     }
 }
 
+/// Writes down which sockets of `-H` arguments are ours, for whoever removes them.
+pub(crate) fn remember(run_dir: &Path, hosts: &[String]) -> Result<(), PathError> {
+    let list = list(run_dir);
+    let lines: String =
+        hosts.iter().filter_map(|h| h.strip_prefix("unix://")).map(|p| format!("{p}\n")).collect();
+    fs::write(&list, lines).map_err(PathError::at("write", &list))
+}
+
+/// Removes the sockets that were remembered, unless somebody serves them by now.
+pub(crate) fn remove_remembered(run_dir: &Path) -> Result<(), PathError> {
+    let Ok(lines) = fs::read_to_string(list(run_dir)) else { return Ok(()) };
+    for path in lines.lines().map(Path::new) {
+        let socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+        if socket && UnixStream::connect(path).is_err() {
+            fs::remove_file(path).map_err(PathError::at("remove the socket", path))?;
+        }
+    }
+    Ok(())
+}
+
+fn list(run_dir: &Path) -> PathBuf {
+    run_dir.join("sockets")
+}
+
 pub(crate) fn unix(path: &Path, mode: u32) -> Result<OwnedFd, ListenError> {
     if UnixStream::connect(path).is_ok() {
         return Err(ListenError::Served { path: path.to_owned() });
     }
     // Nobody listens: what is there is the leftover of a process that was killed.
     match fs::symlink_metadata(path) {
-        Ok(found) if std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
+        Ok(found) if found.file_type().is_socket() => {
             fs::remove_file(path).map_err(PathError::at("replace the stale socket", path))?;
         }
         Ok(_) => return Err(PathError::at("listen on", path)(io::ErrorKind::AlreadyExists.into()).into()),

@@ -1,6 +1,6 @@
 //! `causeway up`: both daemons in the foreground, on sockets that outlive them.
 
-mod listen;
+pub(crate) mod listen;
 mod notify;
 mod supervise;
 
@@ -84,6 +84,7 @@ pub(crate) fn start(plan: Plan) -> Outcome {
     };
     let network = listen::unix(&paths::network_socket(&run_dir), 0o600)?;
     let mut docker = plan.inherited;
+    listen::remember(&run_dir, &hosts)?;
     for host in &hosts {
         docker.push(listen::host(host)?);
         if let Some(group) = &plan.group {
@@ -124,6 +125,7 @@ pub(crate) fn start(plan: Plan) -> Outcome {
         }
         (plan.ready)();
     })?;
+    listen::remove_remembered(&run_dir)?;
     Ok(())
 }
 
