@@ -101,6 +101,12 @@ fn detach(held: File) -> Result<(), Box<dyn Error>> {
     dup2_stdin(&null)?;
     dup2_stdout(&null)?;
     dup2_stderr(&log)?;
+    // What was started in the background of a script ignores SIGINT, by nohup SIGHUP; a program that ignores a signal at
+    // its start goes on to (signal(7), POSIX sh's trap), and Ctrl-C in the container would reach nobody.
+    for signal in Signal::iterator().filter(|signal| *signal != Signal::SIGPIPE) {
+        // SAFETY: sets a disposition without a handler. SIGKILL and SIGSTOP refuse, and need none.
+        unsafe { nix::libc::signal(signal as i32, nix::libc::SIG_DFL) };
+    }
     // A shim ends with its container, not because somebody ends the engine by its process group or service. The
     // helpers unblock them.
     let mut blocked = SigSet::empty();

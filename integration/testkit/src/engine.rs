@@ -123,6 +123,15 @@ impl Host {
         // Its own group: a Ctrl-C at the terminal that runs the tests leaves the cleaning up to us.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command.stderr(log.try_clone().unwrap()).stdout(log);
+        // As a script that starts it in the background does: none of it may reach a container.
+        // SAFETY: signal(2) is async-signal-safe.
+        unsafe {
+            std::os::unix::process::CommandExt::pre_exec(&mut command, || {
+                libc::signal(libc::SIGINT, libc::SIG_IGN);
+                libc::signal(libc::SIGHUP, libc::SIG_IGN);
+                Ok(())
+            });
+        }
         let child = command.spawn().unwrap();
         self.up = Some(Running::adopt("causeway up", child));
         until("causeway answers", || {
