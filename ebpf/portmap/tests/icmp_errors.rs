@@ -34,7 +34,7 @@ fn a_client_learns_that_nobody_listens() {
 }
 
 #[test]
-#[ignore = "not stable: passes in some builds and times out in others, and why is not known yet"]
+#[ignore = "times out over IPv6, and why is not known yet: path MTU discovery behind another router is not proven"]
 fn a_narrow_path_behind_another_router_is_found_out() {
     let mut world = World::open();
     world.serve("a", 80);
