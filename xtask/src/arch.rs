@@ -81,11 +81,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("engine-protocol", &[]),
     ("engine-shim", &["engine-protocol"]),
     ("engine-runtime", &["engine-protocol", "libnetwork-model"]),
-    ("engine-images", &["libnetwork-model"]),
-    ("engine-volumes", &["libnetwork-model"]),
+    ("engine-filters", &["libnetwork-model"]),
+    ("engine-images", &["engine-filters", "libnetwork-model"]),
+    ("engine-volumes", &["engine-filters", "libnetwork-model"]),
     (
         "engine-containers",
         &[
+            "engine-filters",
             "engine-runtime",
             "engine-protocol",
             "engine-images",
@@ -98,6 +100,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "engine-api",
         &[
             "engine-containers",
+            "engine-filters",
             "engine-images",
             "engine-volumes",
             "engine-runtime",

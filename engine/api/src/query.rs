@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{FromRequestParts, Query};
-use engine_containers::Filters;
+use engine_filters::Filters;
 use http::request::Parts;
 
 use crate::ApiError;

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use engine_filters::FilterError;
 use engine_runtime::RuntimeError;
 use libnetwork_model::{ErrorKind, HasKind};
 
@@ -50,6 +51,8 @@ pub enum Error {
     /// causewayd's answer, as it wrote it.
     #[error("{message}")]
     Network { kind: ErrorKind, message: String },
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     #[error(transparent)]
     Image(#[from] engine_images::Error),
     #[error(transparent)]
@@ -116,7 +119,7 @@ impl HasKind for Error {
             | Self::Paused(_)
             | Self::Conflict(_) => ErrorKind::Conflict,
             Self::Forbidden(_) => ErrorKind::InUse,
-            Self::AmbiguousId(_) | Self::Invalid(_) => ErrorKind::Invalid,
+            Self::AmbiguousId(_) | Self::Invalid(_) | Self::Filter(_) => ErrorKind::Invalid,
             Self::During { source, .. } => source.kind(),
             Self::Network { kind, .. } | Self::Start { kind, .. } => *kind,
             Self::Image(error) => error.kind(),

@@ -6,10 +6,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use engine_filters::Filters;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
-use crate::{Filters, Result};
+use crate::Result;
 
 /// How many past events `since` can reach, as in Docker.
 const HISTORY: usize = 256;
@@ -188,7 +189,7 @@ impl EventFilter {
             && self.names(event, "daemon")
             && ["plugin", "node", "service", "secret", "config"].iter().all(|key| !filters.contains(key))
             && self.image(event)
-            && filters.labels("label", |name| attributes.get(name).map(String::as_str))
+            && filters.labels(|name| attributes.get(name).map(String::as_str))
     }
 
     /// Ids (whole or a prefix) or names of one kind of thing.

@@ -22,7 +22,6 @@ pub mod events;
 mod exec;
 mod exit;
 mod files;
-mod filters;
 mod health;
 mod inspect;
 mod list;
@@ -51,7 +50,6 @@ mod validate;
 pub use attach::{Attached, Input};
 pub use error::{Error, Result};
 pub use files::DnsOptions;
-pub use filters::Filters;
 pub use options::{
     AttachOptions, CommitOptions, Counts, ExecCreate, ExecStart, ListOptions, LogOptions, LogRecord, Outcome,
     PutOptions, RemoveOptions, WaitCondition,

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use engine_filters::Filters;
+
 use crate::{
-    Containers, Error, Filters, ListOptions, Result,
+    Containers, Error, ListOptions, Result,
     config::{Status, Summary, SummaryHostConfig, SummaryNetworks},
     container::{Container, Live},
     inspect::shown_mounts,
@@ -75,12 +77,10 @@ impl Containers {
         };
         one_of("status", "state", STATES)?;
         one_of("health", "health", HEALTH)?;
-        filters.flag("is-task", false)?;
-        let mut filter = Filter::default();
+        let is_task = filters.flag("is-task")?;
+        let mut filter = Filter { is_task: is_task.unwrap_or(false), ..Filter::default() };
         for value in filters.values("exited") {
-            let code =
-                value.parse().map_err(|_| Error::Invalid(format!("invalid filter 'exited={value}'")))?;
-            filter.exited.push(code);
+            filter.exited.push(value.parse().map_err(|_| filters.refuse("exited"))?);
         }
         let created = |key: &str| -> Result<Option<Moment>> {
             let mut found = None;
@@ -101,8 +101,7 @@ impl Containers {
         }
         for key in ["publish", "expose"] {
             for value in filters.values(key) {
-                let ports = port_range(value)
-                    .ok_or_else(|| Error::Invalid(format!("invalid filter '{key}={value}'")))?;
+                let ports = port_range(value).ok_or_else(|| filters.refuse(key))?;
                 if key == "publish" { &mut filter.publish } else { &mut filter.expose }.push(ports);
             }
         }
@@ -122,6 +121,7 @@ fn port_range(text: &str) -> Option<PortRange> {
 /// What the filters refer to, looked up.
 #[derive(Debug, Default)]
 struct Filter {
+    is_task: bool,
     exited: Vec<i32>,
     before: Option<Moment>,
     since: Option<Moment>,
@@ -135,9 +135,10 @@ impl Filter {
         let config = &live.config;
         let labels = config.config.labels.as_ref();
         let status = live.state.status;
-        filters.any("id", |id| config.id.starts_with(id))
-            && filters.any("name", |name| name_matches(&config.name, name))
-            && filters.labels("label", |name| labels.and_then(|labels| labels.get(name)).map(String::as_str))
+        filters.matches("id", &config.id)
+            // Docker matches with and without the slash.
+            && (filters.matches("name", &config.name) || filters.matches("name", &format!("/{}", config.name)))
+            && filters.labels(|name| labels.and_then(|labels| labels.get(name)).map(String::as_str))
             && filters.exact("status", status.as_str())
             && (self.exited.is_empty()
                 || (!live.state.is_running()
@@ -146,7 +147,7 @@ impl Filter {
             && self.before.is_none_or(|before| config.created < before)
             && self.since.is_none_or(|since| config.created > since)
             && filters.exact("health", health(live))
-            && (!filters.flag("is-task", false).unwrap_or(false))
+            && !self.is_task
             && filters.any("isolation", |wanted| wanted == "default" || wanted.is_empty())
             && filters.any("ancestor", |wanted| {
                 self.images.contains(&config.image) || config.config.image == wanted
@@ -186,26 +187,6 @@ impl Filter {
         (self.publish.is_empty() || self.publish.iter().any(published))
             && (self.expose.is_empty() || self.expose.iter().any(exposed))
     }
-}
-
-/// Docker takes a regular expression. The anchors that people use are understood; the rest is text to be contained.
-fn name_matches(name: &str, wanted: &str) -> bool {
-    let (wanted, from_start) = match wanted.strip_prefix('^') {
-        Some(rest) => (rest, true),
-        None => (wanted, false),
-    };
-    let (wanted, to_end) = match wanted.strip_suffix('$') {
-        Some(rest) => (rest, true),
-        None => (wanted, false),
-    };
-    // Docker matches with and without the slash.
-    let matches = |name: &str| match (from_start, to_end) {
-        (true, true) => name == wanted,
-        (true, false) => name.starts_with(wanted),
-        (false, true) => name.ends_with(wanted),
-        (false, false) => name.contains(wanted),
-    };
-    matches(name) || matches(&format!("/{name}"))
 }
 
 /// `none` for a container without health checks.
@@ -272,16 +253,6 @@ fn status(live: &Live, now: Moment) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_match_with_anchors_and_slashes() {
-        assert!(name_matches("web1", "web"));
-        assert!(name_matches("web1", "^web"));
-        assert!(name_matches("web1", "^/web1$"));
-        assert!(name_matches("web1", "^web1$"));
-        assert!(!name_matches("web1", "^web$"));
-        assert!(!name_matches("web1", "^eb"));
-    }
 
     #[test]
     fn port_filters_are_numbers_or_ranges() {

@@ -43,6 +43,12 @@ impl Moment {
     }
 }
 
+impl From<jiff::Timestamp> for Moment {
+    fn from(time: jiff::Timestamp) -> Self {
+        Self(u64::try_from(time.as_nanosecond()).unwrap_or(0))
+    }
+}
+
 impl From<SystemTime> for Moment {
     fn from(time: SystemTime) -> Self {
         Self(time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64))

@@ -3,10 +3,11 @@
 use std::{str::FromStr, time::SystemTime};
 
 use bytes::Bytes;
+use engine_filters::Filters;
 use engine_images::ImageConfig;
 use serde::Deserialize;
 
-use crate::{Error, Filters, StdStream, TerminalSize};
+use crate::{Error, StdStream, TerminalSize};
 
 /// What became of a request to change something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

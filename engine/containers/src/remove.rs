@@ -2,11 +2,13 @@
 
 use std::{path::Path, sync::Arc};
 
+use engine_filters::Filters;
+use jiff::Timestamp;
+
 use crate::{
-    Containers, Error, Filters, RemoveOptions, Result,
+    Containers, Error, RemoveOptions, Result,
     config::{Pruned, Status},
     container::Container,
-    moment::Moment,
     record::{self, MountRecord},
     reserve::asks_for_addresses,
     service::{Inner, blocking, detached},
@@ -25,10 +27,7 @@ impl Containers {
     /// `docker container prune`. Filters: `until`, `label`, `label!`.
     pub async fn prune(&self, filters: &Filters) -> Result<Pruned> {
         filters.allow(&["until", "label", "label!"])?;
-        let mut until = Vec::new();
-        for text in filters.values("until") {
-            until.push(cutoff(text)?);
-        }
+        let until = filters.until(Timestamp::now())?;
         let mut deleted = Vec::new();
         let mut space = 0;
         for container in self.inner.all() {
@@ -36,9 +35,8 @@ impl Containers {
                 let labels = live.config.config.labels.as_ref();
                 let label = |name: &str| labels.and_then(|labels| labels.get(name)).map(String::as_str);
                 !live.state.is_running()
-                    && until.iter().all(|until| live.config.created < *until)
-                    && filters.labels("label", label)
-                    && (!filters.contains("label!") || !filters.labels("label!", label))
+                    && until.is_none_or(|until| live.config.created < until.into())
+                    && filters.labels(label)
             });
             if !wanted {
                 continue;
@@ -61,16 +59,6 @@ impl Containers {
         self.inner.parts.events.emit("container", "prune", "", attributes);
         Ok(Pruned { containers_deleted: (!deleted.is_empty()).then_some(deleted), space_reclaimed: space })
     }
-}
-
-/// A time, or how long ago (`24h`, `1h30m`).
-fn cutoff(text: &str) -> Result<Moment> {
-    let ago = || {
-        let span: jiff::SignedDuration = text.parse().ok()?;
-        let nanos = u64::try_from(span.as_nanos()).ok()?;
-        Some(Moment(Moment::now().0.saturating_sub(nanos)))
-    };
-    Moment::parse(text).or_else(ago).ok_or_else(|| Error::Invalid(format!("invalid filter 'until={text}'")))
 }
 
 impl Inner {
@@ -172,18 +160,5 @@ impl Inner {
                 .map_err(Error::io("remove", &dir))
         })
         .await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cutoff_is_a_time_or_an_age() {
-        let now = Moment::now().seconds();
-        assert!((now - 90 * 60 - cutoff("1h30m").unwrap().seconds()).abs() <= 1);
-        assert_eq!(cutoff("1795290446").unwrap().seconds(), 1_795_290_446);
-        assert!(cutoff("soon").is_err());
     }
 }

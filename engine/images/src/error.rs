@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use engine_filters::FilterError;
 use libnetwork_model::{ErrorKind, HasKind};
 
 /// What every fallible operation of this crate returns.
@@ -26,9 +27,9 @@ pub enum Error {
     /// Removal or untagging refused; carries Docker's full `conflict: …` text.
     #[error("{0}")]
     Conflict(String),
-    /// A filter key or value that `list` or `prune` does not know.
-    #[error("invalid filter '{0}'")]
-    InvalidFilter(String),
+    /// A filter that `list` or `prune` cannot use.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// A `--change` instruction, platform or other option that cannot be used.
     #[error("{0}")]
     InvalidOption(String),
@@ -94,7 +95,7 @@ impl HasKind for Error {
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::AmbiguousId(_)
             | Self::InvalidReference(_)
-            | Self::InvalidFilter(_)
+            | Self::Filter(_)
             | Self::InvalidOption(_)
             | Self::Archive(_)
             | Self::DigestMismatch { .. } => ErrorKind::Invalid,

@@ -13,7 +13,7 @@ mod core;
 mod digest;
 mod durable;
 mod error;
-mod filter;
+mod glob;
 mod import;
 mod layer;
 mod load;
@@ -34,8 +34,8 @@ pub use config::{ConfigFile, Empty, Healthcheck, History, ImageConfig, RootFsSpe
 pub use digest::{Digest, InvalidDigest};
 pub use error::{Error, Result};
 pub use options::{
-    CommitOptions, Filters, ImageUse, ImportOptions, ListOptions, Loaded, RemoveOptions, ResolvedImage,
-    Rootfs, RootfsSize,
+    CommitOptions, ImageUse, ImportOptions, ListOptions, Loaded, RemoveOptions, ResolvedImage, Rootfs,
+    RootfsSize,
 };
 pub use progress::{ErrorDetail, Progress, ProgressDetail, ProgressItem};
 pub use store::ImageStore;

@@ -1,13 +1,11 @@
 //! What callers ask for.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+use engine_filters::Filters;
 
 use crate::Digest;
 use crate::config::{ConfigFile, ImageConfig};
-
-/// Docker's `filters` argument: values by key. Several values of a key mean any of them, except labels, which all hold.
-pub type Filters = BTreeMap<String, Vec<String>>;
 
 /// `POST /images/create?fromSrc=-`.
 #[derive(Debug, Clone, Default)]

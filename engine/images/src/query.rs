@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use engine_filters::Filters;
 use jiff::Timestamp;
 
 use crate::Digest;
@@ -9,8 +10,8 @@ use crate::catalog::Catalog;
 use crate::config::ConfigFile;
 use crate::core::Core;
 use crate::error::{Error, Result};
-use crate::filter;
-use crate::options::{Filters, ListOptions, ResolvedImage};
+use crate::glob::glob;
+use crate::options::{ListOptions, ResolvedImage};
 use crate::reference::Reference;
 use crate::wire::{DiskUsage, GraphDriver, HistoryItem, ImageInspect, ImageSummary, Metadata, RootFs};
 
@@ -20,10 +21,10 @@ const LIST_FILTERS: [&str; 7] = ["reference", "dangling", "label", "label!", "be
 
 impl Core {
     pub(crate) fn list(&self, options: &ListOptions) -> Result<Vec<ImageSummary>> {
-        filter::check_keys(&options.filters, &LIST_FILTERS)?;
+        options.filters.allow(&LIST_FILTERS)?;
         let catalog = self.catalog();
         let bounds = self.bounds(&catalog, &options.filters)?;
-        let dangling = filter::flag(&options.filters, "dangling")?;
+        let dangling = options.filters.flag("dangling")?;
         let shared = if options.shared_size { Some(layers_in_several(&catalog)) } else { None };
         let mut list = Vec::new();
         for (id, image) in &catalog.images {
@@ -36,16 +37,14 @@ impl Core {
             }
             let names: Vec<&Reference> =
                 names.into_iter().filter(|name| name_matches(&options.filters, name)).collect();
-            if names.is_empty() && options.filters.contains_key("reference") {
+            if names.is_empty() && options.filters.contains("reference") {
                 continue;
             }
             let config = match self.config(*id) {
                 Err(Error::NoSuchImage(_)) => continue,
                 config => config?,
             };
-            if !bounds.admit(created(&config))
-                || !filter::labels_match(&options.filters, config.config.labels.as_ref())
-            {
+            if !bounds.admit(created(&config)) || !labelled(&options.filters, &config) {
                 continue;
             }
             let (digests, tags): (Vec<&Reference>, Vec<&Reference>) =
@@ -72,12 +71,12 @@ impl Core {
 
     /// `before` and `since` name images, `until` a moment.
     fn bounds(&self, catalog: &Catalog, filters: &Filters) -> Result<Bounds> {
-        let mut bounds = Bounds { after: None, before: filter::until(filters, Timestamp::now())? };
-        for word in filter::values(filters, "before") {
+        let mut bounds = Bounds { after: None, before: filters.until(Timestamp::now())? };
+        for word in filters.values("before") {
             let moment = created(&self.config(catalog.find(word)?)?);
             bounds.before = bounds.before.min(moment).or(bounds.before).or(moment);
         }
-        for word in filter::values(filters, "since") {
+        for word in filters.values("since") {
             bounds.after = bounds.after.max(created(&self.config(catalog.find(word)?)?));
         }
         Ok(bounds)
@@ -179,6 +178,11 @@ impl Bounds {
     }
 }
 
+pub(crate) fn labelled(filters: &Filters, config: &ConfigFile) -> bool {
+    let labels = config.config.labels.as_ref();
+    filters.labels(|name| labels.and_then(|labels| labels.get(name)).map(String::as_str))
+}
+
 /// When an image was made, if its config says so intelligibly.
 pub(crate) fn created(config: &ConfigFile) -> Option<Timestamp> {
     parse(config.created.as_deref())
@@ -197,11 +201,8 @@ fn comment(config: &ConfigFile) -> String {
 }
 
 fn name_matches(filters: &Filters, name: &Reference) -> bool {
-    let patterns = filter::values(filters, "reference");
-    patterns.is_empty()
-        || patterns.iter().any(|pattern| {
-            filter::glob(pattern, &name.familiar()) || filter::glob(pattern, &name.familiar_name())
-        })
+    filters
+        .any("reference", |pattern| glob(pattern, &name.familiar()) || glob(pattern, &name.familiar_name()))
 }
 
 fn layers_in_several(catalog: &Catalog) -> BTreeSet<Digest> {

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use engine_filters::Filters;
 use jiff::Timestamp;
 
 use crate::Digest;
 use crate::catalog::{Catalog, chain_ids};
 use crate::core::Core;
 use crate::error::{Error, Result};
-use crate::filter;
-use crate::options::{Filters, ImageUse, RemoveOptions};
-use crate::query::created;
+use crate::options::{ImageUse, RemoveOptions};
+use crate::query::{created, labelled};
 use crate::reference::{AnyReference, Reference};
 use crate::wire::{PruneReport, RemovedItem};
 
@@ -45,9 +45,9 @@ impl Core {
     }
 
     pub(crate) fn prune(&self, filters: &Filters, in_use: &[ImageUse]) -> Result<PruneReport> {
-        filter::check_keys(filters, &["dangling", "until", "label", "label!"])?;
-        let only_dangling = filter::flag(filters, "dangling")?.unwrap_or(true);
-        let until = filter::until(filters, Timestamp::now())?;
+        filters.allow(&["dangling", "until", "label", "label!"])?;
+        let only_dangling = filters.flag("dangling")?.unwrap_or(true);
+        let until = filters.until(Timestamp::now())?;
         let mut admitted = Vec::new();
         for id in self.catalog().images.keys() {
             let config = match self.config(*id) {
@@ -55,9 +55,7 @@ impl Core {
                 config => config?,
             };
             let moment = created(&config).unwrap_or(Timestamp::UNIX_EPOCH);
-            if until.is_none_or(|until| moment < until)
-                && filter::labels_match(filters, config.config.labels.as_ref())
-            {
+            if until.is_none_or(|until| moment < until) && labelled(filters, &config) {
                 admitted.push(*id);
             }
         }

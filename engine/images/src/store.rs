@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use engine_filters::Filters;
 use tokio::io::AsyncRead;
 use tokio_util::io::SyncIoBridge;
 
@@ -11,8 +12,8 @@ use crate::archive::ArchiveStream;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::options::{
-    CommitOptions, Filters, ImageUse, ImportOptions, ListOptions, Loaded, RemoveOptions, ResolvedImage,
-    Rootfs, RootfsSize,
+    CommitOptions, ImageUse, ImportOptions, ListOptions, Loaded, RemoveOptions, ResolvedImage, Rootfs,
+    RootfsSize,
 };
 use crate::progress::Progress;
 use crate::wire::{Change, DiskUsage, HistoryItem, ImageInspect, ImageSummary, PruneReport, RemovedItem};

@@ -5,8 +5,9 @@ mod support;
 
 use std::io::{Cursor, Write};
 
+use engine_filters::Filters;
 use engine_images::wire::RemovedItem;
-use engine_images::{Error, Filters, ImageUse, ImportOptions, ListOptions, Progress, RemoveOptions};
+use engine_images::{Error, ImageUse, ImportOptions, ListOptions, Progress, RemoveOptions};
 use libnetwork_model::{ErrorKind, HasKind};
 use proptest::prelude::*;
 use support::{World, bytes, docker_archive, in_a_world, tar};
@@ -16,11 +17,7 @@ fn one_file() -> Vec<u8> {
 }
 
 fn filters(entries: &[(&str, &str)]) -> Filters {
-    let mut filters = Filters::new();
-    for (key, value) in entries {
-        filters.entry((*key).to_owned()).or_default().push((*value).to_owned());
-    }
-    filters
+    entries.iter().copied().collect()
 }
 
 async fn load(world: &World, archive: Vec<u8>) -> Result<Vec<engine_images::Loaded>, Error> {
@@ -196,10 +193,10 @@ fn a_name_moves_and_leaves_the_old_image_dangling() {
         assert_eq!(world.store.list(named).await.unwrap()[0].repo_tags, ["me/copy:7"]);
         let used = ImageUse { container_id: "c".repeat(64), image: old, running: false };
         assert_eq!(
-            world.store.prune(Filters::new(), std::slice::from_ref(&used)).await.unwrap().images_deleted,
+            world.store.prune(Filters::default(), std::slice::from_ref(&used)).await.unwrap().images_deleted,
             None
         );
-        let report = world.store.prune(Filters::new(), &[]).await.unwrap();
+        let report = world.store.prune(Filters::default(), &[]).await.unwrap();
         assert_eq!((report.space_reclaimed, report.images_deleted.unwrap().len()), (2, 2));
         let error = world.store.tag("app", "Bad", "").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid);

@@ -214,6 +214,7 @@ fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
+/// Bytes, as Docker counts: each file once, however many names it has, and links by the length of their target.
 fn size(dir: &Path) -> io::Result<u64> {
     let mut seen = std::collections::BTreeSet::new();
     let mut total = 0;
@@ -228,9 +229,7 @@ fn size(dir: &Path) -> io::Result<u64> {
             let Ok(metadata) = entry.metadata() else { continue };
             if metadata.is_dir() {
                 waiting.push(entry.path());
-            } else if metadata.is_file()
-                && (metadata.nlink() == 1 || seen.insert((metadata.dev(), metadata.ino())))
-            {
+            } else if metadata.nlink() == 1 || seen.insert((metadata.dev(), metadata.ino())) {
                 total += metadata.len();
             }
         }

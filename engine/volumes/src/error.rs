@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use engine_filters::FilterError;
 use libnetwork_model::{ErrorKind, HasKind};
 
 /// What every fallible operation of this crate returns.
@@ -34,9 +35,9 @@ pub enum Error {
         /// What is wrong with which option.
         reason: String,
     },
-    /// A filter key or value that `list` or `prune` does not know.
-    #[error("invalid filter '{0}'")]
-    InvalidFilter(String),
+    /// A filter that `list` or `prune` cannot use.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// Containers still use it.
     #[error("remove {name}: volume is in use - [{}]", .containers.join(", "))]
     InUse {
@@ -99,7 +100,7 @@ impl HasKind for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NoSuchVolume(_) | Self::NoSuchDriver(_) => ErrorKind::NotFound,
-            Self::InvalidName(_) | Self::InvalidOption { .. } | Self::InvalidFilter(_) => ErrorKind::Invalid,
+            Self::InvalidName(_) | Self::InvalidOption { .. } | Self::Filter(_) => ErrorKind::Invalid,
             // Docker answers 409, which is what `Conflict` maps to.
             Self::Exists(_) | Self::InUse { .. } => ErrorKind::Conflict,
             Self::Interrupted => ErrorKind::Unavailable,

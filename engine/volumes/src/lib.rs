@@ -7,13 +7,9 @@
 mod copy;
 mod disk;
 mod error;
-mod filter;
 mod mount;
 mod store;
 pub mod wire;
-
-/// Docker's `filters` argument: values by key.
-pub type Filters = std::collections::BTreeMap<String, Vec<String>>;
 
 pub use error::{Error, Result};
 pub use store::VolumeStore;

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::Filters;
+use engine_filters::Filters;
+
 use crate::copy;
 use crate::disk::{Disk, Record};
 use crate::error::{Error, Result};
-use crate::filter;
 use crate::mount;
 use crate::wire::{CreateVolume, PruneReport, UsageData, Volume, VolumeList};
 
@@ -42,14 +42,14 @@ impl VolumeStore {
 
     /// `docker volume ls`. Filters: `dangling`, `driver`, `label`, `label!`, `name`.
     pub async fn list(&self, filters: &Filters, used_by: impl Fn(&str) -> Vec<String>) -> Result<VolumeList> {
-        filter::check_keys(filters, &["dangling", "driver", "label", "label!", "name"])?;
-        let dangling = filter::flag(filters, "dangling")?;
+        filters.allow(&["dangling", "driver", "label", "label!", "name"])?;
+        let dangling = filters.flag("dangling")?;
         let records = self.run(|disk| disk.records()).await?;
         let volumes = (records.into_iter())
             .filter(|record| dangling.is_none_or(|wanted| wanted == used_by(&record.name).is_empty()))
-            .filter(|_| filter::any(filters, "driver", |driver| driver == "local"))
-            .filter(|record| filter::any(filters, "name", |part| record.name.contains(part)))
-            .filter(|record| filter::labels_match(filters, record.labels.as_ref()))
+            .filter(|_| filters.exact("driver", "local"))
+            .filter(|record| filters.matches("name", &record.name))
+            .filter(|record| labelled(filters, record))
             .map(|record| volume(&self.0, record, None))
             .collect();
         Ok(VolumeList { volumes, warnings: None })
@@ -75,13 +75,12 @@ impl VolumeStore {
         filters: &Filters,
         used_by: impl Fn(&str) -> Vec<String>,
     ) -> Result<PruneReport> {
-        filter::check_keys(filters, &["all", "label", "label!"])?;
-        let all = filter::flag(filters, "all")?.unwrap_or(false);
+        filters.allow(&["all", "label", "label!"])?;
+        let all = filters.flag("all")?.unwrap_or(false);
         let records = self.run(|disk| disk.records()).await?;
         let mut report = PruneReport::default();
         for record in records {
-            let candidate =
-                (all || record.anonymous) && filter::labels_match(filters, record.labels.as_ref());
+            let candidate = (all || record.anonymous) && labelled(filters, &record);
             // Asked again for each, since a container may come while the ones before it go.
             if !candidate || !used_by(&record.name).is_empty() {
                 continue;
@@ -189,4 +188,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => Err(Error::Interrupted),
     }
+}
+
+fn labelled(filters: &Filters, record: &Record) -> bool {
+    let labels = record.labels.as_ref();
+    filters.labels(|name| labels.and_then(|labels| labels.get(name)).map(String::as_str))
 }

@@ -7,7 +7,8 @@ use std::future::Future;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use engine_volumes::{CreateVolume, Error, Filters, VolumeStore};
+use engine_filters::Filters;
+use engine_volumes::{CreateVolume, Error, VolumeStore};
 use libnetwork_model::{ErrorKind, HasKind};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -41,7 +42,7 @@ fn named(name: &str) -> CreateVolume {
 }
 
 fn filters(entries: &[(&str, &str)]) -> Filters {
-    entries.iter().map(|(key, value)| ((*key).to_owned(), vec![(*value).to_owned()])).collect()
+    entries.iter().copied().collect()
 }
 
 fn unused(_: &str) -> Vec<String> {
@@ -118,7 +119,7 @@ fn prune_takes_anonymous_volumes_and_with_all_the_named() {
         assert_eq!(sizes.iter().sum::<i64>(), 5);
         let list = store.list(&filters(&[("dangling", "true")]), used_by).await.unwrap();
         assert_eq!(list.volumes.len(), 3);
-        let report = store.prune(&Filters::new(), used_by).await.unwrap();
+        let report = store.prune(&Filters::default(), used_by).await.unwrap();
         assert_eq!((report.volumes_deleted.unwrap(), report.space_reclaimed), (vec![anonymous.name], 5));
         let report = store.prune(&filters(&[("all", "1"), ("label!", "keep")]), used_by).await.unwrap();
         assert_eq!(report.volumes_deleted.unwrap(), ["named"]);
@@ -211,7 +212,7 @@ fn half_made_volumes_are_gone_at_the_next_start() {
         fs::create_dir_all(dir.join("volumes/.gone-1/_data/x")).unwrap();
         let store = VolumeStore::open(dir.join("volumes")).await.unwrap();
         assert_eq!(fs::read_dir(dir.join("volumes")).unwrap().count(), 1);
-        assert_eq!(store.list(&Filters::new(), unused).await.unwrap().volumes.len(), 1);
+        assert_eq!(store.list(&Filters::default(), unused).await.unwrap().volumes.len(), 1);
     });
 }
 
@@ -229,6 +230,6 @@ fn requests_for_one_name_at_once_make_one_volume() {
             made += usize::from(request.await.unwrap());
         }
         assert_eq!(made, 1);
-        assert_eq!(store.list(&Filters::new(), unused).await.unwrap().volumes.len(), 1);
+        assert_eq!(store.list(&Filters::default(), unused).await.unwrap().volumes.len(), 1);
     });
 }

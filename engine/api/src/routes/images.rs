@@ -36,7 +36,7 @@ async fn list(State(engine): State<Engine>, params: Params) -> Result<Response, 
         all: params.flag("all"),
         digests: params.flag("digests"),
         shared_size: params.flag("shared-size"),
-        filters: params.any_filters()?.to_map(),
+        filters: params.any_filters()?,
     };
     let mut images = engine.images.list(options).await?;
     count_containers(&engine, &mut images);
@@ -187,7 +187,7 @@ async fn remove(
 }
 
 async fn prune(State(engine): State<Engine>, params: Params) -> Result<Response, ApiError> {
-    let filters = params.any_filters()?.to_map();
+    let filters = params.any_filters()?;
     let report = engine.images.prune(filters, &engine.containers.image_uses()).await?;
     for item in report.images_deleted.iter().flatten() {
         if let RemovedItem::Deleted(id) = item {

@@ -22,7 +22,7 @@ pub(super) fn routes() -> Router<Engine> {
 }
 
 async fn list(State(engine): State<Engine>, params: Params) -> Result<Response, ApiError> {
-    let filters = params.any_filters()?.to_map();
+    let filters = params.any_filters()?;
     let users = |name: &str| engine.containers.volume_users(name);
     Ok(Json(engine.volumes.list(&filters, users).await?).into_response())
 }
@@ -51,7 +51,7 @@ async fn remove(
 }
 
 async fn prune(State(engine): State<Engine>, params: Params) -> Result<Response, ApiError> {
-    let filters = params.any_filters()?.to_map();
+    let filters = params.any_filters()?;
     let users = |name: &str| engine.containers.volume_users(name);
     let report = engine.volumes.prune(&filters, users).await?;
     for name in report.volumes_deleted.iter().flatten() {

@@ -1,9 +1,6 @@
 //! `docker network ls --filter`.
 
-use std::time::Duration;
-
-use engine_containers::Filters;
-use jiff::Timestamp;
+use engine_filters::Filters;
 use libnetwork_rpc::v1::Network;
 
 use crate::ApiError;
@@ -46,72 +43,11 @@ impl<'a> Wanted<'a> {
         filters.exact("driver", &network.driver)
             && filters.exact("scope", "local")
             && filters.exact("type", kind)
-            && filters.any("id", |pattern| found(pattern, &network.id))
-            && filters.any("name", |pattern| found(pattern, &network.name))
-            && filters.labels("label", label)
-            && !(filters.contains("label!") && filters.labels("label!", label))
+            && filters.matches("id", &network.id)
+            && filters.matches("name", &network.name)
+            && filters.labels(label)
             && self.dangling.is_none_or(|dangling| dangling == unused)
     }
-}
-
-/// Docker takes names and ids for regular expressions; of those, people use `^` and `$`.
-fn found(pattern: &str, text: &str) -> bool {
-    let (start, pattern) = match pattern.strip_prefix('^') {
-        Some(rest) => (true, rest),
-        None => (false, pattern),
-    };
-    let (end, pattern) = match pattern.strip_suffix('$') {
-        Some(rest) => (true, rest),
-        None => (false, pattern),
-    };
-    match (start, end) {
-        (true, true) => text == pattern,
-        (true, false) => text.starts_with(pattern),
-        (false, true) => text.ends_with(pattern),
-        (false, false) => text.contains(pattern),
-    }
-}
-
-/// The moment that the filter `until` names (since 1970): a Unix time, RFC 3339, or an age such as `10m` or `24h`.
-pub(super) fn until(filters: &Filters, now: Duration) -> Result<Option<Duration>, ApiError> {
-    let mut values = filters.values("until");
-    let Some(text) = values.next() else { return Ok(None) };
-    let refuse = || ApiError::invalid(format!("invalid filter 'until={text}'"));
-    if values.next().is_some() {
-        return Err(ApiError::invalid("more than one until filter specified"));
-    }
-    if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).map(Some).map_err(|_| refuse());
-    }
-    if let Some(age) = age(text) {
-        return Ok(Some(now.saturating_sub(age)));
-    }
-    let moment: Timestamp = text.parse().map_err(|_| refuse())?;
-    u64::try_from(moment.as_millisecond()).map(|ms| Some(Duration::from_millis(ms))).map_err(|_| refuse())
-}
-
-/// Go's durations: `1h30m`, `90s`, `1.5h`.
-fn age(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        total += number
-            * match &rest[..unit] {
-                "h" => 3600.0,
-                "m" => 60.0,
-                "s" => 1.0,
-                "ms" => 1e-3,
-                "us" | "µs" => 1e-6,
-                "ns" => 1e-9,
-                _ => return None,
-            };
-        rest = &rest[unit..];
-    }
-    Duration::try_from_secs_f64(total).ok()
 }
 
 #[cfg(test)]
@@ -167,16 +103,5 @@ mod tests {
         for text in [r#"{"type":["x"]}"#, r#"{"dangling":["x"]}"#] {
             assert!(Wanted::new(&Filters::parse(text).unwrap()).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn until_takes_times_and_ages() {
-        let now = Duration::from_secs(10_000);
-        let at = |text: &str| until(&Filters::parse(&format!(r#"{{"until":["{text}"]}}"#)).unwrap(), now);
-        assert_eq!(at("500").unwrap(), Some(Duration::from_secs(500)));
-        assert_eq!(at("1h30m").unwrap(), Some(Duration::from_secs(4_600)));
-        assert_eq!(at("1970-01-01T00:10:00Z").unwrap(), Some(Duration::from_secs(600)));
-        assert!(at("yesterday").is_err());
-        assert_eq!(until(&Filters::default(), now).unwrap(), None);
     }
 }

@@ -3,10 +3,7 @@
 mod filter;
 mod wire;
 
-use std::{
-    collections::BTreeMap,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::BTreeMap;
 
 use axum::{
     Router,
@@ -15,6 +12,7 @@ use axum::{
     routing::{get, post},
 };
 use http::StatusCode;
+use jiff::Timestamp;
 use libnetwork_rpc::{client::again, v1};
 
 use self::wire::{Connect, CreateNetwork, Created, Disconnect, Network, Pruned};
@@ -105,11 +103,10 @@ fn named(container: &str) -> Result<(), ApiError> {
 async fn prune(State(engine): State<Engine>, params: Params) -> Result<Response, ApiError> {
     let filters = params.filters(&["until", "label", "label!"])?;
     let wanted = filter::Wanted::new(&filters)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let until = filter::until(&filters, now)?;
+    let until = filters.until(Timestamp::now())?.map(Timestamp::as_nanosecond);
     let mut gone = Vec::new();
     for network in all(&engine).await? {
-        let old_enough = until.is_none_or(|until| u128::from(network.created_ns) <= until.as_nanos());
+        let old_enough = until.is_none_or(|until| i128::from(network.created_ns) <= until);
         if network.predefined || !network.endpoints.is_empty() || !old_enough || !wanted.matches(&network) {
             continue;
         }
