@@ -8,12 +8,13 @@
 //! *Invariant*: no sandbox's questions wait for another's: each has sockets, connections and a share of the forwarding
 //! of its own, and what they may use is bounded.
 //!
-//! The sockets' loops and the wire format are ours, not hickory-server's: that takes a task, a boxed future and a parsed
-//! message per query, where a batch of datagrams answered on the spot needs none, and it has no way to hold connections
-//! of one sandbox to a number, nor to give way to a newcomer. hickory-proto is the tests' oracle.
+//! The wire format is hickory-proto's; the sockets' loops are ours, not hickory-server's: that takes a task, a boxed
+//! future and a parsed message per query, where a batch of datagrams answered on the spot needs none; it takes a datagram
+//! off its socket before it is answered, so a killed process would lose it; and it has no way to hold connections of one
+//! sandbox to a number, nor to give way to a newcomer.
 //!
 //! Modules: `namespace` makes sockets, `listener` runs one sandbox's, `udp` and `tcp` read them, `respond` decides
-//! (without I/O), `wire` is the format, `upstream` asks the servers that know the rest.
+//! (without I/O), `message` reads and writes messages, `upstream` asks the servers that know the rest.
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
@@ -37,12 +38,12 @@ use crate::{
 };
 
 mod listener;
+mod message;
 mod namespace;
 mod respond;
 mod tcp;
 mod udp;
 mod upstream;
-mod wire;
 
 /// Keeps sockets open beyond the end of this process, so that what is asked meanwhile waits in them. Its methods may
 /// block; they are called by one thread, in order.

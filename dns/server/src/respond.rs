@@ -3,16 +3,18 @@
 use std::net::IpAddr;
 
 use dns_zone::{Answer, Forwarding, Kind, Zone};
+use hickory_proto::{
+    ProtoError,
+    op::ResponseCode,
+    rr::{Name, RData, RecordType, rdata::PTR},
+};
 use libnetwork_model::SandboxId;
 
-use crate::wire::{self, Malformed, Query, Reply, kind, rcode};
+use crate::message::{self, LARGE_UDP, Malformed, Query};
 
 /// Seconds that a client may keep an answer. Docker says 600, which outlives containers by far; an address that moves
 /// is asked for again within this. A network may say otherwise: `io.causeway.dns.ttl`.
 const TTL: u32 = 5;
-
-/// The upper part of BADVERS, 16 (RFC 6891 9).
-const BAD_VERSION: u8 = 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
@@ -32,10 +34,11 @@ pub(crate) enum Outcome {
 /// A query for the upstream servers. Owned: it outlives the buffer that it was received in.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Forward {
+    pub(crate) query: Query,
+    /// As it came, with all that is passed on unread.
     pub(crate) packet: Vec<u8>,
-    pub(crate) question_end: usize,
     /// The bytes that the reply may have.
-    pub(crate) limit: usize,
+    pub(crate) limit: u16,
     pub(crate) transport: Transport,
     pub(crate) to: Destination,
 }
@@ -58,76 +61,80 @@ pub(crate) fn respond(
     let query = match Query::parse(packet) {
         Ok(query) => query,
         Err(Malformed::Ignore) => return Outcome::Ignore,
-        Err(Malformed::Refuse(code)) => {
-            wire::refuse(packet, code, out);
-            return Outcome::Reply;
-        }
+        Err(Malformed::Refuse(metadata)) => return written(message::header_alone(metadata, out)),
     };
     let limit = match transport {
         Transport::Udp => query.udp_limit(),
-        Transport::Tcp => usize::from(u16::MAX),
+        Transport::Tcp => u16::MAX,
     };
-    let local_limit = if transport == Transport::Udp { limit.min(wire::LARGE_UDP) } else { limit };
+    let local_limit = if transport == Transport::Udp { limit.min(LARGE_UDP) } else { limit };
     if query.edns.is_some_and(|e| e.version != 0) {
-        Reply::new(&query, rcode::NO_ERROR, local_limit, out).finish(query.edns, BAD_VERSION);
-        return Outcome::Reply;
+        return written(query.reply(ResponseCode::BADVERS, Vec::new(), 0, local_limit, out));
     }
-    let answer = query.name().map_or(Answer::NotOurs, |name| zone.answer(sandbox, name, asked(&query)));
+    let answer = match query.name() {
+        Some(name) => zone.answer(sandbox, &name, asked(&query)).answer,
+        None => Answer::NotOurs,
+    };
     if answer != Answer::NotOurs {
-        write(&query, answer, local_limit, turn, zone.ttl(sandbox).unwrap_or(TTL), out);
-        return Outcome::Reply;
+        let ttl = zone.ttl(sandbox).unwrap_or(TTL);
+        return written(query.reply(ResponseCode::NoError, records(answer, turn), ttl, local_limit, out));
     }
     let to = match zone.forwarding(sandbox) {
         Forwarding::Host => Destination::Host,
         Forwarding::Servers(servers) => Destination::Servers(servers),
         Forwarding::Refused => {
-            failure(&query, local_limit, out);
-            return Outcome::Reply;
+            return written(query.reply(ResponseCode::ServFail, Vec::new(), 0, local_limit, out));
         }
     };
-    let question_end = query.question_end();
-    Outcome::Forward(Forward { packet: packet.to_vec(), question_end, limit, transport, to })
+    Outcome::Forward(Forward { query, packet: packet.to_vec(), limit, transport, to })
 }
 
 impl Forward {
     /// The reply that says that no server answered.
     pub(crate) fn failure(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        match Query::parse(&self.packet) {
-            Ok(query) => failure(&query, self.limit, &mut out),
-            Err(_) => wire::refuse(&self.packet, rcode::SERVER_FAILURE, &mut out),
+        match self.query.reply(ResponseCode::ServFail, Vec::new(), 0, self.limit, &mut out) {
+            Ok(()) => out,
+            // Sent, it would be ignored like any datagram without a header.
+            Err(_) => Vec::new(),
         }
-        out
     }
 }
 
-fn failure(query: &Query<'_>, limit: usize, out: &mut Vec<u8>) {
-    Reply::new(query, rcode::SERVER_FAILURE, limit, out).finish(query.edns, 0);
+/// A reply that cannot be written is none: there is nobody to tell.
+fn written(result: Result<(), ProtoError>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Reply,
+        Err(error) => {
+            tracing::debug!(%error, "cannot write a reply");
+            Outcome::Ignore
+        }
+    }
 }
 
-fn write(query: &Query<'_>, answer: Answer, limit: usize, turn: usize, ttl: u32, out: &mut Vec<u8>) {
-    let mut reply = Reply::new(query, rcode::NO_ERROR, limit, out);
+fn records(answer: Answer, turn: usize) -> Vec<RData> {
     match answer {
-        Answer::Addresses(addresses) => {
-            let (tail, head) = addresses.split_at(turn % addresses.len().max(1));
-            // What does not fit is left out and the reply marked: the client has enough, or asks again over TCP.
-            let _ = head.iter().chain(tail).all(|address| reply.address(*address, ttl));
+        Answer::Addresses(mut addresses) => {
+            let first = turn % addresses.len().max(1);
+            addresses.rotate_left(first);
+            addresses.into_iter().map(RData::from).collect()
         }
-        Answer::Name(name) => {
-            reply.pointer(&name, ttl);
-        }
-        Answer::NoData | Answer::NotOurs => {}
+        // A container's name may be longer than a label: then there is no name to tell.
+        Answer::Name(name) => Name::from_labels(name.split('.').map(str::as_bytes))
+            .map(|name| RData::PTR(PTR(name)))
+            .into_iter()
+            .collect(),
+        Answer::NoData | Answer::NotOurs => Vec::new(),
     }
-    reply.finish(query.edns, 0);
 }
 
-fn asked(query: &Query<'_>) -> Kind {
-    match query.kind {
+fn asked(query: &Query) -> Kind {
+    match query.question.query_type {
         _ if !query.is_internet() => Kind::Other,
-        kind::A => Kind::A,
-        kind::AAAA => Kind::Aaaa,
-        kind::PTR => Kind::Ptr,
-        kind::ANY => Kind::Any,
+        RecordType::A => Kind::A,
+        RecordType::AAAA => Kind::Aaaa,
+        RecordType::PTR => Kind::Ptr,
+        RecordType::ANY => Kind::Any,
         _ => Kind::Other,
     }
 }

@@ -22,8 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     listener::Served,
+    message::LARGE_UDP,
     respond::{Outcome, Transport},
-    upstream, wire,
+    upstream,
 };
 
 /// Connections of one sandbox at once. Each costs a descriptor and about 2 KiB.
@@ -33,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Queries of one connection that are forwarded at once; then it is read no further until one is answered.
 const PIPELINED: usize = 16;
 /// The longest query taken. A well-formed one has a name of 255 bytes, and a few options.
-const LONGEST_QUERY: usize = wire::LARGE_UDP;
+const LONGEST_QUERY: usize = LARGE_UDP as usize;
 
 struct Connection {
     /// When its last whole query came, in milliseconds since the listener's start.

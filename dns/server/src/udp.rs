@@ -16,22 +16,26 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     listener::Served,
+    message::LARGE_UDP,
     respond::{Forward, Outcome, Transport},
-    upstream, wire,
+    upstream,
 };
 
 /// Datagrams that are answered before other tasks get a turn.
 const BATCH: usize = 32;
 
+/// One that fills the buffer was cut off.
+const TOO_LONG: usize = LARGE_UDP as usize + 1;
+
 struct Buffers {
-    query: [u8; wire::LARGE_UDP + 1],
+    query: [u8; TOO_LONG],
     reply: Vec<u8>,
 }
 
 thread_local! {
     // A sandbox that is idle holds no buffer; a worker answers one datagram at a time.
     static BUFFERS: RefCell<Buffers> =
-        const { RefCell::new(Buffers { query: [0; wire::LARGE_UDP + 1], reply: Vec::new() }) };
+        const { RefCell::new(Buffers { query: [0; TOO_LONG], reply: Vec::new() }) };
 }
 
 /// Reads datagrams until cancelled. What needs no upstream server is answered on the spot.
@@ -58,8 +62,7 @@ fn answer_batch(served: &Arc<Served>, cancel: &CancellationToken) -> io::Result<
     BUFFERS.with_borrow_mut(|buffers| {
         for _ in 0..BATCH {
             let (length, client) = peek(&served.udp, &mut buffers.query)?;
-            // One that fills the buffer was cut off.
-            let Some(packet) = buffers.query.get(..length).filter(|p| p.len() <= wire::LARGE_UDP) else {
+            let Some(packet) = buffers.query.get(..length).filter(|p| p.len() < TOO_LONG) else {
                 take(&served.udp);
                 continue;
             };

@@ -21,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use hickory_proto::op::{Metadata, ResponseCode};
 use nix::sys::socket::{MsgFlags, SockType, recv};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
@@ -30,9 +31,9 @@ use tokio::{
 
 use crate::{
     listener::Served,
+    message::{self, PLAIN_UDP},
     namespace,
     respond::{Destination, Forward, Transport},
-    wire::{self, rcode},
 };
 
 const PORT: u16 = 53;
@@ -50,19 +51,18 @@ pub(crate) async fn forward(served: &Served, mut ask: Forward) -> Vec<u8> {
         Destination::Host => shared.host.borrow().to_vec(),
         Destination::Servers(servers) => servers.clone(),
     };
-    let client_id = wire::id(&ask.packet).unwrap_or_default();
-    let mut refused = None;
+    let mut last = None;
     for (server, is_last_chance) in shared.health.attempts(&servers) {
-        wire::set_id(&mut ask.packet, shared.ids.next());
-        match exchange(served, &ask, server).await {
+        let id = shared.ids.next();
+        message::set_id(&mut ask.packet, id);
+        match exchange(served, &ask, id, server).await {
             Ok(reply) => {
                 shared.health.answered(server);
                 // A server that will not say may not be the only one that knows.
-                let unhelpful = matches!(
-                    wire::code(&reply),
-                    rcode::SERVER_FAILURE | rcode::REFUSED | rcode::NOT_IMPLEMENTED
-                );
-                refused = Some(reply);
+                let code = reply.metadata.response_code;
+                let unhelpful =
+                    matches!(code, ResponseCode::ServFail | ResponseCode::Refused | ResponseCode::NotImp);
+                last = Some(reply);
                 if !unhelpful || is_last_chance {
                     break;
                 }
@@ -73,34 +73,56 @@ pub(crate) async fn forward(served: &Served, mut ask: Forward) -> Vec<u8> {
             }
         }
     }
-    wire::set_id(&mut ask.packet, client_id);
-    match refused {
-        Some(mut reply) => {
-            wire::set_id(&mut reply, client_id);
-            wire::truncate(&mut reply, ask.question_end, ask.limit);
-            reply
-        }
+    match last {
+        Some(reply) => reply.for_client(&ask),
         None => ask.failure(),
     }
 }
 
-async fn exchange(served: &Served, ask: &Forward, server: IpAddr) -> io::Result<Vec<u8>> {
+/// What an upstream server said, and its header.
+struct Reply {
+    bytes: Vec<u8>,
+    metadata: Metadata,
+}
+
+impl Reply {
+    /// None: someone else's, or a forged one.
+    fn to(ask: &Forward, id: u16, bytes: &[u8]) -> Option<Self> {
+        let metadata = message::answers(bytes, &ask.query.question, id)?;
+        Some(Self { bytes: bytes.to_vec(), metadata })
+    }
+
+    /// With the client's id, and cut down to the question where the client takes no more.
+    fn for_client(self, ask: &Forward) -> Vec<u8> {
+        let mut bytes = self.bytes;
+        if bytes.len() > ask.limit.into() {
+            return match ask.query.truncated(self.metadata, ask.limit, &mut bytes) {
+                Ok(()) => bytes,
+                Err(_) => ask.failure(),
+            };
+        }
+        message::set_id(&mut bytes, ask.query.metadata.id);
+        bytes
+    }
+}
+
+async fn exchange(served: &Served, ask: &Forward, id: u16, server: IpAddr) -> io::Result<Reply> {
     if ask.transport == Transport::Tcp {
         // A client asks over TCP because UDP had no room, so there is no use in trying that first.
-        return match timed(TCP_PATIENCE, over_tcp(served, ask, server)).await {
+        return match timed(TCP_PATIENCE, over_tcp(served, ask, id, server)).await {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                timed(UDP_PATIENCE, over_udp(served, ask, server)).await
+                timed(UDP_PATIENCE, over_udp(served, ask, id, server)).await
             }
             result => result,
         };
     }
-    let reply = timed(UDP_PATIENCE, over_udp(served, ask, server)).await?;
+    let reply = timed(UDP_PATIENCE, over_udp(served, ask, id, server)).await?;
     // The client may take more than the server would send in one datagram.
-    if !wire::is_truncated(&reply) || ask.limit <= wire::PLAIN_UDP {
+    if !reply.metadata.truncation || ask.limit <= PLAIN_UDP {
         return Ok(reply);
     }
-    match timed(TCP_PATIENCE, over_tcp(served, ask, server)).await {
-        Ok(whole) if whole.len() <= ask.limit => Ok(whole),
+    match timed(TCP_PATIENCE, over_tcp(served, ask, id, server)).await {
+        Ok(whole) if whole.bytes.len() <= ask.limit.into() => Ok(whole),
         _ => Ok(reply),
     }
 }
@@ -109,7 +131,7 @@ async fn timed<T>(patience: Duration, work: impl Future<Output = io::Result<T>>)
     timeout(patience, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-async fn over_udp(served: &Served, ask: &Forward, server: IpAddr) -> io::Result<Vec<u8>> {
+async fn over_udp(served: &Served, ask: &Forward, id: u16, server: IpAddr) -> io::Result<Reply> {
     thread_local! {
         // Shared by all exchanges of a worker: one that waits holds no buffer.
         static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; usize::from(u16::MAX)]);
@@ -123,19 +145,17 @@ async fn over_udp(served: &Served, ask: &Forward, server: IpAddr) -> io::Result<
     let receive = || {
         BUFFER.with_borrow_mut(|buffer| {
             let length = recv(socket.as_raw_fd(), buffer, MsgFlags::empty())?;
-            let reply = &buffer[..length];
-            Ok(wire::answers(reply, &ask.packet, ask.question_end).then(|| reply.to_vec()))
+            Ok(Reply::to(ask, id, &buffer[..length]))
         })
     };
     loop {
-        // None: someone else's reply, or a forged one.
         if let Some(reply) = socket.async_io(interest, receive).await? {
             return Ok(reply);
         }
     }
 }
 
-async fn over_tcp(served: &Served, ask: &Forward, server: IpAddr) -> io::Result<Vec<u8>> {
+async fn over_tcp(served: &Served, ask: &Forward, id: u16, server: IpAddr) -> io::Result<Reply> {
     let socket = StdTcpStream::from(socket(served, ask, server, SockType::Stream).await?);
     let mut stream = TcpSocket::from_std_stream(socket).connect(SocketAddr::new(server, PORT)).await?;
     let length = u16::try_from(ask.packet.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -143,11 +163,7 @@ async fn over_tcp(served: &Served, ask: &Forward, server: IpAddr) -> io::Result<
     stream.write_all(&framed).await?;
     let mut reply = vec![0; usize::from(stream.read_u16().await?)];
     stream.read_exact(&mut reply).await?;
-    if wire::answers(&reply, &ask.packet, ask.question_end) {
-        Ok(reply)
-    } else {
-        Err(io::ErrorKind::InvalidData.into())
-    }
+    Reply::to(ask, id, &reply).ok_or(io::ErrorKind::InvalidData.into())
 }
 
 async fn socket(served: &Served, ask: &Forward, server: IpAddr, kind: SockType) -> io::Result<OwnedFd> {

@@ -2,7 +2,7 @@ use std::{cmp::Reverse, net::IpAddr, sync::Arc};
 
 use libnetwork_model::{DnsOptions, Endpoint, Network, SandboxId};
 
-use crate::{Zone, reverse};
+use crate::{Holders, Zone, reverse};
 
 /// What a question asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,31 @@ pub enum Answer {
     NotOurs,
 }
 
+/// What a sandbox is told, and why.
+#[derive(Debug)]
+pub struct Told<'a> {
+    pub answer: Answer,
+    pub because: Because<'a>,
+}
+
+/// Where an answer comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum Because<'a> {
+    /// Endpoints on this network answer to this name: what was asked for, without the network's name, or the wildcard
+    /// that covers it.
+    Held { network: &'a Network, name: &'a str, holders: &'a Holders },
+    /// The address is leased on this network.
+    Leased { network: &'a Network },
+    /// The name is the host's.
+    Host,
+    /// Nothing here has the name.
+    Unknown,
+}
+
+impl Told<'_> {
+    const UNKNOWN: Self = Told { answer: Answer::NotOurs, because: Because::Unknown };
+}
+
 /// Where the questions of a sandbox go that are not ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Forwarding {
@@ -45,26 +70,26 @@ const HOST: &str = "host.docker.internal";
 
 impl Zone {
     /// What `sandbox` is told for `name`: dotted, in lower case, without the final dot.
-    pub fn answer(&self, sandbox: &SandboxId, name: &str, kind: Kind) -> Answer {
+    pub fn answer(&self, sandbox: &SandboxId, name: &str, kind: Kind) -> Told<'_> {
         let attached = self.attached(sandbox);
         if attached.is_empty() && name == HOST {
             return self.host(sandbox, kind);
         }
         if attached.is_empty() || name.is_empty() {
-            return Answer::NotOurs;
+            return Told::UNKNOWN;
         }
         if let Some(address) = reverse::address(name) {
             return self.name_of(&attached, address, kind);
         }
-        let unqualified = attached.iter().map(|(_, network)| (network, name));
-        match self.look_up(unqualified, kind) {
-            Answer::NotOurs => {}
-            found => return found,
+        let unqualified = attached.iter().map(|(_, network)| (*network, name));
+        if let Some(told) = self.look_up(unqualified, kind) {
+            return told;
         }
-        let qualified = attached.iter().filter_map(|(_, n)| Some((n, without_network(name, &n.name)?)));
+        let qualified = attached.iter().filter_map(|(_, n)| Some((*n, without_network(name, &n.name)?)));
         match self.look_up(qualified, kind) {
-            Answer::NotOurs if name == HOST => self.host(sandbox, kind),
-            found => found,
+            Some(told) => told,
+            None if name == HOST => self.host(sandbox, kind),
+            None => Told::UNKNOWN,
         }
     }
 
@@ -100,7 +125,7 @@ impl Zone {
     }
 
     /// The host as the sandbox reaches it: its address on the bridge that the default route leads to.
-    fn host(&self, sandbox: &SandboxId, kind: Kind) -> Answer {
+    fn host(&self, sandbox: &SandboxId, kind: Kind) -> Told<'_> {
         let gateway = |ipv6: bool| {
             let network = self.intent.network(&self.intent.gateway_endpoint(sandbox, ipv6)?.network)?;
             // On other networks the gateway may be someone else.
@@ -113,10 +138,9 @@ impl Zone {
             Kind::Any => v4.into_iter().chain(v6).collect(),
             Kind::Ptr | Kind::Other => Vec::new(),
         };
-        match (v4.or(v6), wanted.is_empty()) {
-            (None, _) => Answer::NotOurs,
-            (Some(_), true) => Answer::NoData,
-            (Some(_), false) => Answer::Addresses(wanted),
+        match v4.or(v6) {
+            None => Told::UNKNOWN,
+            Some(_) => Told { answer: Answer::of(wanted), because: Because::Host },
         }
     }
 
@@ -134,15 +158,15 @@ impl Zone {
         attached
     }
 
-    fn look_up<'a>(
-        &self,
-        candidates: impl Iterator<Item = (&'a &'a Arc<Network>, &'a str)>,
+    /// The first network that has addresses of the wanted family under the name, or else the first that has the name.
+    fn look_up<'a, 'n>(
+        &'a self,
+        candidates: impl Iterator<Item = (&'a Arc<Network>, &'n str)>,
         kind: Kind,
-    ) -> Answer {
-        let mut known = false;
+    ) -> Option<Told<'a>> {
+        let mut known = None;
         for (network, name) in candidates {
-            let Some(holders) = self.holders(&network.id, name) else { continue };
-            known = true;
+            let Some((name, holders)) = self.holders(&network.id, name) else { continue };
             let wanted = |address: &IpAddr| match kind {
                 Kind::A => address.is_ipv4(),
                 Kind::Aaaa => address.is_ipv6(),
@@ -151,24 +175,39 @@ impl Zone {
             };
             let addresses: Vec<IpAddr> =
                 holders.values().flat_map(|e| e.addresses()).filter(wanted).collect();
-            if !addresses.is_empty() {
-                return Answer::Addresses(addresses);
+            let told =
+                Told { answer: Answer::of(addresses), because: Because::Held { network, name, holders } };
+            if told.answer != Answer::NoData {
+                return Some(told);
             }
+            known = known.or(Some(told));
         }
-        if known { Answer::NoData } else { Answer::NotOurs }
+        known
     }
 
-    fn name_of(&self, attached: &[(&Arc<Endpoint>, &Arc<Network>)], address: IpAddr, kind: Kind) -> Answer {
-        let holder = |network: &Network| {
+    fn name_of<'a>(
+        &self,
+        attached: &[(&'a Arc<Endpoint>, &'a Arc<Network>)],
+        address: IpAddr,
+        kind: Kind,
+    ) -> Told<'a> {
+        let holder = |network: &'a Network| {
             let endpoint = self.intent.endpoint(self.intent.lease(&network.id, address)?)?;
             let sandbox = self.intent.sandbox(&endpoint.sandbox)?;
-            Some(format!("{}.{}", sandbox.name, network.name))
+            Some((network, format!("{}.{}", sandbox.name, network.name)))
         };
-        match attached.iter().find_map(|(_, network)| holder(network)) {
-            None => Answer::NotOurs,
-            Some(name) if matches!(kind, Kind::Ptr | Kind::Any) => Answer::Name(name),
-            Some(_) => Answer::NoData,
-        }
+        let Some((network, name)) = attached.iter().find_map(|(_, network)| holder(network)) else {
+            return Told::UNKNOWN;
+        };
+        let asked = matches!(kind, Kind::Ptr | Kind::Any);
+        let answer = if asked { Answer::Name(name) } else { Answer::NoData };
+        Told { answer, because: Because::Leased { network } }
+    }
+}
+
+impl Answer {
+    fn of(addresses: Vec<IpAddr>) -> Self {
+        if addresses.is_empty() { Answer::NoData } else { Answer::Addresses(addresses) }
     }
 }
 

@@ -4,7 +4,7 @@ use imbl::OrdMap;
 use libnetwork_model::{Change, Endpoint, EndpointId, Intent, Mutation, NetworkId, SandboxId};
 
 /// The endpoints that answer to one name on one network, by id.
-pub(crate) type Holders = OrdMap<EndpointId, Arc<Endpoint>>;
+pub type Holders = OrdMap<EndpointId, Arc<Endpoint>>;
 
 /// Every name of every network, derived from an intent. Cheap to clone, never changed in place: an update makes the
 /// next one, which shares all but what the change touched.
@@ -45,10 +45,11 @@ impl Zone {
         &self.intent
     }
 
-    /// Who answers to `name`, in lower case, on a network.
-    pub(crate) fn holders(&self, network: &NetworkId, name: &str) -> Option<&Holders> {
+    /// Who answers to `name`, in lower case, on a network, and to which name of theirs.
+    pub(crate) fn holders(&self, network: &NetworkId, name: &str) -> Option<(&str, &Holders)> {
         let names = self.names.get(network)?;
-        names.get(name).or_else(|| wildcard(names, name))
+        let (name, holders) = names.get_key_value(name).or_else(|| wildcard(names, name))?;
+        Some((&**name, holders))
     }
 
     /// The endpoints whose names may differ. A network's own name is read when a question is answered.
@@ -106,7 +107,7 @@ impl Zone {
 
 /// Who has a wildcard alias that covers `name`: `*.app` covers `a.app` and `a.b.app`, not `app`; the longest one that
 /// covers it counts (RFC 4592).
-fn wildcard<'a>(names: &'a OrdMap<Arc<str>, Holders>, name: &str) -> Option<&'a Holders> {
+fn wildcard<'a>(names: &'a OrdMap<Arc<str>, Holders>, name: &str) -> Option<(&'a Arc<str>, &'a Holders)> {
     const PREFIX: &str = "*.";
     // Most networks have none: then a name that is not ours costs no allocation.
     if !names.get_next(PREFIX)?.0.starts_with(PREFIX) {
@@ -114,7 +115,7 @@ fn wildcard<'a>(names: &'a OrdMap<Arc<str>, Holders>, name: &str) -> Option<&'a 
     }
     name.match_indices('.')
         .filter(|(dot, _)| *dot > 0)
-        .find_map(|(dot, _)| names.get(format!("*{}", &name[dot..]).as_str()))
+        .find_map(|(dot, _)| names.get_key_value(format!("*{}", &name[dot..]).as_str()))
 }
 
 /// The names that an endpoint answers to, in lower case, each once.

@@ -23,5 +23,5 @@ mod answer;
 mod index;
 mod reverse;
 
-pub use answer::{Answer, Forwarding, Kind};
-pub use index::Zone;
+pub use answer::{Answer, Because, Forwarding, Kind, Told};
+pub use index::{Holders, Zone};

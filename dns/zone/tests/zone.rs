@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use dns_zone::{Answer, Forwarding, Kind, Zone};
+use dns_zone::{Answer, Because, Forwarding, Kind, Zone};
 use ipnet::{Ipv4Net, Ipv6Net};
 use libnetwork_model::*;
 use proptest::{collection::vec, prelude::*};
@@ -114,6 +114,10 @@ fn town() -> Vec<Mutation> {
     ]
 }
 
+fn told(zone: &Zone, sandbox: &SandboxId, name: &str, kind: Kind) -> Answer {
+    zone.answer(sandbox, name, kind).answer
+}
+
 fn addresses(list: &[Ipv4Addr]) -> Answer {
     Answer::Addresses(list.iter().map(|a| IpAddr::V4(*a)).collect())
 }
@@ -123,53 +127,53 @@ fn a_name_an_alias_and_a_short_id_answer_whatever_the_network_calls_them() {
     let zone = zone(town());
     let short = sandbox(1, "").owner[..12].to_owned();
     for name in ["web", "www", short.as_str(), "web.front", "www.front"] {
-        assert_eq!(zone.answer(&sid(3), name, Kind::A), addresses(&[v4(1, 1)]), "{name}");
+        assert_eq!(told(&zone, &sid(3), name, Kind::A), addresses(&[v4(1, 1)]), "{name}");
     }
-    assert_eq!(zone.answer(&sid(2), "web.back.end", Kind::A), addresses(&[v4(2, 1)]));
+    assert_eq!(told(&zone, &sid(2), "web.back.end", Kind::A), addresses(&[v4(2, 1)]));
     // An alias belongs to one endpoint; a prefix of the id is no name.
-    assert_eq!(zone.answer(&sid(2), "www", Kind::A), Answer::NotOurs);
-    assert_eq!(zone.answer(&sid(3), &short[..11], Kind::A), Answer::NotOurs);
-    assert_eq!(zone.answer(&sid(3), ".front", Kind::A), Answer::NotOurs);
-    assert_eq!(zone.answer(&sid(3), "front", Kind::A), Answer::NotOurs);
+    assert_eq!(told(&zone, &sid(2), "www", Kind::A), Answer::NotOurs);
+    assert_eq!(told(&zone, &sid(3), &short[..11], Kind::A), Answer::NotOurs);
+    assert_eq!(told(&zone, &sid(3), ".front", Kind::A), Answer::NotOurs);
+    assert_eq!(told(&zone, &sid(3), "front", Kind::A), Answer::NotOurs);
 }
 
 #[test]
 fn a_sandbox_hears_only_of_the_networks_that_it_shares() {
     let zone = zone(town());
-    assert_eq!(zone.answer(&sid(3), "db", Kind::A), Answer::NotOurs);
-    assert_eq!(zone.answer(&sid(3), "web.back.end", Kind::A), Answer::NotOurs);
-    assert_eq!(zone.answer(&sid(3), "2.0.2.10.in-addr.arpa", Kind::Ptr), Answer::NotOurs);
-    assert_eq!(zone.answer(&sid(9), "web", Kind::A), Answer::NotOurs);
+    assert_eq!(told(&zone, &sid(3), "db", Kind::A), Answer::NotOurs);
+    assert_eq!(told(&zone, &sid(3), "web.back.end", Kind::A), Answer::NotOurs);
+    assert_eq!(told(&zone, &sid(3), "2.0.2.10.in-addr.arpa", Kind::Ptr), Answer::NotOurs);
+    assert_eq!(told(&zone, &sid(9), "web", Kind::A), Answer::NotOurs);
 }
 
 #[test]
 fn every_holder_of_an_alias_is_named() {
     let zone = zone(town());
-    assert_eq!(zone.answer(&sid(3), "pool", Kind::A), addresses(&[v4(1, 1), v4(1, 3)]));
+    assert_eq!(told(&zone, &sid(3), "pool", Kind::A), addresses(&[v4(1, 1), v4(1, 3)]));
 }
 
 #[test]
 fn of_several_shared_networks_the_one_with_the_highest_priority_answers() {
     let mut mutations = town();
     mutations.push(put_endpoint(endpoint(2, 3, &[])));
-    assert_eq!(zone(mutations.clone()).answer(&sid(3), "web", Kind::A), addresses(&[v4(1, 1)]));
+    assert_eq!(told(&zone(mutations.clone()), &sid(3), "web", Kind::A), addresses(&[v4(1, 1)]));
     mutations.push(put_endpoint(Endpoint { gateway_priority: 1, ..endpoint(2, 3, &[]) }));
-    assert_eq!(zone(mutations).answer(&sid(3), "web", Kind::A), addresses(&[v4(2, 1)]));
+    assert_eq!(told(&zone(mutations), &sid(3), "web", Kind::A), addresses(&[v4(2, 1)]));
 }
 
 #[test]
 fn a_known_name_has_no_data_for_a_type_that_it_lacks() {
     let zone = zone(town());
     for kind in [Kind::Aaaa, Kind::Ptr, Kind::Other] {
-        assert_eq!(zone.answer(&sid(3), "web", kind), Answer::NoData);
-        assert_eq!(zone.answer(&sid(3), "web.front", kind), Answer::NoData);
+        assert_eq!(told(&zone, &sid(3), "web", kind), Answer::NoData);
+        assert_eq!(told(&zone, &sid(3), "web.front", kind), Answer::NoData);
     }
-    assert_eq!(zone.answer(&sid(3), "1.0.1.10.in-addr.arpa", Kind::A), Answer::NoData);
+    assert_eq!(told(&zone, &sid(3), "1.0.1.10.in-addr.arpa", Kind::A), Answer::NoData);
 }
 
 #[test]
 fn an_address_is_called_by_its_container_and_network() {
-    let name = zone(town()).answer(&sid(3), "1.0.1.10.in-addr.arpa", Kind::Ptr);
+    let name = told(&zone(town()), &sid(3), "1.0.1.10.in-addr.arpa", Kind::Ptr);
     assert_eq!(name, Answer::Name("Web.Front".into()));
 }
 
@@ -180,14 +184,14 @@ fn a_wildcard_alias_answers_for_what_nobody_has_himself() {
     mutations.push(put_endpoint(endpoint(1, 4, &["*.App", "*.web"])));
     let zone = zone(mutations);
     for name in ["shop.app", "a.shop.app", "shop.app.front", "x.web"] {
-        assert_eq!(zone.answer(&sid(3), name, Kind::A), addresses(&[v4(1, 4)]), "{name}");
+        assert_eq!(told(&zone, &sid(3), name, Kind::A), addresses(&[v4(1, 4)]), "{name}");
     }
-    assert_eq!(zone.answer(&sid(3), "shop.app", Kind::Other), Answer::NoData);
-    assert_eq!(zone.answer(&sid(3), "web", Kind::A), addresses(&[v4(1, 1)]), "itself is not below itself");
+    assert_eq!(told(&zone, &sid(3), "shop.app", Kind::Other), Answer::NoData);
+    assert_eq!(told(&zone, &sid(3), "web", Kind::A), addresses(&[v4(1, 1)]), "itself is not below itself");
     for name in ["app", ".app", "app.shop", "shopapp"] {
-        assert_eq!(zone.answer(&sid(3), name, Kind::A), Answer::NotOurs, "{name}");
+        assert_eq!(told(&zone, &sid(3), name, Kind::A), Answer::NotOurs, "{name}");
     }
-    assert_eq!(zone.answer(&sid(2), "shop.app", Kind::A), Answer::NotOurs, "on another network");
+    assert_eq!(told(&zone, &sid(2), "shop.app", Kind::A), Answer::NotOurs, "on another network");
 }
 
 /// `Front` with a subnet that has a gateway, and these options.
@@ -209,9 +213,9 @@ fn the_host_is_the_bridge_that_the_default_route_leads_to() {
     mutations.push(front(&[]));
     let zone = zone(mutations);
     let host = Answer::Addresses(vec!["10.1.0.254".parse().unwrap()]);
-    assert_eq!(zone.answer(&sid(3), "host.docker.internal", Kind::A), host);
-    assert_eq!(zone.answer(&sid(3), "host.docker.internal", Kind::Aaaa), Answer::NoData);
-    assert_eq!(zone.answer(&sid(2), "host.docker.internal", Kind::A), Answer::NotOurs, "no gateway");
+    assert_eq!(told(&zone, &sid(3), "host.docker.internal", Kind::A), host);
+    assert_eq!(told(&zone, &sid(3), "host.docker.internal", Kind::Aaaa), Answer::NoData);
+    assert_eq!(told(&zone, &sid(2), "host.docker.internal", Kind::A), Answer::NotOurs, "no gateway");
 }
 
 #[test]
@@ -240,10 +244,10 @@ fn the_default_bridge_serves_no_names_and_forwards() {
     mutations.push(put_network(Network { options, ..network(1, "Front") }));
     let zone = zone(mutations);
     for name in ["web", "www", "asker", "web.front", "1.0.1.10.in-addr.arpa"] {
-        assert_eq!(zone.answer(&sid(3), name, Kind::Any), Answer::NotOurs);
+        assert_eq!(told(&zone, &sid(3), name, Kind::Any), Answer::NotOurs);
     }
     assert_eq!(zone.forwarding(&sid(3)), Forwarding::Host);
-    assert_eq!(zone.answer(&sid(2), "web", Kind::A), addresses(&[v4(2, 1)]));
+    assert_eq!(told(&zone, &sid(2), "web", Kind::A), addresses(&[v4(2, 1)]));
 }
 
 #[test]
@@ -325,7 +329,7 @@ proptest! {
         let zone = Zone::new(&intent);
         let known = holders(&intent, &sid(asking), host);
         for kind in [Kind::A, Kind::Aaaa, Kind::Any, Kind::Other] {
-            match zone.answer(&sid(asking), host, kind) {
+            match told(&zone, &sid(asking), host, kind) {
                 Answer::Addresses(list) => {
                     prop_assert!(!list.is_empty());
                     for address in list {
@@ -345,7 +349,32 @@ proptest! {
     fn no_name_makes_it_panic(name in "\\PC{0,80}") {
         let zone = zone(town());
         for kind in [Kind::A, Kind::Ptr, Kind::Any] {
-            zone.answer(&sid(3), &name, kind);
+            told(&zone, &sid(3), &name, kind);
         }
     }
+}
+
+#[test]
+fn an_answer_says_why() {
+    let mut mutations = town();
+    mutations.push(put_sandbox(sandbox(4, "proxy")));
+    mutations.push(put_endpoint(endpoint(1, 4, &["*.app"])));
+    mutations.push(front(&[]));
+    let zone = zone(mutations);
+    for (name, kind, matched, holders) in
+        [("web.front", Kind::A, "web", 1), ("pool", Kind::A, "pool", 2), ("a.app", Kind::Other, "*.app", 1)]
+    {
+        match zone.answer(&sid(3), name, kind).because {
+            Because::Held { network, name: by, holders: by_whom } => {
+                assert_eq!((network.name.as_str(), by, by_whom.len()), ("Front", matched, holders), "{name}");
+            }
+            other => unreachable!("{name}: {other:?}"),
+        }
+    }
+    let because = |name| zone.answer(&sid(3), name, Kind::Ptr).because;
+    assert!(
+        matches!(because("1.0.1.10.in-addr.arpa"), Because::Leased { network } if network.name == "Front")
+    );
+    assert!(matches!(because("host.docker.internal"), Because::Host));
+    assert!(matches!(because("example.com"), Because::Unknown));
 }
