@@ -13,8 +13,9 @@
 //! off its socket before it is answered, so a killed process would lose it; and it has no way to hold connections of one
 //! sandbox to a number, nor to give way to a newcomer.
 //!
-//! Modules: `namespace` makes sockets, `listener` runs one sandbox's, `udp` and `tcp` read them, `respond` decides
-//! (without I/O), `message` reads and writes messages, `upstream` asks the servers that know the rest.
+//! Modules: `namespace` makes sockets, `listener` runs one sandbox's, `udp` and `tcp` read them, `message` reads and
+//! writes messages, `respond` decides (without I/O), `cache` keeps what upstream servers said, `upstream` asks them,
+//! `lookup` tells people.
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
@@ -26,18 +27,26 @@ use std::{
 };
 
 use dns_zone::Zone;
+use hickory_proto::{
+    op::{Message, Query},
+    rr::{Name, RecordType},
+};
 use libnetwork_core::{NameError, NameServer};
 use libnetwork_model::{Change, HostFacts, Intent, NamespaceKind, Sandbox, SandboxId};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use crate::lookup::{Lookup, QueryError, Reason, Told};
 use crate::{
+    cache::Cache,
     listener::Listener,
     namespace::Namespaces,
     upstream::{Health, Ids},
 };
 
+mod cache;
 mod listener;
+mod lookup;
 mod message;
 mod namespace;
 mod respond;
@@ -79,12 +88,18 @@ pub struct DnsServer {
     listeners: Arc<Mutex<HashMap<SandboxId, Listener>>>,
 }
 
+/// Lookups that a watcher may be behind before it misses some.
+const WATCHED: usize = 1024;
+
 /// What all sandboxes share.
 pub(crate) struct Shared {
     /// Read for each batch of queries: a reader holds the lock for as long as it takes to clone an `Arc`.
     zone: watch::Sender<Arc<Zone>>,
     /// The host's resolvers.
     host: watch::Sender<Arc<[IpAddr]>>,
+    cache: Cache,
+    /// For those who watch.
+    lookups: broadcast::Sender<Arc<Lookup>>,
     namespaces: Namespaces,
     keeper: Option<Arc<dyn Keeper>>,
     health: Health,
@@ -107,6 +122,8 @@ impl DnsServer {
         let shared = Shared {
             zone: watch::Sender::new(Arc::default()),
             host: watch::Sender::new(Arc::from([])),
+            cache: Cache::default(),
+            lookups: broadcast::Sender::new(WATCHED),
             namespaces: Namespaces::default(),
             keeper: settings.keeper,
             health: Health::default(),
@@ -142,6 +159,30 @@ impl DnsServer {
         }
         surplus.into_iter().for_each(|name| self.shared.release(name));
         listeners.len()
+    }
+
+    /// What this sandbox would be told at this moment, and why. Asks as its programs do: over UDP, without EDNS. The name
+    /// is taken as it is, no search domain is tried.
+    pub async fn query(&self, sandbox: &SandboxId, name: &str, kind: &str) -> Result<Lookup, QueryError> {
+        let read = Name::from_ascii(name).or_else(|_| Name::from_utf8(name));
+        let mut asked = read.map_err(|_| QueryError::Name(name.to_owned()))?;
+        asked.set_fqdn(true);
+        let kind: RecordType =
+            kind.to_ascii_uppercase().parse().map_err(|_| QueryError::Kind(kind.to_owned()))?;
+        let mut message = Message::query();
+        message.metadata.recursion_desired = true;
+        message.add_query(Query::query(asked, kind));
+        let packet = message.to_vec().map_err(|_| QueryError::Name(name.to_owned()))?;
+        let listeners = self.listeners.lock().await;
+        let lookup = listeners.get(sandbox).ok_or(QueryError::NoResolver)?.query(packet);
+        drop(listeners);
+        lookup.await.ok_or(QueryError::NoResolver)
+    }
+
+    /// Every lookup of every sandbox from now on, those of [`DnsServer::query`] excepted. While nobody listens it costs
+    /// nothing; who is too slow misses some.
+    pub fn lookups(&self) -> broadcast::Receiver<Arc<Lookup>> {
+        self.shared.lookups.subscribe()
     }
 
     async fn listen(&self, sandbox: &SandboxId, namespace: &Path) -> Result<(), (&'static str, io::Error)> {

@@ -11,6 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
 use dns_zone::Zone;
@@ -23,9 +24,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Shared,
+    lookup::Lookup,
     namespace::{Identity, Sockets},
-    respond::{Outcome, Transport, respond},
-    tcp, udp,
+    respond::{Asker, Forward, Outcome, Source, Transport, respond},
+    tcp, udp, upstream,
 };
 
 /// The queries of one sandbox that may be under way upstream at once. Each costs a descriptor and about 4 KiB; what
@@ -43,16 +45,76 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// Answers from the zone as it is at this moment.
-    pub(crate) fn respond(
+    /// Answers from the zone as it is at this moment, or from what upstream servers said lately.
+    pub(crate) fn respond<'z>(
         &self,
-        zone: &Zone,
+        zone: &'z Zone,
         packet: &[u8],
         transport: Transport,
         out: &mut Vec<u8>,
-    ) -> Outcome {
+    ) -> Outcome<'z> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        respond(zone, &self.sandbox, packet, transport, turn, out)
+        let host = self.shared.host.borrow().clone();
+        let asker = Asker { sandbox: &self.sandbox, transport, turn, host: &host };
+        match respond(zone, &asker, packet, out) {
+            Outcome::Forward(ask) => match self.shared.cache.answer(&ask, out) {
+                Some(kept) => Outcome::Reply(Source::Cache(kept)),
+                None => Outcome::Forward(ask),
+            },
+            outcome => outcome,
+        }
+    }
+
+    /// The upstream servers' reply, or one that says that too many are being waited for.
+    pub(crate) async fn forward(&self, ask: Forward, place: Option<OwnedSemaphorePermit>) -> Vec<u8> {
+        let (started, transport) = (Instant::now(), ask.transport);
+        let (reply, source) = self.ask(ask, place).await;
+        let zone = self.shared.zone.borrow().clone();
+        self.tell(&zone, transport, started, &reply, source);
+        reply
+    }
+
+    async fn ask(&self, ask: Forward, place: Option<OwnedSemaphorePermit>) -> (Vec<u8>, Source<'static>) {
+        match place {
+            None => (ask.failure(), Source::Crowded),
+            Some(_place) => {
+                let (reply, server) = upstream::forward(self, ask).await;
+                (reply, Source::Upstream(server))
+            }
+        }
+    }
+
+    /// Tells those who watch, if there are any.
+    pub(crate) fn tell(
+        &self,
+        zone: &Zone,
+        transport: Transport,
+        started: Instant,
+        reply: &[u8],
+        source: Source<'_>,
+    ) {
+        if self.shared.lookups.receiver_count() > 0 {
+            let lookup = Lookup::new(zone, &self.sandbox, transport, started.elapsed(), reply, source);
+            // The last one may have left just now.
+            let _ = self.shared.lookups.send(Arc::new(lookup));
+        }
+    }
+
+    /// What the sandbox would be told at this moment, if it sent this datagram.
+    async fn query(&self, packet: &[u8]) -> Lookup {
+        let (started, transport) = (Instant::now(), Transport::Udp);
+        let zone = self.shared.zone.borrow().clone();
+        let mut reply = Vec::new();
+        let source = match self.respond(&zone, packet, transport, &mut reply) {
+            Outcome::Reply(source) => source,
+            Outcome::Ignore => Source::Malformed,
+            Outcome::Forward(ask) => {
+                let source;
+                (reply, source) = self.ask(ask, self.place()).await;
+                source
+            }
+        };
+        Lookup::new(&zone, &self.sandbox, transport, started.elapsed(), &reply, source)
     }
 
     /// A place among the queries under way upstream; none when all are taken.
@@ -64,6 +126,7 @@ impl Served {
 /// A sandbox's resolver while it runs. Dropped, it ends; [`Listener::close`] also waits until its sockets are closed.
 pub(crate) struct Listener {
     pub(crate) namespace: Identity,
+    served: Arc<Served>,
     tasks: TaskTracker,
     cancel: CancellationToken,
 }
@@ -88,10 +151,16 @@ impl Listener {
             forwards: Arc::new(Semaphore::new(FORWARDS)),
             turn: AtomicUsize::new(0),
         });
-        let listener = Self { namespace, tasks, cancel };
+        let listener = Self { namespace, served: served.clone(), tasks, cancel };
         listener.spawn(udp::serve(served.clone(), listener.cancel.clone()));
         listener.spawn(tcp::serve(served, tcp, listener.cancel.clone()));
         Ok(listener)
+    }
+
+    /// [`Served::query`], to be awaited without the listener; none when it is closed meanwhile.
+    pub(crate) fn query(&self, packet: Vec<u8>) -> impl Future<Output = Option<Lookup>> + Send + 'static {
+        let (served, cancel) = (self.served.clone(), self.cancel.clone());
+        self.tasks.track_future(async move { cancel.run_until_cancelled(served.query(&packet)).await })
     }
 
     pub(crate) async fn close(self) {

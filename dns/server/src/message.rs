@@ -9,7 +9,7 @@ use hickory_proto::{
     ProtoError,
     op::{self, Edns, Header, HeaderCounts, MessageType, Metadata, OpCode, ResponseCode},
     rr::{DNSClass, Name, RData, Record, RecordType},
-    serialize::binary::{BinDecodable, BinDecoder, BinEncodable, BinEncoder, DecodeError},
+    serialize::binary::{BinDecodable, BinDecoder, BinEncodable, BinEncoder, DecodeError, EncodedSize},
 };
 
 /// What a client that advertises nothing takes over UDP (RFC 1035 4.2.1).
@@ -26,6 +26,8 @@ const ADDITIONAL: u16 = 2;
 pub(crate) struct Query {
     pub(crate) metadata: Metadata,
     pub(crate) question: op::Query,
+    /// Where the question ends in the packet; it begins behind the header, and no pointer is in it.
+    pub(crate) question_end: usize,
     pub(crate) edns: Option<ClientEdns>,
 }
 
@@ -36,6 +38,8 @@ pub(crate) struct ClientEdns {
     pub(crate) size: u16,
     pub(crate) version: u8,
     pub(crate) dnssec_ok: bool,
+    /// Cookies, subnets and the like, which make an answer this client's own.
+    pub(crate) has_options: bool,
 }
 
 /// Why a packet is no [`Query`].
@@ -69,13 +73,18 @@ impl Query {
         }
     }
 
-    /// None: more than one OPT record, or one that is not the root's.
+    /// None: more than one OPT record, or one that is not the root's, or a question with a pointer, which has nothing to
+    /// point to.
     fn body(
         decoder: &mut BinDecoder<'_>,
         metadata: Metadata,
         additional: u16,
     ) -> Result<Option<Self>, DecodeError> {
         let question = op::Query::read(decoder)?;
+        let question_end = decoder.index();
+        if question_end != Header::LEN + written_length(&question.name) + 4 {
+            return Ok(None);
+        }
         let mut edns = None;
         for _ in 0..additional {
             let record = RawRecord::read(decoder)?;
@@ -83,12 +92,17 @@ impl Query {
                 continue;
             }
             let [_, version, flags, _] = record.ttl.to_be_bytes();
-            let found = ClientEdns { size: record.class, version, dnssec_ok: flags & 0x80 != 0 };
+            let found = ClientEdns {
+                size: record.class,
+                version,
+                dnssec_ok: flags & 0x80 != 0,
+                has_options: !record.data.is_empty(),
+            };
             if !record.name.is_root() || edns.replace(found).is_some() {
                 return Ok(None);
             }
         }
-        Ok(Some(Self { metadata, question, edns }))
+        Ok(Some(Self { metadata, question, question_end, edns }))
     }
 
     /// The name asked for, dotted, in lower case, without the final dot. None for one that no container can have:
@@ -175,11 +189,13 @@ impl Query {
             edns.set_rcode_high(metadata.response_code.high());
             edns.emit(&mut encoder)?;
         }
-        let mut counts = HeaderCounts::default();
-        counts.queries = 1;
-        // Each takes more than a byte of the 65,535.
-        counts.answers = answers as u16;
-        counts.additionals = u16::from(self.edns.is_some());
+        let counts = HeaderCounts {
+            queries: 1,
+            // Each takes more than a byte of the 65,535.
+            answers: answers as u16,
+            authorities: 0,
+            additionals: u16::from(self.edns.is_some()),
+        };
         header.replace(&mut encoder, Header { metadata, counts })
     }
 }
@@ -204,38 +220,132 @@ pub(crate) fn set_id(packet: &mut [u8], id: u16) {
     }
 }
 
-/// The header of `reply` if it answers this question under this id, whatever the case. A server that refuses what it
-/// cannot read may leave the question out.
-pub(crate) fn answers(reply: &[u8], question: &op::Query, id: u16) -> Option<Metadata> {
-    let mut decoder = BinDecoder::new(reply);
-    let Header { metadata, counts } = Header::read(&mut decoder).ok()?;
-    if metadata.message_type != MessageType::Response || metadata.id != id {
-        return None;
+/// The bytes of a name without pointers.
+fn written_length(name: &Name) -> usize {
+    if name.is_root() { 1 } else { name.len() + 1 }
+}
+
+/// What an upstream server said.
+#[derive(Debug, Clone)]
+pub(crate) struct Reply {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) metadata: Metadata,
+}
+
+/// How long a reply may be kept, and where it says so.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Lifetime {
+    pub(crate) seconds: u32,
+    /// Where its records have their TTLs.
+    pub(crate) at: Vec<u16>,
+}
+
+/// The longest that anything is kept: a day, and three hours for what does not exist (RFC 2308 5).
+const LONGEST_KEPT: u32 = 24 * 60 * 60;
+const LONGEST_ABSENT: u32 = 3 * 60 * 60;
+
+impl Reply {
+    /// None: it does not answer this question under this id. A server that refuses what it cannot read may leave the
+    /// question out.
+    pub(crate) fn to(question: &op::Query, id: u16, bytes: &[u8]) -> Option<Self> {
+        let mut decoder = BinDecoder::new(bytes);
+        let Header { metadata, counts } = Header::read(&mut decoder).ok()?;
+        if metadata.message_type != MessageType::Response || metadata.id != id {
+            return None;
+        }
+        let same = match counts.queries {
+            0 => metadata.response_code != ResponseCode::NoError,
+            _ => op::Query::read(&mut decoder).ok()? == *question,
+        };
+        same.then(|| Self { bytes: bytes.to_vec(), metadata })
     }
-    let same = match counts.queries {
-        0 => metadata.response_code != ResponseCode::NoError,
-        _ => op::Query::read(&mut decoder).ok()? == *question,
-    };
-    same.then_some(metadata)
+
+    /// None: it may not be kept, or is none that can be read.
+    pub(crate) fn lifetime(&self, query: &Query) -> Option<Lifetime> {
+        let mut decoder = BinDecoder::new(&self.bytes);
+        let Header { metadata, counts } = Header::read(&mut decoder).ok()?;
+        let absent = match metadata.response_code {
+            ResponseCode::NoError => counts.answers == 0,
+            ResponseCode::NXDomain => true,
+            _ => return None,
+        };
+        if metadata.truncation || counts.queries != 1 {
+            return None;
+        }
+        op::Query::read(&mut decoder).ok()?;
+        // Then the question can be given the case that the next client writes it in.
+        if decoder.index() != query.question_end {
+            return None;
+        }
+        let mut lifetime = Lifetime { seconds: LONGEST_KEPT, at: Vec::new() };
+        let mut start_of_authority = None;
+        let records = [counts.answers, counts.authorities, counts.additionals].map(u32::from);
+        for _ in 0..records.iter().sum::<u32>() {
+            let record = RawRecord::read(&mut decoder).ok()?;
+            if record.kind == RecordType::OPT {
+                continue;
+            }
+            // RFC 2181 8: one with the highest bit set is as good as zero.
+            lifetime.seconds = lifetime.seconds.min(if record.ttl >> 31 == 0 { record.ttl } else { 0 });
+            lifetime.at.push(u16::try_from(record.ttl_at).ok()?);
+            if record.kind == RecordType::SOA {
+                // MINIMUM is its last field (RFC 1035 3.3.13).
+                start_of_authority = record.data.last_chunk().map(|minimum| u32::from_be_bytes(*minimum));
+            }
+        }
+        match start_of_authority {
+            Some(minimum) => lifetime.seconds = lifetime.seconds.min(minimum).min(LONGEST_ABSENT),
+            // Absence that does not say how long it lasts (RFC 2308 5).
+            None if absent => return None,
+            None => {}
+        }
+        (lifetime.seconds > 0).then_some(lifetime)
+    }
+
+    /// Writes it as the answer to another packet with the same question, so many seconds older.
+    pub(crate) fn aged(
+        &self,
+        lifetime: &Lifetime,
+        seconds: u32,
+        (query, packet): (&Query, &[u8]),
+        out: &mut Vec<u8>,
+    ) {
+        out.clear();
+        out.extend_from_slice(&self.bytes);
+        for &at in &lifetime.at {
+            if let Some(ttl) = out.get_mut(at.into()..).and_then(<[u8]>::first_chunk_mut) {
+                *ttl = u32::from_be_bytes(*ttl).saturating_sub(seconds).to_be_bytes();
+            }
+        }
+        set_id(out, query.metadata.id);
+        let question = Header::LEN..query.question_end;
+        if let (Some(to), Some(from)) = (out.get_mut(question.clone()), packet.get(question)) {
+            to.copy_from_slice(from);
+        }
+    }
 }
 
 /// A record, its data unread.
-struct RawRecord {
+struct RawRecord<'a> {
     name: Name,
     kind: RecordType,
     class: u16,
     ttl: u32,
+    /// Where that is in the message.
+    ttl_at: usize,
+    data: &'a [u8],
 }
 
-impl RawRecord {
-    fn read(decoder: &mut BinDecoder<'_>) -> Result<Self, DecodeError> {
+impl<'a> RawRecord<'a> {
+    fn read(decoder: &mut BinDecoder<'a>) -> Result<Self, DecodeError> {
         let name = Name::read(decoder)?;
         let kind = RecordType::read(decoder)?;
         let class = decoder.read_u16()?.unverified(/* any is valid */);
+        let ttl_at = decoder.index();
         let ttl = decoder.read_u32()?.unverified(/* any is valid */);
         let length = decoder.read_u16()?.unverified(/* the next line fails when it is too long */);
-        decoder.read_slice(length.into())?;
-        Ok(Self { name, kind, class, ttl })
+        let data = decoder.read_slice(length.into())?.unverified(/* passed on unread */);
+        Ok(Self { name, kind, class, ttl, ttl_at, data })
     }
 }
 

@@ -1,8 +1,8 @@
 //! From a packet to what is done about it, without I/O.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
-use dns_zone::{Answer, Forwarding, Kind, Zone};
+use dns_zone::{Answer, Because, Forwarding, Kind, Told, Zone};
 use hickory_proto::{
     ProtoError,
     op::ResponseCode,
@@ -10,7 +10,10 @@ use hickory_proto::{
 };
 use libnetwork_model::SandboxId;
 
-use crate::message::{self, LARGE_UDP, Malformed, Query};
+use crate::{
+    cache::Kept,
+    message::{self, LARGE_UDP, Malformed, Query},
+};
 
 /// Seconds that a client may keep an answer. Docker says 600, which outlives containers by far; an address that moves
 /// is asked for again within this. A network may say otherwise: `io.causeway.dns.ttl`.
@@ -23,12 +26,27 @@ pub(crate) enum Transport {
 }
 
 /// What is to be done about a packet.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+#[derive(Debug)]
+pub(crate) enum Outcome<'z> {
     /// Send what was written.
-    Reply,
+    Reply(Source<'z>),
     Ignore,
     Forward(Forward),
+}
+
+/// Where a reply comes from.
+#[derive(Debug)]
+pub(crate) enum Source<'z> {
+    Zone(Because<'z>),
+    Cache(Kept),
+    /// The server that had the last word, and none when all were silent.
+    Upstream(Option<IpAddr>),
+    /// The sandbox has no way out of the host.
+    Confined,
+    /// As many of its questions as may be are under way.
+    Crowded,
+    /// It is no query that can be answered.
+    Malformed,
 }
 
 /// A query for the upstream servers. Owned: it outlives the buffer that it was received in.
@@ -40,53 +58,70 @@ pub(crate) struct Forward {
     /// The bytes that the reply may have.
     pub(crate) limit: u16,
     pub(crate) transport: Transport,
-    pub(crate) to: Destination,
+    pub(crate) route: Route,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Destination {
-    Host,
-    Servers(Vec<IpAddr>),
+/// Who is asked, and from where.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Route {
+    pub(crate) servers: Arc<[IpAddr]>,
+    /// The sandbox from whose namespace they are asked; none: from the host's.
+    pub(crate) inside: Option<SandboxId>,
 }
 
-/// Answers a packet into `out`, or says where it goes. `turn` turns the holders of a name round.
-pub(crate) fn respond(
-    zone: &Zone,
-    sandbox: &SandboxId,
+/// Who asks, and how.
+pub(crate) struct Asker<'a> {
+    pub(crate) sandbox: &'a SandboxId,
+    pub(crate) transport: Transport,
+    /// Turns the holders of a name round.
+    pub(crate) turn: usize,
+    /// The host's resolvers.
+    pub(crate) host: &'a Arc<[IpAddr]>,
+}
+
+/// Answers a packet into `out`, or says where it goes.
+pub(crate) fn respond<'z>(
+    zone: &'z Zone,
+    asker: &Asker<'_>,
     packet: &[u8],
-    transport: Transport,
-    turn: usize,
     out: &mut Vec<u8>,
-) -> Outcome {
+) -> Outcome<'z> {
     let query = match Query::parse(packet) {
         Ok(query) => query,
         Err(Malformed::Ignore) => return Outcome::Ignore,
-        Err(Malformed::Refuse(metadata)) => return written(message::header_alone(metadata, out)),
+        Err(Malformed::Refuse(metadata)) => {
+            return written(message::header_alone(metadata, out), Source::Malformed);
+        }
     };
-    let limit = match transport {
+    let limit = match asker.transport {
         Transport::Udp => query.udp_limit(),
         Transport::Tcp => u16::MAX,
     };
-    let local_limit = if transport == Transport::Udp { limit.min(LARGE_UDP) } else { limit };
+    let local_limit = if asker.transport == Transport::Udp { limit.min(LARGE_UDP) } else { limit };
     if query.edns.is_some_and(|e| e.version != 0) {
-        return written(query.reply(ResponseCode::BADVERS, Vec::new(), 0, local_limit, out));
+        let bad = query.reply(ResponseCode::BADVERS, Vec::new(), 0, local_limit, out);
+        return written(bad, Source::Malformed);
     }
-    let answer = match query.name() {
-        Some(name) => zone.answer(sandbox, &name, asked(&query)).answer,
-        None => Answer::NotOurs,
-    };
-    if answer != Answer::NotOurs {
-        let ttl = zone.ttl(sandbox).unwrap_or(TTL);
-        return written(query.reply(ResponseCode::NoError, records(answer, turn), ttl, local_limit, out));
+    if let Some(name) = query.name() {
+        let Told { answer, because } = zone.answer(asker.sandbox, &name, asked(&query));
+        if answer != Answer::NotOurs {
+            let ttl = zone.ttl(asker.sandbox).unwrap_or(TTL);
+            let records = records(answer, asker.turn);
+            let reply = query.reply(ResponseCode::NoError, records, ttl, local_limit, out);
+            return written(reply, Source::Zone(because));
+        }
     }
-    let to = match zone.forwarding(sandbox) {
-        Forwarding::Host => Destination::Host,
-        Forwarding::Servers(servers) => Destination::Servers(servers),
+    let route = match zone.forwarding(asker.sandbox) {
+        Forwarding::Host => Route { servers: asker.host.clone(), inside: None },
+        Forwarding::Servers(servers) => {
+            Route { servers: servers.into(), inside: Some(asker.sandbox.clone()) }
+        }
         Forwarding::Refused => {
-            return written(query.reply(ResponseCode::ServFail, Vec::new(), 0, local_limit, out));
+            let refused = query.reply(ResponseCode::ServFail, Vec::new(), 0, local_limit, out);
+            return written(refused, Source::Confined);
         }
     };
-    Outcome::Forward(Forward { query, packet: packet.to_vec(), limit, transport, to })
+    Outcome::Forward(Forward { query, packet: packet.to_vec(), limit, transport: asker.transport, route })
 }
 
 impl Forward {
@@ -102,9 +137,9 @@ impl Forward {
 }
 
 /// A reply that cannot be written is none: there is nobody to tell.
-fn written(result: Result<(), ProtoError>) -> Outcome {
+fn written<'z>(result: Result<(), ProtoError>, source: Source<'z>) -> Outcome<'z> {
     match result {
-        Ok(()) => Outcome::Reply,
+        Ok(()) => Outcome::Reply(source),
         Err(error) => {
             tracing::debug!(%error, "cannot write a reply");
             Outcome::Ignore

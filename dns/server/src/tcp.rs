@@ -24,7 +24,6 @@ use crate::{
     listener::Served,
     message::LARGE_UDP,
     respond::{Outcome, Transport},
-    upstream,
 };
 
 /// Connections of one sandbox at once. Each costs a descriptor and about 2 KiB.
@@ -103,18 +102,15 @@ async fn converse(served: &Served, mut stream: TcpStream, heard: impl Fn()) -> i
             heard();
             deadline.as_mut().reset(Instant::now() + PATIENCE);
             let zone = served.shared.zone.borrow().clone();
+            let started = Instant::now();
             match served.respond(&zone, &query, Transport::Tcp, &mut reply) {
-                Outcome::Reply => send(&mut stream, &reply).await?,
+                Outcome::Reply(source) => {
+                    served.tell(&zone, Transport::Tcp, started.into_std(), &reply, source);
+                    send(&mut stream, &reply).await?;
+                }
                 // What is no query has no place in a conversation.
                 Outcome::Ignore => return Ok(()),
-                Outcome::Forward(ask) => match served.place() {
-                    None => send(&mut stream, &ask.failure()).await?,
-                    Some(place) => forwards.push(async move {
-                        let reply = upstream::forward(served, ask).await;
-                        drop(place);
-                        reply
-                    }),
-                },
+                Outcome::Forward(ask) => forwards.push(served.forward(ask, served.place())),
             }
         }
         tokio::select! {

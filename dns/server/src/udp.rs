@@ -7,7 +7,7 @@ use std::{
     net::{SocketAddr, SocketAddrV4},
     os::fd::AsRawFd,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::sys::socket::{MsgFlags, SockaddrIn, recv, recvmsg};
@@ -18,7 +18,6 @@ use crate::{
     listener::Served,
     message::LARGE_UDP,
     respond::{Forward, Outcome, Transport},
-    upstream,
 };
 
 /// Datagrams that are answered before other tasks get a turn.
@@ -66,9 +65,13 @@ fn answer_batch(served: &Arc<Served>, cancel: &CancellationToken) -> io::Result<
                 take(&served.udp);
                 continue;
             };
+            let started = Instant::now();
             match served.respond(&zone, packet, Transport::Udp, &mut buffers.reply) {
-                // A client whose receive buffer is full asks again, as with any lost datagram.
-                Outcome::Reply => drop(served.udp.try_send_to(&buffers.reply, client)),
+                Outcome::Reply(source) => {
+                    // A client whose receive buffer is full asks again, as with any lost datagram.
+                    drop(served.udp.try_send_to(&buffers.reply, client));
+                    served.tell(&zone, Transport::Udp, started, &buffers.reply, source);
+                }
                 Outcome::Ignore => {}
                 Outcome::Forward(ask) => forward(served, cancel, ask, client),
             }
@@ -96,16 +99,11 @@ fn take(socket: &UdpSocket) {
 }
 
 fn forward(served: &Arc<Served>, cancel: &CancellationToken, ask: Forward, client: SocketAddr) {
-    let Some(place) = served.place() else {
-        drop(served.udp.try_send_to(&ask.failure(), client));
-        return;
-    };
+    let place = served.place();
     let (task_served, cancel) = (served.clone(), cancel.clone());
     served.tasks.spawn(async move {
         let served = task_served;
-        let reply = cancel.run_until_cancelled(upstream::forward(&served, ask)).await;
-        drop(place);
-        if let Some(reply) = reply {
+        if let Some(reply) = cancel.run_until_cancelled(served.forward(ask, place)).await {
             drop(served.udp.try_send_to(&reply, client));
         }
     });

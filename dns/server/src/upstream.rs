@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use hickory_proto::op::{Metadata, ResponseCode};
+use hickory_proto::op::ResponseCode;
 use nix::sys::socket::{MsgFlags, SockType, recv};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
@@ -31,9 +31,9 @@ use tokio::{
 
 use crate::{
     listener::Served,
-    message::{self, PLAIN_UDP},
+    message::{self, PLAIN_UDP, Reply},
     namespace,
-    respond::{Destination, Forward, Transport},
+    respond::{Forward, Transport},
 };
 
 const PORT: u16 = 53;
@@ -44,15 +44,11 @@ const TCP_PATIENCE: Duration = Duration::from_secs(4);
 /// How long a server that was silent is asked last, so that a dead one delays one query rather than all of them.
 const AVOIDED_FOR: Duration = Duration::from_secs(10);
 
-/// Asks the servers in turn and returns the reply for the client; one that says so when none answered.
-pub(crate) async fn forward(served: &Served, mut ask: Forward) -> Vec<u8> {
+/// Asks the servers in turn and returns the reply for the client, and whose it is; one that says so when none answered.
+pub(crate) async fn forward(served: &Served, mut ask: Forward) -> (Vec<u8>, Option<IpAddr>) {
     let shared = &served.shared;
-    let servers = match &ask.to {
-        Destination::Host => shared.host.borrow().to_vec(),
-        Destination::Servers(servers) => servers.clone(),
-    };
     let mut last = None;
-    for (server, is_last_chance) in shared.health.attempts(&servers) {
+    for (server, is_last_chance) in shared.health.attempts(&ask.route.servers) {
         let id = shared.ids.next();
         message::set_id(&mut ask.packet, id);
         match exchange(served, &ask, id, server).await {
@@ -62,7 +58,7 @@ pub(crate) async fn forward(served: &Served, mut ask: Forward) -> Vec<u8> {
                 let code = reply.metadata.response_code;
                 let unhelpful =
                     matches!(code, ResponseCode::ServFail | ResponseCode::Refused | ResponseCode::NotImp);
-                last = Some(reply);
+                last = Some((reply, server));
                 if !unhelpful || is_last_chance {
                     break;
                 }
@@ -73,36 +69,21 @@ pub(crate) async fn forward(served: &Served, mut ask: Forward) -> Vec<u8> {
             }
         }
     }
-    match last {
-        Some(reply) => reply.for_client(&ask),
-        None => ask.failure(),
-    }
+    let Some((reply, server)) = last else { return (ask.failure(), None) };
+    shared.cache.keep(&ask, &reply, server);
+    (for_client(reply, &ask), Some(server))
 }
 
-/// What an upstream server said, and its header.
-struct Reply {
-    bytes: Vec<u8>,
-    metadata: Metadata,
-}
-
-impl Reply {
-    /// None: someone else's, or a forged one.
-    fn to(ask: &Forward, id: u16, bytes: &[u8]) -> Option<Self> {
-        let metadata = message::answers(bytes, &ask.query.question, id)?;
-        Some(Self { bytes: bytes.to_vec(), metadata })
-    }
-
-    /// With the client's id, and cut down to the question where the client takes no more.
-    fn for_client(self, ask: &Forward) -> Vec<u8> {
-        let mut bytes = self.bytes;
-        if bytes.len() > ask.limit.into() {
-            return match ask.query.truncated(self.metadata, ask.limit, &mut bytes) {
-                Ok(()) => bytes,
-                Err(_) => ask.failure(),
-            };
-        }
+/// With the client's id, and cut down to the question where the client takes no more.
+fn for_client(reply: Reply, ask: &Forward) -> Vec<u8> {
+    let Reply { mut bytes, metadata } = reply;
+    if bytes.len() <= ask.limit.into() {
         message::set_id(&mut bytes, ask.query.metadata.id);
-        bytes
+        return bytes;
+    }
+    match ask.query.truncated(metadata, ask.limit, &mut bytes) {
+        Ok(()) => bytes,
+        Err(_) => ask.failure(),
     }
 }
 
@@ -145,7 +126,7 @@ async fn over_udp(served: &Served, ask: &Forward, id: u16, server: IpAddr) -> io
     let receive = || {
         BUFFER.with_borrow_mut(|buffer| {
             let length = recv(socket.as_raw_fd(), buffer, MsgFlags::empty())?;
-            Ok(Reply::to(ask, id, &buffer[..length]))
+            Ok(Reply::to(&ask.query.question, id, &buffer[..length]))
         })
     };
     loop {
@@ -163,13 +144,13 @@ async fn over_tcp(served: &Served, ask: &Forward, id: u16, server: IpAddr) -> io
     stream.write_all(&framed).await?;
     let mut reply = vec![0; usize::from(stream.read_u16().await?)];
     stream.read_exact(&mut reply).await?;
-    Reply::to(ask, id, &reply).ok_or(io::ErrorKind::InvalidData.into())
+    Reply::to(&ask.query.question, id, &reply).ok_or(io::ErrorKind::InvalidData.into())
 }
 
 async fn socket(served: &Served, ask: &Forward, server: IpAddr, kind: SockType) -> io::Result<OwnedFd> {
-    match ask.to {
-        Destination::Host => namespace::unbound(server, kind),
-        Destination::Servers(_) => served.shared.namespaces.socket(served.udp.as_fd(), server, kind).await,
+    match ask.route.inside {
+        None => namespace::unbound(server, kind),
+        Some(_) => served.shared.namespaces.socket(served.udp.as_fd(), server, kind).await,
     }
 }
 

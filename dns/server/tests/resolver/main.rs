@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod bed;
+mod explained;
 mod forwarding;
 mod fuzz;
 mod hostile;
