@@ -1,21 +1,32 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use libnetwork_model::{Endpoint, HostFacts, MacAddress, Network, NetworkId, Subnet};
+use libnetwork_model::{Endpoint, HostFacts, MacAddress, Network, NetworkId, PublishedPort, Subnet};
 use libnetwork_plan::{
     Attachment, Desired, Driver, DriverError, Ipv6, Key, Link, LinkKind, LinkRank, Name, Ns, Object, Peer,
-    Verdict,
+    Value, Verdict,
 };
 
 use crate::{
     guard,
     options::{GatewayMode, INHIBIT_IPV4, Options, sysctls as sysctls_of},
-    rules,
+    ports, rules,
 };
 
 /// Compiles bridge networks.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct BridgeDriver;
+#[derive(Debug, Clone, Copy)]
+pub struct BridgeDriver {
+    /// Published ports are reached from outside by the containers' own addresses, too (Docker's `allow-direct-routing`).
+    pub direct_routing: bool,
+    /// The host is made to forward (Docker's `ip-forward`). Otherwise it forwards where somebody else makes it.
+    pub forwarding: bool,
+}
+
+impl Default for BridgeDriver {
+    fn default() -> Self {
+        BridgeDriver { direct_routing: false, forwarding: true }
+    }
+}
 
 impl Driver for BridgeDriver {
     fn validate(&self, network: &Network, _host: &HostFacts) -> Result<(), DriverError> {
@@ -44,7 +55,10 @@ impl Driver for BridgeDriver {
         let options = Options::of(network);
         let bridge = bridge_name(network, &options);
         elements(network, &options, &bridge, out);
-        sysctls(network, out);
+        ports::network_elements(network, &options, self.direct_routing, &bridge, out);
+        if self.forwarding {
+            sysctls(network, out);
+        }
         let link = Link {
             kind: LinkKind::Bridge,
             id: network.id.as_str().into(),
@@ -117,6 +131,24 @@ impl Driver for BridgeDriver {
         Some(Attachment { link: veth_name(endpoint), bridge })
     }
 
+    fn routes_ports(&self, network: &Network, ipv6: bool) -> bool {
+        Options::of(network).gateway_modes[usize::from(ipv6)] == GatewayMode::Routed
+    }
+
+    fn port_objects(
+        &self,
+        network: &Network,
+        endpoint: &Endpoint,
+        ipv6: bool,
+        published: &[PublishedPort],
+        out: &mut Desired,
+    ) {
+        let options = Options::of(network);
+        if self.direct_routing || !options.trusted.is_empty() || self.routes_ports(network, ipv6) {
+            ports::endpoint_elements(endpoint, ipv6, published, out);
+        }
+    }
+
     fn link_names(&self, network: &Network) -> Vec<Name> {
         vec![bridge_name(network, &Options::of(network))]
     }
@@ -138,26 +170,30 @@ fn decides_ipv6(setting: &str) -> bool {
 
 /// What the shared rules know of this network.
 fn elements(network: &Network, options: &Options<'_>, bridge: &Name, out: &mut Desired) {
-    let mut member = |set: &str| out.insert(rules::element(set, bridge), Object::SetElement(None));
-    member(rules::BRIDGES);
+    let mut member = |set: &str, value| out.insert(rules::element(set, bridge), Object::SetElement(value));
+    member(rules::BRIDGES, None);
     if network.internal {
-        member(rules::INTERNAL);
-    } else if options.masquerade {
-        if network.ipv4 {
-            member(rules::MASQUERADE_IPV4);
-        }
-        if network.ipv6 {
-            member(rules::MASQUERADE_IPV6);
-        }
+        member(rules::INTERNAL, None);
     }
-    for (ipv6, set) in [(false, rules::UNPROTECTED_IPV4), (true, rules::UNPROTECTED_IPV6)] {
-        let on = if ipv6 { network.ipv6 } else { network.ipv4 };
-        if on && options.gateway_modes[usize::from(ipv6)] == GatewayMode::NatUnprotected {
-            member(set);
+    for ipv6 in [false, true] {
+        let family = usize::from(ipv6);
+        let mode = options.gateway_modes[family];
+        if !(if ipv6 { network.ipv6 } else { network.ipv4 }) {
+            continue;
         }
+        if mode == GatewayMode::NatUnprotected {
+            member(rules::UNPROTECTED[family], None);
+        }
+        if network.internal || !options.masquerade || mode == GatewayMode::Routed {
+            continue;
+        }
+        match options.host_addresses[family] {
+            Some(address) => member(rules::SOURCE_NAT[family], Some(Value::Address(address))),
+            None => member(rules::MASQUERADE[family], None),
+        };
     }
     let within = if options.icc { Verdict::Accept } else { Verdict::Drop };
-    out.insert(rules::element(rules::WITHIN, bridge), Object::SetElement(Some(within)));
+    out.insert(rules::element(rules::WITHIN, bridge), Object::SetElement(Some(Value::Verdict(within))));
 }
 
 /// The host forwards once a network exists that can be left.

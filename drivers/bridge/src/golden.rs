@@ -5,7 +5,8 @@
 use std::{collections::BTreeMap, path::Path};
 
 use libnetwork_model::{
-    Endpoint, EndpointId, ErrorKind, HasKind, HostFacts, MacAddress, Network, NetworkId, SandboxId, Subnet,
+    Endpoint, EndpointId, ErrorKind, HasKind, HostFacts, MacAddress, Network, NetworkId, PortRange, Protocol,
+    PublishedPort, SandboxId, Subnet,
 };
 use libnetwork_plan::{Desired, Driver, render};
 
@@ -70,14 +71,14 @@ fn check(file: &str, text: &str) {
 #[test]
 fn the_host_s_table_is_this() {
     let mut out = Desired::new();
-    BridgeDriver.host_objects(&host(), &mut out);
+    BridgeDriver::default().host_objects(&host(), &mut out);
     check("host.txt", &render(&out));
 }
 
 #[test]
 fn a_host_that_was_no_router_becomes_none() {
     let mut out = Desired::new();
-    BridgeDriver.host_objects(&HostFacts { closed: [true, true], ..host() }, &mut out);
+    BridgeDriver::default().host_objects(&HostFacts { closed: [true, true], ..host() }, &mut out);
     check("host_closed.txt", &render(&out));
 }
 
@@ -114,10 +115,10 @@ fn a_bridge_without_its_ipv4_address_still_carries_the_network() {
 }
 
 fn compile(network: &Network) -> String {
-    BridgeDriver.validate(network, &host()).unwrap();
+    BridgeDriver::default().validate(network, &host()).unwrap();
     let mut out = Desired::new();
-    BridgeDriver.network_objects(network, &host(), &mut out);
-    BridgeDriver.endpoint_objects(network, &endpoint(network), &host(), &mut out);
+    BridgeDriver::default().network_objects(network, &host(), &mut out);
+    BridgeDriver::default().endpoint_objects(network, &endpoint(network), &host(), &mut out);
     render(&out)
 }
 
@@ -127,7 +128,7 @@ fn no_two_networks_share_a_key_but_settings_and_the_table() {
     let b = Network { id: NetworkId::from_bytes([0xba; 32]), ..a.clone() };
     let compiled = |network: &Network| {
         let mut out = Desired::new();
-        BridgeDriver.network_objects(network, &host(), &mut out);
+        BridgeDriver::default().network_objects(network, &host(), &mut out);
         out
     };
     let (a, b) = (compiled(&a), compiled(&b));
@@ -154,9 +155,14 @@ fn options_that_are_wrong_are_refused_by_name() {
         (HOST_BINDING, "fd00::1"),
         (HOST_BINDING, "localhost"),
         (GATEWAY_MODE_IPV4, "bridge"),
+        (TRUSTED, "eth0::eth1"),
+        (TRUSTED, "sixteen-letters-"),
+        (TRUSTED, "../x"),
+        (HOST_IPV4, "fd00::1"),
+        (HOST_IPV6, "1.2.3.4"),
     ];
     for (option, value) in refusals {
-        let error = BridgeDriver.validate(&network(&[(option, value)]), &host()).unwrap_err();
+        let error = BridgeDriver::default().validate(&network(&[(option, value)]), &host()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{option}={value}");
         assert!(error.to_string().contains(option), "{error}");
     }
@@ -165,18 +171,52 @@ fn options_that_are_wrong_are_refused_by_name() {
 #[test]
 fn an_unknown_option_is_refused_with_the_known_ones_listed() {
     for option in ["com.docker.network.bridge.enable_ipc", "com.docker.network.driver.mut"] {
-        let error = BridgeDriver.validate(&network(&[(option, "1")]), &host()).unwrap_err().to_string();
+        let error =
+            BridgeDriver::default().validate(&network(&[(option, "1")]), &host()).unwrap_err().to_string();
         assert!(error.contains(option) && error.contains(ICC) && error.contains(MTU), "{error}");
     }
-    BridgeDriver.validate(&network(&[("org.example.owner", "me")]), &host()).unwrap();
+    BridgeDriver::default().validate(&network(&[("org.example.owner", "me")]), &host()).unwrap();
 }
 
 #[test]
-fn what_is_not_built_says_so() {
-    for (option, value) in [(GATEWAY_MODE_IPV4, "routed"), (TRUSTED, "vxlan.1")] {
-        let error = BridgeDriver.validate(&network(&[(option, value)]), &host()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unimplemented);
+fn published_ports_that_are_reached_by_the_container_s_address_compile_to_this() {
+    let routed = [(GATEWAY_MODE_IPV4, "routed"), (GATEWAY_MODE_IPV6, "routed")];
+    let trusted = [(TRUSTED, "wg0:eth1.7"), (HOST_IPV4, "192.0.2.9"), (HOST_IPV6, "2001:db8::9")];
+    let direct = BridgeDriver { direct_routing: true, forwarding: false };
+    let cases = [
+        ("routed", BridgeDriver::default(), &routed[..]),
+        ("trusted links, addresses of the host", BridgeDriver::default(), &trusted[..]),
+        ("direct routing, no forwarding", direct, &[]),
+    ];
+    let port = |protocol, host_ip: Option<&str>, first, last, container_port| PublishedPort {
+        protocol,
+        host_ip: host_ip.map(|ip| ip.parse().unwrap()),
+        host_ports: PortRange::new(first, last).unwrap(),
+        container_port,
+        routed: false,
+    };
+    let published = [
+        port(Protocol::Tcp, None, 8080, 8080, 80),
+        port(Protocol::Tcp, None, 9090, 9092, 79),
+        port(Protocol::Udp, Some("127.0.0.1"), 1, 65535, 1),
+    ];
+    let mut text = String::new();
+    for (title, driver, options) in cases {
+        let network = Network { ipv6: true, ..network(options) };
+        driver.validate(&network, &host()).unwrap();
+        let mut out = Desired::new();
+        driver.network_objects(&network, &host(), &mut out);
+        for ipv6 in [false, true] {
+            let of = published.iter().filter(|p| p.is_of(ipv6)).cloned().collect::<Vec<_>>();
+            driver.port_objects(&network, &endpoint(&network), ipv6, &of, &mut out);
+        }
+        text.push_str(&format!("# {title}\n{}\n", render(&out)));
     }
+    check("by_address.txt", &text);
+    let mut out = Desired::new();
+    let plain = network(&[]);
+    BridgeDriver::default().port_objects(&plain, &endpoint(&plain), false, &published[..2], &mut out);
+    assert!(out.is_empty(), "by the host's address alone");
 }
 
 #[test]
@@ -189,7 +229,7 @@ fn gateway_modes_compile_to_this() {
     }
     check("gateway_modes.txt", &text);
     let open = network(&[(GATEWAY_MODE_IPV4, "isolated")]);
-    let error = BridgeDriver.validate(&open, &host()).unwrap_err().to_string();
+    let error = BridgeDriver::default().validate(&open, &host()).unwrap_err().to_string();
     assert!(error.contains("'isolated' can only be used for an internal network"), "{error}");
 }
 
@@ -200,13 +240,13 @@ fn an_endpoint_has_the_settings_and_addresses_that_it_asked_for() {
     endpoint.link_local = vec!["169.254.8.8/16".parse().unwrap(), "fe80::77/64".parse().unwrap()];
     let sysctls = "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.IFNAME.accept_ra=2";
     endpoint.options.insert(SYSCTLS.into(), sysctls.into());
-    BridgeDriver.validate_endpoint(&network, &endpoint).unwrap();
+    BridgeDriver::default().validate_endpoint(&network, &endpoint).unwrap();
     let mut out = Desired::new();
-    BridgeDriver.endpoint_objects(&network, &endpoint, &host(), &mut out);
+    BridgeDriver::default().endpoint_objects(&network, &endpoint, &host(), &mut out);
     check("endpoint.txt", &render(&out));
     for wrong in ["net.ipv4.conf.eth1.x=1", "net.ipv4.conf.IFNAME.../../x=1", "kernel.hostname=x", "x"] {
         endpoint.options.insert(SYSCTLS.into(), wrong.into());
-        let error = BridgeDriver.validate_endpoint(&network, &endpoint).unwrap_err().to_string();
+        let error = BridgeDriver::default().validate_endpoint(&network, &endpoint).unwrap_err().to_string();
         assert!(error.contains(SYSCTLS), "{error}");
     }
 }
@@ -214,9 +254,9 @@ fn an_endpoint_has_the_settings_and_addresses_that_it_asked_for() {
 #[test]
 fn names_and_bindings_come_from_the_options() {
     let network = network(&[(NAME, "docker0"), (PREFIX, "net"), (HOST_BINDING, "127.0.0.1")]);
-    let attachment = BridgeDriver.attachment(&network, &endpoint(&network)).unwrap();
+    let attachment = BridgeDriver::default().attachment(&network, &endpoint(&network)).unwrap();
     assert_eq!((&*attachment.bridge, &*attachment.link), ("docker0", "cwcdcdcdcdcdcd"));
-    assert_eq!(BridgeDriver.interface_prefix(&network), "net");
-    assert_eq!(BridgeDriver.host_binding(&network, false), Some([127, 0, 0, 1].into()));
-    assert_eq!(BridgeDriver.host_binding(&network, true), None);
+    assert_eq!(BridgeDriver::default().interface_prefix(&network), "net");
+    assert_eq!(BridgeDriver::default().host_binding(&network, false), Some([127, 0, 0, 1].into()));
+    assert_eq!(BridgeDriver::default().host_binding(&network, true), None);
 }

@@ -33,7 +33,8 @@ const REDIRECT: u8 = 137;
 const ICMPV6: u8 = 58;
 
 pub(crate) static RULES: LazyLock<Arc<Ruleset>> = LazyLock::new(|| {
-    let set = |name: &str, key: &[SetType]| Set { name: name.into(), key: key.to_vec(), verdicts: false };
+    let set =
+        |name: &str, key: &[SetType]| Set { name: name.into(), key: key.to_vec(), data: None, ranges: false };
     Arc::new(Ruleset {
         table: Table { family: Family::Bridge, name: "causeway".into() },
         sets: vec![

@@ -11,6 +11,7 @@ mod driver;
 mod golden;
 mod guard;
 mod options;
+mod ports;
 mod rules;
 
 pub use driver::BridgeDriver;

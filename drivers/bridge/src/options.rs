@@ -17,10 +17,11 @@ pub(crate) const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridg
 pub(crate) const GATEWAY_MODE_IPV4: &str = "com.docker.network.bridge.gateway_mode_ipv4";
 pub(crate) const GATEWAY_MODE_IPV6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
 pub(crate) const TRUSTED: &str = "com.docker.network.bridge.trusted_host_interfaces";
+/// The host's address that containers have outside, by family.
+pub(crate) const HOST_IPV4: &str = "com.docker.network.host_ipv4";
+pub(crate) const HOST_IPV6: &str = "com.docker.network.host_ipv6";
 pub(crate) const MTU: &str = "com.docker.network.driver.mtu";
 pub(crate) const PREFIX: &str = "com.docker.network.container_iface_prefix";
-const HOST_IPV4: &str = "com.docker.network.host_ipv4";
-const HOST_IPV6: &str = "com.docker.network.host_ipv6";
 
 /// Ours: `false` lets containers send from addresses that are not their own, as those must that route for others.
 pub(crate) const ANTI_SPOOFING: &str = "causeway.bridge.anti_spoofing";
@@ -61,6 +62,10 @@ pub(crate) struct Options<'a> {
     /// Whether containers of the network reach each other.
     pub(crate) icc: bool,
     pub(crate) masquerade: bool,
+    /// By family, IPv4 first: the address that packets leave the host with, where masquerade does not choose it.
+    pub(crate) host_addresses: [Option<IpAddr>; 2],
+    /// Links from which published ports are reached by the containers' own addresses.
+    pub(crate) trusted: Vec<&'a str>,
     pub(crate) host_binding: Option<IpAddr>,
     pub(crate) host_binding_ipv6: Option<IpAddr>,
     /// By family, IPv4 first.
@@ -79,11 +84,6 @@ impl<'a> Options<'a> {
             let known = KNOWN.iter().copied().chain([PREFIX]).collect();
             return Err(DriverError::UnknownOption { driver: DRIVER, option: option.clone(), known });
         }
-        for option in [TRUSTED, HOST_IPV4, HOST_IPV6] {
-            if let Some(value) = text(network, option) {
-                return Err(unimplemented(option, value));
-            }
-        }
         let gateway_modes =
             [gateway_mode(network, GATEWAY_MODE_IPV4)?, gateway_mode(network, GATEWAY_MODE_IPV6)?];
         flag(network, DEFAULT_BRIDGE, false)?;
@@ -91,8 +91,10 @@ impl<'a> Options<'a> {
             bridge: link_name(network, NAME, NAME_LENGTH)?,
             icc: flag(network, ICC, true)?,
             masquerade: flag(network, MASQUERADE, true)?,
-            host_binding: host_binding(network, HOST_BINDING)?,
-            host_binding_ipv6: host_binding(network, HOST_BINDING_IPV6)?,
+            host_addresses: [address(network, HOST_IPV4)?, address(network, HOST_IPV6)?],
+            trusted: trusted(network)?,
+            host_binding: address(network, HOST_BINDING)?,
+            host_binding_ipv6: address(network, HOST_BINDING_IPV6)?,
             gateway_modes,
             anti_spoofing: flag(network, ANTI_SPOOFING, true)?,
             inhibit_ipv4: flag(network, INHIBIT_IPV4, false)?,
@@ -108,6 +110,8 @@ impl<'a> Options<'a> {
             bridge: None,
             icc: true,
             masquerade: true,
+            host_addresses: [None; 2],
+            trusted: Vec::new(),
             host_binding: None,
             host_binding_ipv6: None,
             gateway_modes: [GatewayMode::Nat; 2],
@@ -130,10 +134,6 @@ fn text<'a>(network: &'a Network, option: &str) -> Option<&'a str> {
 
 fn refused(option: &str, value: &str, expected: &'static str) -> DriverError {
     DriverError::Value { option: option.into(), value: value.into(), expected }
-}
-
-fn unimplemented(option: &str, value: &str) -> DriverError {
-    DriverError::Unimplemented { option: option.into(), value: value.into() }
 }
 
 /// The spellings that Docker takes (Go's strconv.ParseBool).
@@ -161,13 +161,26 @@ fn mtu(network: &Network) -> Result<Option<u32>, DriverError> {
     }
 }
 
-/// An unspecified address means all of them, like none.
-fn host_binding(network: &Network, option: &str) -> Result<Option<IpAddr>, DriverError> {
+/// An address of the host. An unspecified one means any of them, like none.
+fn address(network: &Network, option: &str) -> Result<Option<IpAddr>, DriverError> {
     let Some(value) = text(network, option) else { return Ok(None) };
-    let ipv6 = option == HOST_BINDING_IPV6;
+    let ipv6 = matches!(option, HOST_BINDING_IPV6 | HOST_IPV6);
     match value.parse::<IpAddr>() {
         Ok(address) if address.is_ipv6() == ipv6 => Ok(Some(address).filter(|a| !a.is_unspecified())),
         _ => Err(refused(option, value, if ipv6 { "an IPv6 address" } else { "an IPv4 address" })),
+    }
+}
+
+/// Separated by colons, as Docker has them. The links need not be there yet.
+fn trusted(network: &Network) -> Result<Vec<&str>, DriverError> {
+    let Some(value) = text(network, TRUSTED) else { return Ok(Vec::new()) };
+    let is_link = |name: &&str| {
+        (1..=NAME_LENGTH).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/')
+    };
+    let names: Vec<&str> = value.split(':').collect();
+    match names.iter().all(is_link) {
+        true => Ok(names),
+        false => Err(refused(TRUSTED, value, "interface names separated by colons, as in eth0:wg0")),
     }
 }
 
@@ -198,6 +211,9 @@ pub(crate) enum GatewayMode {
     Nat,
     /// And every port of theirs by their own addresses, if it knows a route.
     NatUnprotected,
+    /// Containers go out as themselves; of them, who knows a route reaches published ports by their own addresses, and
+    /// nobody by the host's.
+    Routed,
     /// There is no gateway: the host has no address on the network.
     Isolated,
 }
@@ -212,7 +228,7 @@ fn gateway_mode(network: &Network, option: &str) -> Result<GatewayMode, DriverEr
             let what = format!("gateway mode 'isolated' can only be used for an internal network ({option})");
             Err(DriverError::Contradiction { what })
         }
-        Some(value @ "routed") => Err(unimplemented(option, value)),
+        Some("routed") => Ok(GatewayMode::Routed),
         Some(value) => Err(refused(option, value, "one of nat, nat-unprotected, routed, isolated")),
     }
 }

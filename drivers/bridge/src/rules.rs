@@ -3,8 +3,8 @@
 use std::sync::{Arc, LazyLock};
 
 use libnetwork_plan::{
-    Base, Chain, ChainKind, Datum, Expr, Family, Field, Hook, Key, Name, Ns, PUBLISHED_MARK, Rule, Ruleset,
-    Set, SetType, Table, Verdict, priority,
+    Base, Chain, ChainKind, Datum, Element, Expr, Family, Field, Hook, Key, MapType, Name, Ns,
+    PUBLISHED_MARK, Rule, Ruleset, Set, SetType, Table, Verdict, priority,
 };
 
 /// Every bridge of ours.
@@ -14,12 +14,22 @@ pub(crate) const WITHIN: &str = "within";
 /// Bridges of networks without a way in or out.
 pub(crate) const INTERNAL: &str = "internal";
 /// Bridges whose containers appear outside as the host, by family.
-pub(crate) const MASQUERADE_IPV4: &str = "masquerade4";
-pub(crate) const MASQUERADE_IPV6: &str = "masquerade6";
-
+pub(crate) const MASQUERADE: [&str; 2] = ["masquerade4", "masquerade6"];
+/// And as which address of the host, where that was chosen.
+pub(crate) const SOURCE_NAT: [&str; 2] = ["snat4", "snat6"];
 /// Bridges whose containers the outside reaches by their own addresses, by family.
-pub(crate) const UNPROTECTED_IPV4: &str = "unprotected4";
-pub(crate) const UNPROTECTED_IPV6: &str = "unprotected6";
+pub(crate) const UNPROTECTED: [&str; 2] = ["unprotected4", "unprotected6"];
+/// Bridges whose containers everyone reaches by their own addresses at published ports, by family.
+pub(crate) const ROUTED: [&str; 2] = ["routed4", "routed6"];
+/// And those where only the outside does.
+pub(crate) const DIRECT: &str = "direct";
+/// And those where one link of the host does: that link, and the bridge.
+pub(crate) const TRUSTED: &str = "trusted";
+/// The ports that the last three are about, by family: address, protocol, ports.
+pub(crate) const OPEN: [&str; 2] = ["open4", "open6"];
+
+/// ICMP and ICMPv6 (IANA protocol numbers).
+const ICMP: [u8; 2] = [1, 58];
 
 /// The host's table, as the rules of all bridge networks. There are four of it: a family that the host forwards only
 /// because of us is closed to what is none of our business.
@@ -34,19 +44,28 @@ static RULES: LazyLock<[Arc<Ruleset>; 4]> = LazyLock::new(|| {
 static TABLE: LazyLock<Table> = LazyLock::new(|| Table { family: Family::Inet, name: "causeway".into() });
 
 fn ruleset(closed: [bool; 2]) -> Ruleset {
-    Ruleset {
-        table: TABLE.clone(),
-        sets: vec![
-            set(BRIDGES, &[SetType::Ifname], false),
-            set(WITHIN, &[SetType::Ifname, SetType::Ifname], true),
-            set(INTERNAL, &[SetType::Ifname], false),
-            set(MASQUERADE_IPV4, &[SetType::Ifname], false),
-            set(MASQUERADE_IPV6, &[SetType::Ifname], false),
-            set(UNPROTECTED_IPV4, &[SetType::Ifname], false),
-            set(UNPROTECTED_IPV6, &[SetType::Ifname], false),
-        ],
-        chains: vec![forward(closed), postrouting()],
+    Ruleset { table: TABLE.clone(), sets: sets(), chains: vec![forward(closed), postrouting()] }
+}
+
+fn sets() -> Vec<Set> {
+    let mut sets = vec![
+        set(BRIDGES, &[SetType::Ifname], None),
+        set(WITHIN, &[SetType::Ifname, SetType::Ifname], Some(MapType::Verdict)),
+        set(INTERNAL, &[SetType::Ifname], None),
+        set(DIRECT, &[SetType::Ifname], None),
+        set(TRUSTED, &[SetType::Ifname, SetType::Ifname], None),
+    ];
+    for (family, (address, nat)) in
+        [(SetType::V4, MapType::V4), (SetType::V6, MapType::V6)].into_iter().enumerate()
+    {
+        let links =
+            [MASQUERADE, UNPROTECTED, ROUTED].map(|names| set(names[family], &[SetType::Ifname], None));
+        sets.extend(links);
+        sets.push(set(SOURCE_NAT[family], &[SetType::Ifname], Some(nat)));
+        let open = set(OPEN[family], &[address, SetType::Protocol, SetType::Port], None);
+        sets.push(Set { ranges: true, ..open });
     }
+    sets
 }
 
 /// The table's key.
@@ -57,7 +76,10 @@ pub(crate) fn key() -> Key {
 /// The key of a set's element that stands for a bridge.
 pub(crate) fn element(set: &str, bridge: &Name) -> Key {
     let times = if set == WITHIN { 2 } else { 1 };
-    let element = vec![Datum::Ifname(bridge.clone()); times];
+    element_of(set, vec![Datum::Ifname(bridge.clone()); times])
+}
+
+pub(crate) fn element_of(set: &str, element: Element) -> Key {
     Key::SetElement { ns: Ns::Host, table: TABLE.clone(), set: set.into(), element }
 }
 
@@ -88,13 +110,14 @@ fn forward(closed: [bool; 2]) -> Chain {
         ),
         Rule::new("answers", [Expr::Established, Expr::Verdict(Verdict::Accept)]),
         Rule::new("published ports", [Expr::Mark(PUBLISHED_MARK), Expr::Verdict(Verdict::Accept)]),
-        unprotected(false, UNPROTECTED_IPV4),
-        unprotected(true, UNPROTECTED_IPV6),
-        Rule::new(
-            "unasked, from outside or from another network",
-            [lookup(&[Field::OutputName], BRIDGES, false), Expr::Verdict(Verdict::Drop)],
-        ),
     ]);
+    for ipv6 in [false, true] {
+        rules.extend(by_address(ipv6));
+    }
+    rules.extend([Rule::new(
+        "unasked, from outside or from another network",
+        [lookup(&[Field::OutputName], BRIDGES, false), Expr::Verdict(Verdict::Drop)],
+    )]);
     let base = Base { kind: ChainKind::Filter, hook: Hook::Forward, priority: priority::FILTER };
     Chain { name: "forward".into(), base: Some(base), rules }
 }
@@ -113,33 +136,55 @@ fn no_router(ipv6: bool) -> Rule {
     )
 }
 
-/// From outside, not from another network.
-fn unprotected(ipv6: bool, set: &str) -> Rule {
-    Rule::new(
-        if ipv6 { "IPv6 from outside, unprotected" } else { "IPv4 from outside, unprotected" },
-        [
-            Expr::Nfproto { ipv6 },
-            lookup(&[Field::OutputName], set, false),
-            lookup(&[Field::InputName], BRIDGES, true),
-            Expr::Verdict(Verdict::Accept),
-        ],
-    )
+/// What reaches containers by their own addresses though none of them asked.
+fn by_address(ipv6: bool) -> Vec<Rule> {
+    let family = usize::from(ipv6);
+    let name = if ipv6 { "IPv6" } else { "IPv4" };
+    let destination = if ipv6 { Field::Destination6 } else { Field::Destination4 };
+    let rule = |reason: &str, conditions: Vec<Expr>| {
+        let all = [Expr::Nfproto { ipv6 }].into_iter().chain(conditions);
+        Rule::new(format!("{name} {reason}"), all.chain([Expr::Verdict(Verdict::Accept)]))
+    };
+    let to = |set: &str| lookup(&[Field::OutputName], set, false);
+    let from_outside = || lookup(&[Field::InputName], BRIDGES, true);
+    let open = || lookup(&[destination, Field::Transport, Field::DestinationPort], OPEN[family], false);
+    vec![
+        rule("from outside, unprotected", vec![to(UNPROTECTED[family]), from_outside()]),
+        rule("to published ports, routed", vec![to(ROUTED[family]), open()]),
+        rule("ICMP, routed", vec![to(ROUTED[family]), Expr::Transport(ICMP[family])]),
+        rule("to published ports, from outside", vec![to(DIRECT), from_outside(), open()]),
+        rule(
+            "to published ports, from a trusted link",
+            vec![lookup(&[Field::InputName, Field::OutputName], TRUSTED, false), open()],
+        ),
+    ]
 }
 
 fn postrouting() -> Chain {
-    let masquerade = |ipv6: bool, set: &str| {
+    let masquerade = |ipv6: bool| {
         Rule::new(
             if ipv6 { "IPv6 to the outside" } else { "IPv4 to the outside" },
             [
                 Expr::Nfproto { ipv6 },
-                lookup(&[Field::InputName], set, false),
+                lookup(&[Field::InputName], MASQUERADE[usize::from(ipv6)], false),
                 lookup(&[Field::OutputName], BRIDGES, true),
                 Expr::Masquerade,
             ],
         )
     };
+    let as_address = |ipv6: bool| {
+        let map = SOURCE_NAT[usize::from(ipv6)].into();
+        Rule::new(
+            if ipv6 { "IPv6 to the outside, as an address" } else { "IPv4 to the outside, as an address" },
+            [
+                Expr::Nfproto { ipv6 },
+                lookup(&[Field::OutputName], BRIDGES, true),
+                Expr::SourceNat { fields: vec![Field::InputName], map, ipv6 },
+            ],
+        )
+    };
     let base = Base { kind: ChainKind::Nat, hook: Hook::Postrouting, priority: priority::SRCNAT };
-    let rules = vec![masquerade(false, MASQUERADE_IPV4), masquerade(true, MASQUERADE_IPV6)];
+    let rules = [false, true].into_iter().flat_map(|ipv6| [masquerade(ipv6), as_address(ipv6)]).collect();
     Chain { name: "postrouting".into(), base: Some(base), rules }
 }
 
@@ -147,6 +192,6 @@ fn lookup(fields: &[Field], set: &str, not: bool) -> Expr {
     Expr::Lookup { fields: fields.to_vec(), set: set.into(), not }
 }
 
-fn set(name: &str, key: &[SetType], verdicts: bool) -> Set {
-    Set { name: name.into(), key: key.to_vec(), verdicts }
+fn set(name: &str, key: &[SetType], data: Option<MapType>) -> Set {
+    Set { name: name.into(), key: key.to_vec(), data, ranges: false }
 }

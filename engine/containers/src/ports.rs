@@ -210,6 +210,7 @@ pub(crate) fn meet(wishes: &[v1::PortSpec], sandbox: &v1::Sandbox) -> bool {
             p.protocol == wish.protocol
                 && p.container_port == wish.container_port
                 && p.count == wish.count.max(1)
+                && p.host_port != 0
                 && hosts.contains(&p.host_port)
                 && hosts.contains(&(p.host_port + p.count - 1))
                 && (wish.host_ip.is_empty() || p.host_ip == wish.host_ip)
@@ -226,7 +227,8 @@ fn each(sandbox: &v1::Sandbox) -> impl Iterator<Item = (ContainerPort, &str, u16
         let ips = ips.iter().copied().chain((!port.host_ip.is_empty()).then_some(port.host_ip.as_str()));
         (0..port.count.max(1)).flat_map(move |offset| {
             let number = (port.container_port + offset) as u16;
-            let host = (port.host_port + offset) as u16;
+            // None of a routed network.
+            let host = if port.host_port == 0 { 0 } else { (port.host_port + offset) as u16 };
             ips.clone().map(move |ip| (ContainerPort { number, protocol }, ip, host))
         })
     })
@@ -239,10 +241,10 @@ pub(crate) fn map(config: &ContainerConfig, sandbox: &v1::Sandbox) -> PortMap {
         map.insert(port.to_string(), None);
     }
     for (port, ip, host) in each(sandbox) {
-        map.entry(port.to_string())
-            .or_default()
-            .get_or_insert_default()
-            .push(PortBinding { host_ip: ip.to_owned(), host_port: host.to_string() });
+        map.entry(port.to_string()).or_default().get_or_insert_default().push(PortBinding {
+            host_ip: ip.to_owned(),
+            host_port: if host == 0 { String::new() } else { host.to_string() },
+        });
     }
     map
 }
@@ -253,7 +255,7 @@ pub(crate) fn list(config: &ContainerConfig, sandbox: &v1::Sandbox) -> Vec<Port>
         .map(|(port, ip, host)| Port {
             ip: ip.to_owned(),
             private_port: port.number,
-            public_port: Some(host),
+            public_port: Some(host).filter(|host| *host != 0),
             r#type: port.protocol.to_string(),
         })
         .collect();

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use libnetwork_model::{
-    Change, Endpoint, EndpointId, HostFacts, Intent, Mutation, NamespaceKind, Network, NetworkId, Sandbox,
-    SandboxId,
+    Change, Endpoint, EndpointId, HostFacts, Intent, Mutation, NamespaceKind, Network, NetworkId,
+    PublishedPort, Sandbox, SandboxId,
 };
 use libnetwork_plan::{Desired, Key, LinkRank, sandbox_objects};
 
@@ -76,7 +76,7 @@ impl Compiler<'_> {
             self.network(network, &mut out);
         }
         for sandbox in intent.sandboxes() {
-            sandbox_objects(intent, sandbox, &mut out);
+            self.sandbox(intent, sandbox, &mut out);
         }
         for endpoint in intent.endpoints() {
             self.endpoint(intent, endpoint, &mut out);
@@ -119,7 +119,7 @@ impl Compiler<'_> {
             }
             Subject::Sandbox(id) => {
                 if let Some(sandbox) = intent.sandbox(id) {
-                    sandbox_objects(intent, sandbox, out);
+                    self.sandbox(intent, sandbox, out);
                 }
             }
             Subject::Endpoint(id) => {
@@ -154,7 +154,22 @@ impl Compiler<'_> {
         }
         let mapping =
             |port: &_| PortMapping { port: Clone::clone(port), ipv4: ipv4.clone(), ipv6: ipv6.clone() };
-        sandbox.ports.iter().map(mapping).collect()
+        sandbox.ports.iter().filter(|port| !port.routed).map(mapping).collect()
+    }
+
+    fn sandbox(&self, intent: &Intent, sandbox: &Sandbox, out: &mut Desired) {
+        sandbox_objects(intent, sandbox, out);
+        for ipv6 in [false, true] {
+            let published: Vec<PublishedPort> =
+                sandbox.ports.iter().filter(|port| port.is_of(ipv6)).cloned().collect();
+            if !published.is_empty()
+                && let Some(endpoint) = intent.gateway_endpoint(&sandbox.id, ipv6)
+                && let Some(network) = intent.network(&endpoint.network)
+                && let Some(driver) = self.drivers.of(network)
+            {
+                driver.port_objects(network, endpoint, ipv6, &published, out);
+            }
+        }
     }
 
     fn target(&self, intent: &Intent, sandbox: &SandboxId, ipv6: bool) -> Option<PortTarget> {

@@ -1,8 +1,11 @@
 //! Judging published ports: which host ports a sandbox gets, and who has the ones that it cannot have.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
-use libnetwork_ipam::{Busy, EPHEMERAL, PortError, PortWish, allocate_ports};
+use libnetwork_ipam::{Busy, EPHEMERAL, PortError, PortWish, allocate_ports, routed_port};
 use libnetwork_model::{
     Change, Intent, Mutation, NamespaceKind, PortRange, Protocol, PublishedPort, Sandbox, SandboxId,
 };
@@ -54,12 +57,15 @@ impl Desk<'_> {
             self.drivers.of(network)?.host_binding(network, ipv6)
         };
         let bound = binding(false).or_else(|| binding(true));
+        let (wishes, routed) = by_family(wishes, bound, self.routed(intent, &sandbox.id))?;
+        // Routed ports had none of the host's.
+        let before: Vec<PublishedPort> = before.iter().filter(|p| !p.routed).cloned().collect();
         let ephemeral = self.host.ephemeral.unwrap_or(EPHEMERAL);
         let mut kept = vec![false; before.len()];
         let wishes: Vec<PortWish> = wishes
-            .iter()
-            .map(|wish| {
-                let mut wish = PortWish { host_ip: wish.host_ip.or(bound), ..wish.clone() };
+            .into_iter()
+            .map(|mut wish| {
+                wish.host_ip = wish.host_ip.or(bound);
                 // Ports that were chosen stay: those of a join that is repeated, and those beside which others come.
                 // One that was asked for exactly needs no memory.
                 let free = wish.host_ports.is_none_or(|range| range.count() > wish.count);
@@ -86,11 +92,89 @@ impl Desk<'_> {
         let offset = u32::from(u16::from_le_bytes([random[0], random[1]])) % span;
         let from = ephemeral.first() + offset as u16;
         let mut busy =
-            |protocol, ip, range: PortRange| busy_beyond(before, protocol, ip, range, &mut self.busy);
+            |protocol, ip, range: PortRange| busy_beyond(&before, protocol, ip, range, &mut self.busy);
         let settled = allocate_ports(&wishes, taken.iter(), &mut busy, ephemeral, from)
             .map_err(|error| name_holder(error, intent, sandbox))?;
-        Ok(settled.into_iter().flat_map(|port| around(port, before)).collect())
+        Ok(settled.into_iter().flat_map(|port| around(port, &before)).chain(routed).collect())
     }
+
+    /// By family, whether the network that is the sandbox's way out leads clients to the sandbox's own address; none where
+    /// there is no way out.
+    fn routed(&self, intent: &Intent, sandbox: &SandboxId) -> [Option<bool>; 2] {
+        [false, true].map(|ipv6| {
+            let network = intent.network(&intent.gateway_endpoint(sandbox, ipv6)?.network)?;
+            Some(self.drivers.of(network)?.routes_ports(network, ipv6))
+        })
+    }
+
+    /// The sandbox with its ports as `after` wants them: another network may be its way out there, and take them another
+    /// way. None when they are right.
+    pub(crate) fn ports_after(
+        &mut self,
+        after: &Intent,
+        sandbox: &Arc<Sandbox>,
+    ) -> Result<Option<Arc<Sandbox>>, Error> {
+        let routed = self.routed(after, &sandbox.id).contains(&Some(true));
+        if sandbox.ports.is_empty() || !(routed || sandbox.ports.iter().any(|p| p.routed)) {
+            return Ok(None);
+        }
+        let ports = self.ports(after, sandbox, &wishes_of(&sandbox.ports), &sandbox.ports)?;
+        let changed = ports != sandbox.ports;
+        Ok(changed.then(|| Arc::new(Sandbox { ports, ..(**sandbox).clone() })))
+    }
+}
+
+/// Wishes for ports of the host, and the ports of routed families, which need none.
+fn by_family(
+    wishes: &[PortWish],
+    bound: Option<IpAddr>,
+    routed: [Option<bool>; 2],
+) -> Result<(Vec<PortWish>, Vec<PublishedPort>), Error> {
+    if !routed.contains(&Some(true)) {
+        return Ok((wishes.to_vec(), Vec::new()));
+    }
+    let (mut mapped, mut ports) = (Vec::new(), Vec::new());
+    for (wish, ipv6) in wishes.iter().flat_map(|wish| [(wish, false), (wish, true)]) {
+        let is_of = |ip: Option<IpAddr>| ip.is_none_or(|ip| ip.is_ipv6() == ipv6);
+        match routed[usize::from(ipv6)].filter(|_| is_of(wish.host_ip)) {
+            None => {}
+            Some(true) => {
+                let port = routed_port(wish, ipv6).map_err(Error::Port)?;
+                if !ports.contains(&port) {
+                    ports.push(port);
+                }
+            }
+            Some(false) => {
+                let bound = bound.filter(|bound| is_of(Some(*bound))).unwrap_or(unspecified(ipv6));
+                mapped.push(PortWish { host_ip: wish.host_ip.or(Some(bound)), ..wish.clone() });
+            }
+        }
+    }
+    Ok((mapped, ports))
+}
+
+fn unspecified(ipv6: bool) -> IpAddr {
+    if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
+}
+
+/// What was wished for, as far as ports tell: those of both families are one wish, as they were.
+fn wishes_of(ports: &[PublishedPort]) -> Vec<PortWish> {
+    let other = |port: &PublishedPort, ipv6: bool| {
+        let twin = |p: &PublishedPort| {
+            p.host_ip == Some(unspecified(ipv6))
+                && (p.protocol, p.host_ports, p.container_port)
+                    == (port.protocol, port.host_ports, port.container_port)
+        };
+        port.host_ip == Some(unspecified(!ipv6)) && ports.iter().any(twin)
+    };
+    let wish = |port: &PublishedPort| PortWish {
+        protocol: port.protocol,
+        host_ip: port.host_ip.filter(|_| !other(port, true)),
+        host_ports: Some(port.host_ports),
+        container_port: port.container_port,
+        count: port.host_ports.count(),
+    };
+    ports.iter().filter(|port| !other(port, false)).map(wish).collect()
 }
 
 /// A range cut where one of `before` that it contains begins and ends. To the mapper, a longer range in the place of a
@@ -154,7 +238,7 @@ fn busy_beyond(
 /// knows processes.
 fn name_holder(error: PortError, intent: &Intent, sandbox: &Sandbox) -> Error {
     let PortError::Allocated { protocol, host_ip, ports } = error else { return Error::Port(error) };
-    let asked = PublishedPort { protocol, host_ip, host_ports: ports, container_port: 1 };
+    let asked = PublishedPort { protocol, host_ip, host_ports: ports, container_port: 1, routed: false };
     let others = || intent.ports().filter(|(s, _)| s.id != sandbox.id);
     let holder = others().find(|(_, port)| port.collides(&asked));
     let (by, at) = match holder {
@@ -177,6 +261,7 @@ mod tests {
             host_ip: None,
             host_ports: PortRange::new(first, last).unwrap(),
             container_port: 80,
+            routed: false,
         }
     }
 

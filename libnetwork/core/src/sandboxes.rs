@@ -110,6 +110,10 @@ impl Desk<'_> {
         let mut change = Change(vec![Mutation::PutEndpoint(endpoint.clone())]);
         change.0.extend(reservations.into_iter().map(Mutation::Reserve));
         let after = self.intent.apply(&change);
+        if let Some(moved) = self.ports_after(&after, &sandbox)? {
+            change.0.push(Mutation::PutSandbox(moved));
+            undo.push(Mutation::PutSandbox(sandbox.clone()));
+        }
         Ok(Draft {
             undo: Some(Change(undo)),
             subjects: [Subject::Endpoint(endpoint.id.clone()), Subject::Sandbox(id.clone())].into(),
@@ -135,8 +139,11 @@ impl Desk<'_> {
         let mut change = vec![Mutation::RemoveEndpoint(endpoint.id.clone())];
         let kept = self.intent.reservations_of(id).filter(|r| r.network == network.id);
         change.extend(kept.map(release));
+        let mut change = Change(change);
+        let after = self.intent.apply(&change);
+        change.0.extend(self.ports_after(&after, &sandbox)?.map(Mutation::PutSandbox));
         Ok(Draft {
-            change: Change(change),
+            change,
             undo: None,
             subjects: [Subject::Endpoint(endpoint.id.clone()), Subject::Sandbox(id.clone())].into(),
             holds: vec![Subject::Sandbox(id.clone())],

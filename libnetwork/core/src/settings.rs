@@ -58,8 +58,18 @@ impl Desk<'_> {
             .collect();
         let network = Arc::new(network);
         draft.events = vec![Event::network("update", &network)];
-        draft.undo = Some(Change(vec![Mutation::PutNetwork(old)]));
+        let mut undo = vec![Mutation::PutNetwork(old.clone())];
         draft.change = Change(vec![Mutation::PutNetwork(network)]);
+        // One after the other: ports that one takes are not another's.
+        for id in self.intent.endpoints_on(&old.id).map(|e| &e.sandbox) {
+            let sandbox = self.sandbox(id)?;
+            let after = self.intent.apply(&draft.change);
+            if let Some(moved) = self.ports_after(&after, &sandbox)? {
+                draft.change.0.push(Mutation::PutSandbox(moved));
+                undo.push(Mutation::PutSandbox(sandbox));
+            }
+        }
+        draft.undo = Some(Change(undo));
         Ok(draft)
     }
 }

@@ -167,7 +167,7 @@ async fn serve(
         mapper,
         names,
         drivers: Drivers::default()
-            .with("bridge", BridgeDriver)
+            .with("bridge", BridgeDriver::default())
             .with(HOST, HostDriver)
             .with(NONE, NoneDriver),
     };

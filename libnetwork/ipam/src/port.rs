@@ -92,6 +92,26 @@ pub fn allocate<'a>(
     Ok(places.into_iter().flatten().collect())
 }
 
+/// The wish for a family that is routed: the container's ports as they are, which nobody has to give.
+pub fn routed(wish: &PortWish, ipv6: bool) -> Result<PublishedPort, PortError> {
+    check(wish)?;
+    let last = |first: u16| PortRange::new(first, first.saturating_add(wish.count - 1));
+    let host_ports = wish.host_ports.map_or(wish.container_port, PortRange::first);
+    let any = if ipv6 { IpAddr::from([0u16; 8]) } else { IpAddr::from([0u8; 4]) };
+    let refuse = || PortError::Invalid {
+        port: wish.container_port,
+        protocol: wish.protocol,
+        problem: "no ports to publish",
+    };
+    Ok(PublishedPort {
+        protocol: wish.protocol,
+        host_ip: Some(any),
+        host_ports: last(host_ports).ok_or_else(refuse)?,
+        container_port: wish.container_port,
+        routed: true,
+    })
+}
+
 fn settle<'a>(
     wish: &PortWish,
     taken: impl Iterator<Item = &'a PublishedPort>,
@@ -107,6 +127,7 @@ fn settle<'a>(
         host_ip: wish.host_ip,
         host_ports,
         container_port: wish.container_port,
+        routed: false,
     };
     let whole = make(space);
     let ports_of = |p: &PublishedPort| p.collides(&whole).then_some(p.host_ports);
@@ -209,6 +230,7 @@ mod tests {
             host_ip: None,
             host_ports: PortRange::new(first, last).unwrap(),
             container_port: 80,
+            routed: false,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use libnetwork_plan::{Cause, KernelError, Key, LinkRank, Name, Ns, Object, Operation, Thing, Verdict};
+use libnetwork_plan::{Cause, KernelError, Key, LinkRank, Name, Ns, Object, Operation, Thing, Value};
 
 use crate::{
     before::Before, inet, link, netlink::Request, nft::Transaction, reaper::Reaper, spaces::Spaces, sysctl,
@@ -315,9 +315,9 @@ impl Work<'_> {
 }
 
 fn table_change(transaction: &mut Transaction, operation: &Operation) {
-    let verdict = |object: &Object| -> Option<Verdict> {
+    let value = |object: &Object| -> Option<Value> {
         match object {
-            Object::SetElement(verdict) => *verdict,
+            Object::SetElement(value) => *value,
             _ => None,
         }
     };
@@ -335,7 +335,7 @@ fn table_change(transaction: &mut Transaction, operation: &Operation) {
         (
             Operation::Create { object, .. } | Operation::Update { object, .. },
             Key::SetElement { table, set, element, .. },
-        ) => transaction.put_element(table, set, element, verdict(object)),
+        ) => transaction.put_element(table, set, element, value(object)),
         _ => {}
     }
 }

@@ -4,9 +4,10 @@
 
 mod support;
 
+use driver_bridge::BridgeDriver;
 use libnetwork_core::Kernel;
-use libnetwork_model::MacAddress;
-use libnetwork_plan::{Cause, Desired, Key, LinkRank, Neighbour, Ns, Object, Operation, Route};
+use libnetwork_model::{MacAddress, PortRange, Protocol, PublishedPort};
+use libnetwork_plan::{Cause, Desired, Driver, Key, LinkRank, Neighbour, Ns, Object, Operation, Route};
 use support::*;
 
 fn bridge(name: &str) -> Key {
@@ -177,5 +178,44 @@ fn removing_what_is_gone_already_succeeds() {
             }
         }
         assert_settled(&mut kernel, &Desired::new()).await;
+    });
+}
+
+#[test]
+fn elements_that_are_ranges_or_lead_to_addresses_are_read_back_as_they_are() {
+    host(|| async {
+        let mut kernel = kernel();
+        let mut world = World::new();
+        let options = [
+            ("com.docker.network.host_ipv4", "192.0.2.7"),
+            ("com.docker.network.host_ipv6", "2001:db8::7"),
+            ("com.docker.network.bridge.trusted_host_interfaces", "wg0:eth9"),
+        ];
+        let options = options.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let id = world.network(1, |network| network.options = options.into_iter().collect());
+        world.endpoint(1, 2);
+        let network = world.intent.network(&id).unwrap();
+        let endpoint = world.intent.endpoints_on(&id).next().unwrap();
+        let with = |ports: &[(u16, u16)]| {
+            let port = |(first, last): &(u16, u16)| PublishedPort {
+                protocol: Protocol::Udp,
+                host_ip: None,
+                host_ports: PortRange::new(*first, *last).unwrap(),
+                container_port: *first,
+                routed: false,
+            };
+            let ports: Vec<PublishedPort> = ports.iter().map(port).collect();
+            let mut desired = world.desired();
+            for ipv6 in [false, true] {
+                BridgeDriver::default().port_objects(network, endpoint, ipv6, &ports, &mut desired);
+            }
+            desired
+        };
+        // Each overlaps the one before in another way.
+        for ports in [&[(80, 80)][..], &[(1, 65535)], &[(70, 90), (1000, 2000)], &[(80, 1500)], &[]] {
+            let desired = with(ports);
+            pass(&mut kernel, &desired).await;
+            assert_settled(&mut kernel, &desired).await;
+        }
     });
 }

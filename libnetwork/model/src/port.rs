@@ -98,9 +98,23 @@ pub struct PublishedPort {
     pub host_ports: PortRange,
     /// The first port in the sandbox; as many follow as `host_ports` has.
     pub container_port: u16,
+    /// Clients reach it by the sandbox's own address: no port of the host leads to it, and none is taken. `host_ports` are
+    /// those that it would have, and `host_ip` says the family.
+    #[serde(default)]
+    pub routed: bool,
 }
 
 impl PublishedPort {
+    /// The ports in the sandbox; none for what is no published port (they would not end by 65535).
+    pub fn container_ports(&self) -> Option<PortRange> {
+        PortRange::new(self.container_port, self.container_port.checked_add(self.host_ports.count() - 1)?)
+    }
+
+    /// Whether it is of a family: without an address, it is of both.
+    pub fn is_of(&self, ipv6: bool) -> bool {
+        self.host_ip.is_none_or(|ip| ip.is_ipv6() == ipv6)
+    }
+
     /// Whether a client could not tell the two apart: same protocol, a common host port, a common host address.
     /// `0.0.0.0` covers every IPv4 address and `::` every IPv6 one; no address covers both.
     pub fn collides(&self, other: &PublishedPort) -> bool {
@@ -110,7 +124,9 @@ impl PublishedPort {
                 a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified()))
             }
         };
-        self.protocol == other.protocol
+        !self.routed
+            && !other.routed
+            && self.protocol == other.protocol
             && self.host_ports.overlaps(other.host_ports)
             && covers(self.host_ip, other.host_ip)
     }

@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use libnetwork_model::{Endpoint, ErrorKind, HasKind, HostFacts, Network};
+use libnetwork_model::{Endpoint, ErrorKind, HasKind, HostFacts, Network, PublishedPort};
 
 use crate::{Desired, Name};
 
@@ -35,6 +35,26 @@ pub trait Driver: Send + Sync {
     fn attachment(&self, network: &Network, endpoint: &Endpoint) -> Option<Attachment> {
         let _ = (network, endpoint);
         None
+    }
+
+    /// Whether clients reach published ports of a family by the container's own address alone. Then they take no port of
+    /// the host.
+    fn routes_ports(&self, network: &Network, ipv6: bool) -> bool {
+        let _ = (network, ipv6);
+        false
+    }
+
+    /// What published ports need of the endpoint whose network is the way out of a family, beside the mapping of the host's
+    /// ports to them. `published`: the ports of that family, at least one.
+    fn port_objects(
+        &self,
+        network: &Network,
+        endpoint: &Endpoint,
+        ipv6: bool,
+        published: &[PublishedPort],
+        out: &mut Desired,
+    ) {
+        let _ = (network, endpoint, ipv6, published, out);
     }
 
     /// Names of host links that the network takes for itself: the core refuses a network that wants one of another's.
@@ -76,18 +96,13 @@ pub enum DriverError {
     UnknownOption { driver: &'static str, option: String, known: Vec<&'static str> },
     #[error("option {option} is {value:?}, must be {expected}")]
     Value { option: String, value: String, expected: &'static str },
-    #[error("option {option} with value {value:?} is not implemented")]
-    Unimplemented { option: String, value: String },
     #[error("{what}")]
     Contradiction { what: String },
 }
 
 impl HasKind for DriverError {
     fn kind(&self) -> ErrorKind {
-        match self {
-            DriverError::Unimplemented { .. } => ErrorKind::Unimplemented,
-            _ => ErrorKind::Invalid,
-        }
+        ErrorKind::Invalid
     }
 }
 

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use libnetwork_model::{MacAddress, SandboxId};
 
 use crate::{
-    Cause, Ipv6, KernelError, Key, Link, LinkKind, LinkRank, Name, Ns, Object, Observed, Operation, Owner,
-    Peer, Route, Scope, Table,
+    Cause, Datum, Ipv6, KernelError, Key, Link, LinkKind, LinkRank, Name, Ns, Object, Observed, Operation,
+    Owner, Peer, Route, Scope, Table,
 };
 
 // asm-generic/errno-base.h and errno.h
@@ -170,12 +170,21 @@ impl FakeKernel {
         }
         match (key, object) {
             (Key::Link { rank, ns, .. }, Object::Link(link)) => self.check_link(*rank, ns, link),
-            (Key::SetElement { ns, table, set, element }, Object::SetElement(verdict)) => {
+            (Key::SetElement { ns, table, set, element }, Object::SetElement(value)) => {
                 let found = self.objects.get(&Key::Ruleset { ns: ns.clone(), table: table.clone() });
                 let Some((_, Object::Ruleset(ruleset))) = found else { return Err(ENOENT) };
                 let set = ruleset.sets.iter().find(|s| s.name == *set).ok_or(ENOENT)?;
-                let fits = set.key.len() == element.len() && set.verdicts == verdict.is_some();
-                fits.then_some(()).ok_or(EINVAL)
+                let data = value.map(crate::Value::map_type);
+                let fits = set.key.len() == element.len() && set.data == data;
+                fits.then_some(()).ok_or(EINVAL)?;
+                let other = |key: &Key| match key {
+                    Key::SetElement { ns: n, table: t, set: s, element: other } => {
+                        (n, t, s) == (ns, table, &set.name) && other != element && overlap(other, element)
+                    }
+                    _ => false,
+                };
+                let taken = set.ranges && self.objects.keys().any(other);
+                (!taken).then_some(()).ok_or(EEXIST)
             }
             (Key::Address { ns, link, address }, _) => {
                 let (_, ipv6) = self.end(ns, link).ok_or(ENODEV)?;
@@ -350,6 +359,14 @@ fn peer(link: &Link) -> Option<&Peer> {
         LinkKind::Veth { peer } => peer.as_ref(),
         _ => None,
     }
+}
+
+/// Whether a packet could be in both of two keys of a set of ranges.
+fn overlap(a: &[Datum], b: &[Datum]) -> bool {
+    a.iter().zip(b).all(|pair| match pair {
+        (Datum::Ports(a), Datum::Ports(b)) => a.overlaps(*b),
+        (a, b) => a == b,
+    })
 }
 
 fn ends(ns: &Ns, name: &Name, link: &Link) -> BTreeSet<(Ns, Name)> {

@@ -5,7 +5,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use libnetwork_model::{MacAddress, SandboxId};
+use libnetwork_model::{MacAddress, PortRange, Protocol, SandboxId};
 
 /// A link's, set's or chain's name.
 pub type Name = Arc<str>;
@@ -80,7 +80,9 @@ pub enum Datum {
     V4(Ipv4Addr),
     V6(Ipv6Addr),
     Mac(MacAddress),
-    Port(u16),
+    Protocol(Protocol),
+    /// Only in sets of ranges.
+    Ports(PortRange),
 }
 
 impl Key {
@@ -152,7 +154,9 @@ impl fmt::Display for Datum {
             Datum::V4(address) => write!(f, "{address}"),
             Datum::V6(address) => write!(f, "{address}"),
             Datum::Mac(mac) => write!(f, "{mac}"),
-            Datum::Port(port) => write!(f, "{port}"),
+            Datum::Protocol(protocol) => write!(f, "{protocol}"),
+            Datum::Ports(range) if range.count() == 1 => write!(f, "{}", range.first()),
+            Datum::Ports(range) => write!(f, "{}-{}", range.first(), range.last()),
         }
     }
 }

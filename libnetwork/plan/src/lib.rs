@@ -30,7 +30,7 @@ pub use operation::{Operation, Plan};
 pub use planner::{Scope, plan};
 pub use render::render;
 pub use ruleset::{
-    Base, Chain, ChainKind, Expr, Field, Hook, Rule, Ruleset, Set, SetType, Verdict, priority,
+    Base, Chain, ChainKind, Expr, Field, Hook, MapType, Rule, Ruleset, Set, SetType, Value, Verdict, priority,
 };
 pub use sandbox::{DNS_ADDRESS, DNS_PORT, sandbox_objects};
 

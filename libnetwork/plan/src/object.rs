@@ -2,7 +2,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use libnetwork_model::{MacAddress, SandboxId};
 
-use crate::{Key, Name, Ns, Ruleset, Table, Verdict};
+use crate::{Key, Name, Ns, Ruleset, Table, Value};
 
 /// What a [`Key`] names: all that the planner compares.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,8 +14,8 @@ pub enum Object {
     /// The value, without the newline.
     Sysctl(Name),
     Ruleset(Arc<Ruleset>),
-    /// A set's element carries nothing, a verdict map's element a verdict.
-    SetElement(Option<Verdict>),
+    /// A set's element carries nothing, a map's element what it leads to.
+    SetElement(Option<Value>),
     Link(Link),
     /// An address carries nothing but its key.
     Address,
@@ -110,7 +110,7 @@ impl Object {
     /// Whether `observed` can become this without being removed first.
     pub(crate) fn can_follow(&self, observed: &Object) -> bool {
         match (self, observed) {
-            // An element's verdict is part of it: nftables refuses another one for the same key.
+            // What an element leads to is part of it: nftables refuses another one for the same key.
             (Object::SetElement(_), _) => false,
             (Object::Link(want), Object::Link(have)) => match (&want.kind, &have.kind) {
                 (LinkKind::Veth { peer: Some(want) }, LinkKind::Veth { peer: Some(have) }) => {

@@ -66,10 +66,10 @@ fn table() -> Table {
 
 fn ruleset(version: u8) -> Object {
     let verdict = if version == 0 { Verdict::Accept } else { Verdict::Drop };
-    let set = |name: &str, verdicts| Set { name: name.into(), key: vec![SetType::Ifname], verdicts };
+    let set = |name: &str, data| Set { name: name.into(), key: vec![SetType::Ifname], data, ranges: false };
     Object::Ruleset(Arc::new(Ruleset {
         table: table(),
-        sets: vec![set("bridges", false), set("same", true)],
+        sets: vec![set("bridges", None), set("same", Some(MapType::Verdict))],
         chains: vec![Chain {
             name: name("c"),
             base: None,
@@ -118,7 +118,7 @@ fn network_objects(n: usize, net: &Net, out: &mut Desired) {
     let link = name(format!("br{n}"));
     let verdict = if net.drop { Verdict::Drop } else { Verdict::Accept };
     out.insert(element("bridges", &link), Object::SetElement(None));
-    out.insert(element("same", &link), Object::SetElement(Some(verdict)));
+    out.insert(element("same", &link), Object::SetElement(Some(Value::Verdict(verdict))));
     out.insert(Key::Sysctl { ns: Ns::Host, name: name("net/ipv4/ip_forward") }, Object::Sysctl(name("1")));
     let object = Link {
         kind: LinkKind::Bridge,

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::{
-    Base, Chain, ChainKind, Expr, Field, Hook, Ipv6, Key, Link, LinkKind, Name, Object, Peer, Route, Rule,
-    Ruleset, Set, SetType, Verdict, priority,
+    Base, Chain, ChainKind, Expr, Field, Hook, Ipv6, Key, Link, LinkKind, MapType, Name, Object, Peer, Route,
+    Rule, Ruleset, Set, SetType, Value, Verdict, priority,
 };
 
 /// One line per object in the order of creation; tables are written out, one rule a line.
@@ -24,7 +24,8 @@ impl fmt::Display for Object {
             Object::Sysctl(value) => write!(f, " = {value}"),
             Object::Ruleset(ruleset) => write!(f, "\n{}", ruleset.to_string().trim_end()),
             Object::SetElement(None) | Object::Address | Object::Fdb => Ok(()),
-            Object::SetElement(Some(verdict)) => write!(f, " : {verdict}"),
+            Object::SetElement(Some(Value::Verdict(verdict))) => write!(f, " : {verdict}"),
+            Object::SetElement(Some(Value::Address(address))) => write!(f, " : {address}"),
             Object::Link(link) => link.fmt(f),
             Object::Route(route) => route.fmt(f),
             Object::Neighbour(neighbour) => write!(f, " at {}", neighbour.mac),
@@ -109,12 +110,15 @@ impl fmt::Display for Ruleset {
 
 impl fmt::Display for Set {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = if self.verdicts { "map" } else { "set" };
+        let word = if self.data.is_some() { "map" } else { "set" };
         write!(f, "\t{word} {} {{ type {}", self.name, Joined(&self.key))?;
-        if self.verdicts {
-            f.write_str(" : verdict")?;
-        }
-        f.write_str("; }")
+        f.write_str(match self.data {
+            None => "",
+            Some(MapType::Verdict) => " : verdict",
+            Some(MapType::V4) => " : ipv4_addr",
+            Some(MapType::V6) => " : ipv6_addr",
+        })?;
+        f.write_str(if self.ranges { "; flags interval; }" } else { "; }" })
     }
 }
 
@@ -186,6 +190,10 @@ impl fmt::Display for Expr {
             Expr::DestinationPort(port) => write!(f, "th dport {port}"),
             Expr::Verdict(verdict) => verdict.fmt(f),
             Expr::Masquerade => f.write_str("masquerade"),
+            Expr::SourceNat { fields, map, ipv6 } => {
+                let family = if *ipv6 { "ip6" } else { "ip" };
+                write!(f, "snat {family} to {} map @{map}", Joined(fields))
+            }
             Expr::RewriteSourcePort { transport: number, port } => {
                 write!(f, "{} sport set {port}", transport(*number))
             }
@@ -218,6 +226,10 @@ impl fmt::Display for Field {
             Field::EtherSource => "ether saddr",
             Field::Source4 => "ip saddr",
             Field::Source6 => "ip6 saddr",
+            Field::Destination4 => "ip daddr",
+            Field::Destination6 => "ip6 daddr",
+            Field::Transport => "meta l4proto",
+            Field::DestinationPort => "th dport",
             Field::ArpSenderMac => "arp saddr ether",
             Field::ArpSender => "arp saddr ip",
             Field::NdTarget => "icmpv6 taddr",
@@ -232,6 +244,7 @@ impl fmt::Display for SetType {
             SetType::V4 => "ipv4_addr",
             SetType::V6 => "ipv6_addr",
             SetType::Mac => "ether_addr",
+            SetType::Protocol => "inet_proto",
             SetType::Port => "inet_service",
         })
     }

@@ -12,13 +12,40 @@ pub struct Ruleset {
     pub chains: Vec<Chain>,
 }
 
-/// A set, or with `verdicts` a verdict map.
+/// A set, or a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Set {
     pub name: Name,
     /// The types of a key, concatenated when there are several.
     pub key: Vec<SetType>,
-    pub verdicts: bool,
+    /// What a key leads to; none in a set.
+    pub data: Option<MapType>,
+    /// Keys stand for ranges ([`Datum::Ports`]), which do not overlap. Only for concatenated keys.
+    pub ranges: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MapType {
+    Verdict,
+    V4,
+    V6,
+}
+
+/// What an element of a map leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Value {
+    Verdict(Verdict),
+    Address(IpAddr),
+}
+
+impl Value {
+    pub fn map_type(self) -> MapType {
+        match self {
+            Value::Verdict(_) => MapType::Verdict,
+            Value::Address(IpAddr::V4(_)) => MapType::V4,
+            Value::Address(IpAddr::V6(_)) => MapType::V6,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +54,7 @@ pub enum SetType {
     V4,
     V6,
     Mac,
+    Protocol,
     Port,
 }
 
@@ -115,6 +143,13 @@ pub enum Expr {
     Verdict(Verdict),
     /// Rewrites the source to the leaving interface's address, for the whole connection.
     Masquerade,
+    /// Rewrites the source to the address that the map has for the fields, for the whole connection; goes on where it has
+    /// none.
+    SourceNat {
+        fields: Vec<Field>,
+        map: Name,
+        ipv6: bool,
+    },
     /// Rewrites a port of this packet alone; the transport protocol says where the checksum is.
     RewriteSourcePort {
         transport: u8,
@@ -136,6 +171,11 @@ pub enum Field {
     EtherSource,
     Source4,
     Source6,
+    Destination4,
+    Destination6,
+    /// The transport protocol.
+    Transport,
+    DestinationPort,
     /// Who an ARP message says that it is from.
     ArpSenderMac,
     ArpSender,

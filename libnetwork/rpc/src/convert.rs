@@ -99,7 +99,7 @@ pub fn port_to_v1(port: &PublishedPort) -> v1::PublishedPort {
     v1::PublishedPort {
         protocol: port.protocol.to_string(),
         host_ip: text(port.host_ip),
-        host_port: port.host_ports.first().into(),
+        host_port: if port.routed { 0 } else { port.host_ports.first().into() },
         container_port: port.container_port.into(),
         count: port.host_ports.count().into(),
         ..Default::default()

@@ -195,7 +195,7 @@ pub(crate) fn check_intent(intent: &Intent) -> Result<(), String> {
 }
 
 pub(crate) fn drivers() -> Drivers {
-    Drivers::default().with("bridge", BridgeDriver).with(HOST, HostDriver).with(NONE, NoneDriver)
+    Drivers::default().with("bridge", BridgeDriver::default()).with(HOST, HostDriver).with(NONE, NoneDriver)
 }
 
 /// Equal, but for what was left to the kernel.

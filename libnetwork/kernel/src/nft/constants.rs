@@ -1,6 +1,6 @@
 //! linux/netfilter/nf_tables.h and nfnetlink.h, as far as we speak it.
 
-use libnetwork_plan::{Family, SetType, Verdict};
+use libnetwork_plan::{Family, MapType, SetType, Verdict};
 
 /// NFNLGRP_NFTABLES: notifications of every change.
 pub(crate) const GROUP: u32 = 7;
@@ -25,6 +25,7 @@ pub(super) fn family_of(number: u8) -> Option<Family> {
 pub(super) const TABLE_NAME: u16 = 1;
 
 pub(super) const SET_FLAG_MAP: u32 = libc::NFT_SET_MAP as u32;
+pub(super) const SET_FLAG_INTERVAL: u32 = libc::NFT_SET_INTERVAL as u32;
 /// NFT_SET_CONCAT
 pub(super) const SET_FLAG_CONCAT: u32 = 0x80;
 /// NFT_DATA_VERDICT, the type of a verdict map's data.
@@ -54,15 +55,29 @@ pub(super) fn type_number(set_type: SetType) -> u32 {
         SetType::V4 => 7,
         SetType::V6 => 8,
         SetType::Mac => 9,
+        SetType::Protocol => 12,
         SetType::Port => 13,
         SetType::Ifname => 41,
     }
 }
 
 pub(super) fn type_of(number: u32) -> Option<SetType> {
-    [SetType::V4, SetType::V6, SetType::Mac, SetType::Port, SetType::Ifname]
+    [SetType::V4, SetType::V6, SetType::Mac, SetType::Protocol, SetType::Port, SetType::Ifname]
         .into_iter()
         .find(|t| type_number(*t) == number)
+}
+
+/// The type and the bytes of what a map's keys lead to; a verdict has its own place.
+pub(super) fn data_type(data: MapType) -> (u32, usize) {
+    match data {
+        MapType::Verdict => (TYPE_VERDICT, 0),
+        MapType::V4 => (type_number(SetType::V4), type_length(SetType::V4)),
+        MapType::V6 => (type_number(SetType::V6), type_length(SetType::V6)),
+    }
+}
+
+pub(super) fn data_type_of(number: u32) -> Option<MapType> {
+    [MapType::Verdict, MapType::V4, MapType::V6].into_iter().find(|t| data_type(*t).0 == number)
 }
 
 /// Bytes of a value. In a key every value is padded to four (registers are of 32 bits).
@@ -71,6 +86,7 @@ pub(super) fn type_length(set_type: SetType) -> usize {
         SetType::V4 => 4,
         SetType::V6 | SetType::Ifname => 16,
         SetType::Mac => 6,
+        SetType::Protocol => 1,
         SetType::Port => 2,
     }
 }

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use libnetwork_plan::{Expr, Family, Field};
+use libnetwork_model::PortRange;
+use libnetwork_plan::{Expr, Family, Field, SetType};
 
 use nftnl_sys as sys;
 
@@ -12,8 +13,10 @@ use super::{
     write::element_key,
 };
 
-/// Registers 1 and 2 are of 16 bytes each and stand side by side, so that two interface names fill both.
+/// A register of 16 bytes, which is also the first four of 4 bytes: concatenated fields stand in those side by side.
 const REGISTER: u32 = 1;
+/// NFT_REG32_00
+const REGISTER_OF_4: u32 = 8;
 const REGISTER_VERDICT: u32 = 0;
 
 const META_PROTOCOL: u32 = 1;
@@ -39,16 +42,12 @@ const NOT_EQUAL: u32 = 1;
 pub(super) fn write(rule: &mut Rule, family: Family, expression: &Expr) {
     match expression {
         Expr::Lookup { fields, set, not } => {
-            load_fields(rule, fields);
-            let lookup = Expression::new(c"lookup").text(sys::NFTNL_EXPR_LOOKUP_SET, set);
-            let lookup = lookup.number(sys::NFTNL_EXPR_LOOKUP_SREG, REGISTER);
+            let lookup = lookup(rule, fields, set);
             let inverted = libc::NFT_LOOKUP_F_INV as u32;
             rule.add(if *not { lookup.number(sys::NFTNL_EXPR_LOOKUP_FLAGS, inverted) } else { lookup });
         }
         Expr::VerdictMap { fields, map } => {
-            load_fields(rule, fields);
-            let lookup = Expression::new(c"lookup").text(sys::NFTNL_EXPR_LOOKUP_SET, map);
-            let lookup = lookup.number(sys::NFTNL_EXPR_LOOKUP_SREG, REGISTER);
+            let lookup = lookup(rule, fields, map);
             rule.add(lookup.number(sys::NFTNL_EXPR_LOOKUP_DREG, REGISTER_VERDICT));
         }
         Expr::Established => {
@@ -67,7 +66,7 @@ pub(super) fn write(rule: &mut Rule, family: Family, expression: &Expr) {
         }
         Expr::Is(field, datum) => {
             load_field(rule, REGISTER, *field);
-            compare(rule, EQUAL, &element_key(std::slice::from_ref(datum)));
+            compare(rule, EQUAL, &element_key(std::slice::from_ref(datum), PortRange::first));
         }
         Expr::Icmpv6Type(number) => {
             payload(rule, REGISTER, BASE_TRANSPORT, 0, 1);
@@ -87,6 +86,14 @@ pub(super) fn write(rule: &mut Rule, family: Family, expression: &Expr) {
             rule.add(immediate.number(sys::NFTNL_EXPR_IMM_VERDICT, verdict_code(*verdict)));
         }
         Expr::Masquerade => rule.add(Expression::new(c"masq")),
+        Expr::SourceNat { fields, map, ipv6 } => {
+            let lookup = lookup(rule, fields, map);
+            rule.add(lookup.number(sys::NFTNL_EXPR_LOOKUP_DREG, REGISTER));
+            let family = family_number(if *ipv6 { Family::Ipv6 } else { Family::Ipv4 });
+            let nat = Expression::new(c"nat").number(sys::NFTNL_EXPR_NAT_TYPE, libc::NFT_NAT_SNAT as u32);
+            let nat = nat.number(sys::NFTNL_EXPR_NAT_FAMILY, family.into());
+            rule.add(nat.number(sys::NFTNL_EXPR_NAT_REG_ADDR_MIN, REGISTER));
+        }
         Expr::RewriteSourcePort { transport, port } => rewrite(rule, SOURCE_PORT, *transport, *port),
         Expr::RewriteDestinationPort { transport, port } => {
             rewrite(rule, DESTINATION_PORT, *transport, *port)
@@ -95,9 +102,26 @@ pub(super) fn write(rule: &mut Rule, family: Family, expression: &Expr) {
     }
 }
 
-fn load_fields(rule: &mut Rule, fields: &[Field]) {
-    for (register, field) in (REGISTER..).zip(fields) {
+/// The question for a set, with the fields loaded.
+fn lookup(rule: &mut Rule, fields: &[Field], set: &str) -> Expression {
+    let first = if fields.len() > 1 { REGISTER_OF_4 } else { REGISTER };
+    let mut register = first;
+    for field in fields {
         load_field(rule, register, *field);
+        register += type_length(field_type(*field)).div_ceil(4) as u32;
+    }
+    let lookup = Expression::new(c"lookup").text(sys::NFTNL_EXPR_LOOKUP_SET, set);
+    lookup.number(sys::NFTNL_EXPR_LOOKUP_SREG, first)
+}
+
+fn field_type(field: Field) -> SetType {
+    match field {
+        Field::InputName | Field::OutputName => SetType::Ifname,
+        Field::EtherSource | Field::ArpSenderMac => SetType::Mac,
+        Field::Source4 | Field::Destination4 | Field::ArpSender => SetType::V4,
+        Field::Source6 | Field::Destination6 | Field::NdTarget => SetType::V6,
+        Field::Transport => SetType::Protocol,
+        Field::DestinationPort => SetType::Port,
     }
 }
 
@@ -110,6 +134,10 @@ fn load_field(rule: &mut Rule, register: u32, field: Field) {
         Field::EtherSource => payload(rule, register, BASE_LINK, 6, 6),
         Field::Source4 => payload(rule, register, BASE_NETWORK, 12, 4),
         Field::Source6 => payload(rule, register, BASE_NETWORK, 8, 16),
+        Field::Destination4 => payload(rule, register, BASE_NETWORK, 16, 4),
+        Field::Destination6 => payload(rule, register, BASE_NETWORK, 24, 16),
+        Field::Transport => meta(rule, META_L4PROTO, register),
+        Field::DestinationPort => payload(rule, register, BASE_TRANSPORT, DESTINATION_PORT, 2),
         Field::ArpSenderMac => payload(rule, register, BASE_NETWORK, 8, 6),
         Field::ArpSender => payload(rule, register, BASE_NETWORK, 14, 4),
         Field::NdTarget => payload(rule, register, BASE_TRANSPORT, 8, 16),

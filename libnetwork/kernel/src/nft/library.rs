@@ -152,26 +152,34 @@ impl Set {
 }
 
 impl Elements {
-    pub(super) fn add(&mut self, key: &[u8], verdict: Option<u32>) -> &mut Self {
-        let (key, length) = sized(key, LONGEST_KEY);
-        // SAFETY: the element is alive, and the set's from the last call on; the key is copied, and fits.
+    pub(super) fn add(&mut self, element: &SetElement) -> &mut Self {
+        let bytes = [
+            (sys::NFTNL_SET_ELEM_KEY, Some(&element.key)),
+            (sys::NFTNL_SET_ELEM_KEY_END, element.end.as_ref()),
+            (sys::NFTNL_SET_ELEM_DATA, element.data.as_ref()),
+        ];
+        // SAFETY: the element is alive, and the set's from the last call on; what is given is copied, and fits.
         unsafe {
-            let element = allocated(sys::nftnl_set_elem_alloc()).as_ptr();
-            sys::nftnl_set_elem_set(element, sys::NFTNL_SET_ELEM_KEY as u16, key, length);
-            if let Some(verdict) = verdict {
-                sys::nftnl_set_elem_set_u32(element, sys::NFTNL_SET_ELEM_VERDICT as u16, verdict);
+            let raw = allocated(sys::nftnl_set_elem_alloc()).as_ptr();
+            for (attribute, bytes) in bytes {
+                if let Some(bytes) = bytes {
+                    let (bytes, length) = sized(bytes, LONGEST_KEY);
+                    sys::nftnl_set_elem_set(raw, attribute as u16, bytes, length);
+                }
             }
-            sys::nftnl_set_elem_add(self.raw.as_ptr(), element);
+            if let Some(verdict) = element.verdict {
+                sys::nftnl_set_elem_set_u32(raw, sys::NFTNL_SET_ELEM_VERDICT as u16, verdict);
+            }
+            sys::nftnl_set_elem_add(self.raw.as_ptr(), raw);
         }
         self
     }
 
-    /// Keys with their verdicts.
-    pub(super) fn list(&self) -> Vec<(Vec<u8>, Option<u32>)> {
+    pub(super) fn list(&self) -> Vec<SetElement> {
         let mut found = Vec::new();
-        let (key, verdict) = (sys::NFTNL_SET_ELEM_KEY as u16, sys::NFTNL_SET_ELEM_VERDICT as u16);
+        let verdict = sys::NFTNL_SET_ELEM_VERDICT as u16;
         // SAFETY: the set is alive and does not change as long as the iterator is. Each element is the set's, and what it
-        // says of its key is copied at once.
+        // says of itself is copied at once.
         unsafe {
             let iterator = sys::nftnl_set_elems_iter_create(self.raw.as_ptr());
             while !iterator.is_null() {
@@ -180,15 +188,36 @@ impl Elements {
                     sys::nftnl_set_elems_iter_destroy(iterator);
                     break;
                 }
-                let mut length = 0;
-                let bytes = sys::nftnl_set_elem_get(element, key, &raw mut length);
+                let bytes = |attribute: u32| {
+                    let attribute = attribute as u16;
+                    let mut length = 0;
+                    sys::nftnl_set_elem_is_set(element, attribute).then(|| {
+                        let bytes = sys::nftnl_set_elem_get(element, attribute, &raw mut length);
+                        borrowed(bytes, &length).to_vec()
+                    })
+                };
                 let has_verdict = sys::nftnl_set_elem_is_set(element, verdict);
-                let code = has_verdict.then(|| sys::nftnl_set_elem_get_u32(element, verdict));
-                found.push((borrowed(bytes, &length).to_vec(), code));
+                found.push(SetElement {
+                    key: bytes(sys::NFTNL_SET_ELEM_KEY).unwrap_or_default(),
+                    end: bytes(sys::NFTNL_SET_ELEM_KEY_END),
+                    data: bytes(sys::NFTNL_SET_ELEM_DATA),
+                    verdict: has_verdict.then(|| sys::nftnl_set_elem_get_u32(element, verdict)),
+                });
             }
         }
         found
     }
+}
+
+/// An element as messages have it: values as registers hold them.
+#[derive(Debug, Default)]
+pub(super) struct SetElement {
+    pub(super) key: Vec<u8>,
+    /// The last key, in a set of ranges.
+    pub(super) end: Option<Vec<u8>>,
+    /// What the key leads to: bytes, or a verdict.
+    pub(super) data: Option<Vec<u8>>,
+    pub(super) verdict: Option<u32>,
 }
 
 /// One step of a rule.

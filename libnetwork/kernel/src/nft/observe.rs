@@ -1,10 +1,10 @@
 //! What is in our tables.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use libnetwork_model::MacAddress;
+use libnetwork_model::{MacAddress, PortRange, Protocol};
 use libnetwork_plan::{
-    Base, Cause, Chain, ChainKind, Datum, Element, Hook, Name, Rule, Ruleset, Set, SetType, Table, Verdict,
+    Base, Cause, Chain, ChainKind, Datum, Element, Hook, Name, Rule, Ruleset, Set, SetType, Table, Value,
 };
 
 use netlink_packet_core::parse_string;
@@ -56,7 +56,7 @@ pub(crate) fn set_elements(
     socket: &mut Socket,
     table: &Table,
     set: &Set,
-) -> Result<Vec<(Element, Option<Verdict>)>, Cause> {
+) -> Result<Vec<(Element, Option<Value>)>, Cause> {
     let mut question = library::Elements::new();
     question.text(sys::NFTNL_SET_TABLE, &table.name).text(sys::NFTNL_SET_NAME, &set.name);
     let question = question.request(libc::NFT_MSG_GETSETELEM, 0, family_number(table.family));
@@ -64,17 +64,18 @@ pub(crate) fn set_elements(
     Ok(found.into_iter().flatten().collect())
 }
 
-/// One element: with which verdict it is there, if it is there.
+/// One element: what it leads to, if it is there.
 pub(crate) fn element(
     socket: &mut Socket,
     table: &Table,
     set: &Name,
     element: &Element,
-) -> Result<Option<Option<Verdict>>, Cause> {
+) -> Result<Option<Option<Value>>, Cause> {
     let request = element_request(libc::NFT_MSG_GETSETELEM, 0, table, set, element, None);
     let types: Vec<SetType> = element.iter().map(type_of_datum).collect();
     let found = socket.get(request, |message| read_elements(message, &types).into_iter().next())?;
-    Ok(found.map(|(_, verdict)| verdict))
+    // Of ranges the kernel answers the one that the first key is in.
+    Ok(found.filter(|(found, _)| found == element).map(|(_, value)| value))
 }
 
 /// Whether a notification says that one of our tables lost something, or got rules that we did not give it.
@@ -149,9 +150,17 @@ fn sets(socket: &mut Socket, table: &Table) -> Result<Vec<Set>, Cause> {
         (found.get_text(sys::NFTNL_SET_TABLE)? == &*table.name).then(|| Set {
             name: found.get_text(sys::NFTNL_SET_NAME).unwrap_or_default().into(),
             key: found.get_number(sys::NFTNL_SET_KEY_TYPE).map(read_types).unwrap_or_default(),
-            verdicts: found.get_number(sys::NFTNL_SET_FLAGS).is_some_and(|flags| flags & SET_FLAG_MAP != 0),
+            data: found
+                .get_number(sys::NFTNL_SET_DATA_TYPE)
+                .filter(|_| has(&found, SET_FLAG_MAP))
+                .and_then(data_type_of),
+            ranges: has(&found, SET_FLAG_INTERVAL),
         })
     })
+}
+
+fn has(set: &library::Set, flag: u32) -> bool {
+    set.get_number(sys::NFTNL_SET_FLAGS).is_some_and(|flags| flags & flag != 0)
 }
 
 fn read_types(mut number: u32) -> Vec<SetType> {
@@ -164,14 +173,27 @@ fn read_types(mut number: u32) -> Vec<SetType> {
     types
 }
 
-fn read_elements(message: &Message<'_>, types: &[SetType]) -> Vec<(Element, Option<Verdict>)> {
+fn read_elements(message: &Message<'_>, types: &[SetType]) -> Vec<(Element, Option<Value>)> {
     let Some(found) = library::Elements::read(message) else { return Vec::new() };
-    let known =
-        |(key, code): (Vec<u8>, Option<u32>)| Some((read_key(&key, types)?, code.and_then(verdict_of)));
+    let known = |found: library::SetElement| {
+        let end = found.end.as_deref().unwrap_or(&found.key);
+        Some((read_key(&found.key, end, types)?, read_value(&found)))
+    };
     found.list().into_iter().filter_map(known).collect()
 }
 
-fn read_key(mut key: &[u8], types: &[SetType]) -> Option<Element> {
+fn read_value(found: &library::SetElement) -> Option<Value> {
+    if let Some(code) = found.verdict {
+        return verdict_of(code).map(Value::Verdict);
+    }
+    let data = found.data.as_deref()?;
+    let v4 = || <[u8; 4]>::try_from(data).ok().map(IpAddr::from);
+    let v6 = || <[u8; 16]>::try_from(data).ok().map(IpAddr::from);
+    v4().or_else(v6).map(Value::Address)
+}
+
+/// `end`: the last key of the range, the same as the first where there is none.
+fn read_key(mut key: &[u8], mut end: &[u8], types: &[SetType]) -> Option<Element> {
     let mut element = Vec::with_capacity(types.len());
     for set_type in types {
         element.push(match set_type {
@@ -179,9 +201,19 @@ fn read_key(mut key: &[u8], types: &[SetType]) -> Option<Element> {
             SetType::V4 => Datum::V4(Ipv4Addr::from(bytes::<4>(key)?)),
             SetType::V6 => Datum::V6(Ipv6Addr::from(bytes::<16>(key)?)),
             SetType::Mac => Datum::Mac(MacAddress(bytes(key)?)),
-            SetType::Port => Datum::Port(u16::from_be_bytes(bytes(key)?)),
+            SetType::Protocol => {
+                let number = *key.first()?;
+                let known = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+                Datum::Protocol(known.into_iter().find(|p| p.number() == number)?)
+            }
+            SetType::Port => {
+                let [first, last] = [bytes(key)?, bytes(end)?].map(u16::from_be_bytes);
+                Datum::Ports(PortRange::new(first, last)?)
+            }
         });
-        key = key.get(type_length(*set_type).next_multiple_of(4)..).unwrap_or_default();
+        let length = type_length(*set_type).next_multiple_of(4);
+        key = key.get(length..).unwrap_or_default();
+        end = end.get(length..).unwrap_or_default();
     }
     Some(element)
 }
@@ -192,7 +224,8 @@ fn type_of_datum(datum: &Datum) -> SetType {
         Datum::V4(_) => SetType::V4,
         Datum::V6(_) => SetType::V6,
         Datum::Mac(_) => SetType::Mac,
-        Datum::Port(_) => SetType::Port,
+        Datum::Protocol(_) => SetType::Protocol,
+        Datum::Ports(_) => SetType::Port,
     }
 }
 

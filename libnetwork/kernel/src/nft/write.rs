@@ -1,5 +1,9 @@
+use std::net::IpAddr;
+
+use libnetwork_model::PortRange;
 use libnetwork_plan::{
-    Base, Cause, Chain, ChainKind, Datum, Element, Hook, Name, Rule, Ruleset, Set, SetType, Table, Verdict,
+    Base, Cause, Chain, ChainKind, Datum, Element, Hook, Name, Rule, Ruleset, Set, SetType, Table, Value,
+    Verdict,
 };
 
 use nftnl_sys as sys;
@@ -63,15 +67,9 @@ impl Transaction {
         self.table(libc::NFT_MSG_DELTABLE, 0, table);
     }
 
-    pub(crate) fn put_element(
-        &mut self,
-        table: &Table,
-        set: &Name,
-        element: &Element,
-        verdict: Option<Verdict>,
-    ) {
+    pub(crate) fn put_element(&mut self, table: &Table, set: &Name, element: &Element, value: Option<Value>) {
         let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
-        self.push(element_request(libc::NFT_MSG_NEWSETELEM, flags, table, set, element, verdict));
+        self.push(element_request(libc::NFT_MSG_NEWSETELEM, flags, table, set, element, value));
     }
 
     pub(crate) fn delete_element(&mut self, table: &Table, set: &Name, element: &Element) {
@@ -105,8 +103,14 @@ impl Transaction {
     fn set(&mut self, table: &Table, set: &Set) {
         self.sets += 1;
         let concatenated = set.key.len() > 1;
-        let flags =
-            if set.verdicts { SET_FLAG_MAP } else { 0 } | if concatenated { SET_FLAG_CONCAT } else { 0 };
+        let flags = [
+            (set.data.is_some(), SET_FLAG_MAP),
+            (concatenated, SET_FLAG_CONCAT),
+            (set.ranges, SET_FLAG_INTERVAL),
+        ]
+        .into_iter()
+        .filter(|(on, _)| *on)
+        .fold(0, |flags, (_, flag)| flags | flag);
         let kind = set.key.iter().fold(0, |kind, t| kind << TYPE_BITS | type_number(*t));
         let length: usize = set.key.iter().map(|t| type_length(*t).next_multiple_of(4)).sum();
         let length = if concatenated { length } else { set.key.first().map_or(0, |t| type_length(*t)) };
@@ -114,8 +118,8 @@ impl Transaction {
         object.text(sys::NFTNL_SET_TABLE, &table.name).text(sys::NFTNL_SET_NAME, &set.name);
         object.number(sys::NFTNL_SET_FLAGS, flags).number(sys::NFTNL_SET_KEY_TYPE, kind);
         object.number(sys::NFTNL_SET_KEY_LEN, length as u32).number(sys::NFTNL_SET_ID, self.sets);
-        if set.verdicts {
-            object.number(sys::NFTNL_SET_DATA_TYPE, TYPE_VERDICT).number(sys::NFTNL_SET_DATA_LEN, 0);
+        if let Some((kind, length)) = set.data.map(data_type) {
+            object.number(sys::NFTNL_SET_DATA_TYPE, kind).number(sys::NFTNL_SET_DATA_LEN, length as u32);
         }
         if concatenated {
             let fields: Vec<u8> = set.key.iter().map(|t| type_length(*t) as u8).collect();
@@ -172,11 +176,23 @@ pub(super) fn element_request(
     table: &Table,
     set: &Name,
     element: &Element,
-    verdict: Option<Verdict>,
+    value: Option<Value>,
 ) -> Request {
     let mut elements = library::Elements::new();
     elements.text(sys::NFTNL_SET_TABLE, &table.name).text(sys::NFTNL_SET_NAME, set);
-    elements.add(&element_key(element), verdict.map(verdict_code));
+    let ranges = element.iter().any(|datum| matches!(datum, Datum::Ports(_)));
+    let (data, verdict) = match value {
+        None => (None, None),
+        Some(Value::Verdict(verdict)) => (None, Some(verdict_code(verdict))),
+        Some(Value::Address(IpAddr::V4(address))) => (Some(address.octets().to_vec()), None),
+        Some(Value::Address(IpAddr::V6(address))) => (Some(address.octets().to_vec()), None),
+    };
+    elements.add(&library::SetElement {
+        key: element_key(element, PortRange::first),
+        end: ranges.then(|| element_key(element, PortRange::last)),
+        data,
+        verdict,
+    });
     elements.request(message, flags, family_number(table.family))
 }
 
@@ -187,8 +203,8 @@ pub(super) fn table_request(message: i32, flags: i32, table: &Table) -> Request 
     object.request(message, flags, family_number(table.family))
 }
 
-/// The values as registers hold them.
-pub(super) fn element_key(element: &[Datum]) -> Vec<u8> {
+/// The values as registers hold them, of a range the end that is asked for.
+pub(super) fn element_key(element: &[Datum], end: fn(PortRange) -> u16) -> Vec<u8> {
     let mut key = Vec::with_capacity(32);
     for datum in element {
         match datum {
@@ -201,7 +217,8 @@ pub(super) fn element_key(element: &[Datum]) -> Vec<u8> {
             Datum::V4(address) => key.extend_from_slice(&address.octets()),
             Datum::V6(address) => key.extend_from_slice(&address.octets()),
             Datum::Mac(mac) => key.extend_from_slice(&mac.0),
-            Datum::Port(port) => key.extend_from_slice(&port.to_be_bytes()),
+            Datum::Protocol(protocol) => key.push(protocol.number()),
+            Datum::Ports(range) => key.extend_from_slice(&end(*range).to_be_bytes()),
         }
         if element.len() > 1 {
             key.resize(key.len().next_multiple_of(4), 0);

@@ -186,11 +186,11 @@ impl World {
 
     pub fn desired(&self) -> Desired {
         let mut out = Desired::new();
-        BridgeDriver.host_objects(&self.facts, &mut out);
+        BridgeDriver::default().host_objects(&self.facts, &mut out);
         for network in self.intent.networks() {
-            BridgeDriver.network_objects(network, &self.facts, &mut out);
+            BridgeDriver::default().network_objects(network, &self.facts, &mut out);
             for endpoint in self.intent.endpoints_on(&network.id) {
-                BridgeDriver.endpoint_objects(network, endpoint, &self.facts, &mut out);
+                BridgeDriver::default().endpoint_objects(network, endpoint, &self.facts, &mut out);
             }
         }
         for sandbox in self.intent.sandboxes() {
