@@ -11,6 +11,7 @@ mod image;
 mod netns;
 mod poll;
 mod process;
+mod syscalls;
 mod tools;
 
 pub use api::{Api, Response};
@@ -19,4 +20,5 @@ pub use image::{probe, rootfs_tar, rootfs_tar_with};
 pub use netns::Namespace;
 pub use poll::{eventually, until};
 pub use process::{Finished, Running, run};
+pub use syscalls::{Call, Verdict, Watched};
 pub use tools::{binary, docker_cli};

@@ -60,6 +60,7 @@ impl Spaces {
     /// With the calling thread's namespace as the host's.
     pub(crate) fn open(dir: PathBuf) -> Result<Self, Cause> {
         fs::create_dir_all(&dir).map_err(cause)?;
+        sweep(&dir)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(errno)?;
         let host = Space::here(0)?;
         listen(&epoll, &host.watch, HOST)?;
@@ -162,9 +163,7 @@ impl Spaces {
     /// The sandboxes whose namespaces are kept.
     pub(crate) fn list(&mut self) -> Result<Vec<SandboxId>, Cause> {
         let mut found = Vec::new();
-        for entry in fs::read_dir(&self.dir).map_err(cause)? {
-            let name = entry.map_err(cause)?.file_name();
-            let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        for id in names(&self.dir)? {
             if self.exists(&id)? {
                 found.push(id);
             }
@@ -226,6 +225,27 @@ impl Space {
     }
 }
 
+/// The sandboxes that have a file here, be a namespace mounted on it or not.
+fn names(dir: &Path) -> Result<Vec<SandboxId>, Cause> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(cause)? {
+        let name = entry.map_err(cause)?.file_name();
+        found.extend(name.to_str().and_then(|name| name.parse::<SandboxId>().ok()));
+    }
+    Ok(found)
+}
+
+/// Removes the files that nothing is mounted on: a process that died between file and mount left them.
+fn sweep(dir: &Path) -> Result<(), Cause> {
+    for id in names(dir)? {
+        let path = dir.join(id.as_str());
+        if namespace_at(&path)?.is_none() {
+            unmount(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Wakes once for what came since it was last read, not for as long as it waits to be.
 fn listen(epoll: &Epoll, socket: &Socket, token: u64) -> Result<(), Cause> {
     epoll
@@ -234,7 +254,7 @@ fn listen(epoll: &Epoll, socket: &Socket, token: u64) -> Result<(), Cause> {
 }
 
 fn make(path: &Path) -> Result<Space, Cause> {
-    // A file without a mount is what a crash at this very place leaves.
+    // A file without a mount is what a crash at this very place leaves, for the next start to sweep away.
     fs::File::create(path).map_err(cause)?;
     let made = apart(|| {
         unshare(CloneFlags::CLONE_NEWNET).map_err(errno)?;
