@@ -7,7 +7,8 @@ use std::{
 
 use libnetwork_ipam::{Busy, EPHEMERAL, PortError, PortWish, allocate_ports, routed_port};
 use libnetwork_model::{
-    Change, Intent, Mutation, NamespaceKind, PortRange, Protocol, PublishedPort, Sandbox, SandboxId,
+    Change, Intent, Mutation, NamespaceKind, PortIndex, PortRange, Protocol, PublishedPort, Sandbox,
+    SandboxId,
 };
 
 use crate::{
@@ -85,15 +86,14 @@ impl Desk<'_> {
                 wish
             })
             .collect();
-        let taken: Vec<PublishedPort> =
-            intent.ports().filter(|(s, _)| s.id != sandbox.id).map(|(_, p)| p.clone()).collect();
+        let taken = others(intent, &sandbox.id);
         let random = (self.random)();
         let span = u32::from(ephemeral.last() - ephemeral.first()) + 1;
         let offset = u32::from(u16::from_le_bytes([random[0], random[1]])) % span;
         let from = ephemeral.first() + offset as u16;
         let mut busy =
             |protocol, ip, range: PortRange| busy_beyond(&before, protocol, ip, range, &mut self.busy);
-        let settled = allocate_ports(&wishes, taken.iter(), &mut busy, ephemeral, from)
+        let settled = allocate_ports(&wishes, &sandbox.id, taken, &mut busy, ephemeral, from)
             .map_err(|error| name_holder(error, intent, sandbox))?;
         Ok(settled.into_iter().flat_map(|port| around(port, &before)).chain(routed).collect())
     }
@@ -234,18 +234,26 @@ fn busy_beyond(
     busy(protocol, ip, PortRange::new(first?, range.last())?)
 }
 
+/// What everybody but this sandbox has published.
+fn others(intent: &Intent, sandbox: &SandboxId) -> PortIndex {
+    let mut others = intent.published().clone();
+    for port in intent.sandbox(sandbox).iter().flat_map(|sandbox| &sandbox.ports) {
+        others.remove(port);
+    }
+    others
+}
+
 /// A port that is taken, with whose it is. Ports of the host's own processes are for the caller to name: nothing here
 /// knows processes.
 fn name_holder(error: PortError, intent: &Intent, sandbox: &Sandbox) -> Error {
     let PortError::Allocated { protocol, host_ip, ports } = error else { return Error::Port(error) };
     let asked = PublishedPort { protocol, host_ip, host_ports: ports, container_port: 1, routed: false };
-    let others = || intent.ports().filter(|(s, _)| s.id != sandbox.id);
-    let holder = others().find(|(_, port)| port.collides(&asked));
+    let others = others(intent, &sandbox.id);
+    let holder = others.collision(&asked).and_then(|(range, id)| Some((range, intent.sandbox(id)?)));
     let (by, at) = match holder {
-        Some((holder, port)) => (
-            format!("container {}", holder.name),
-            format!("{}/{protocol}", port.host_ports.first().max(ports.first())),
-        ),
+        Some((range, holder)) => {
+            (format!("container {}", holder.name), format!("{}/{protocol}", range.first().max(ports.first())))
+        }
         None => (format!("container {} itself already", sandbox.name), "it".to_owned()),
     };
     Error::PortTaken { error, by, port: at }

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use libnetwork_model::{ErrorKind, HasKind, PortRange, Protocol, PublishedPort};
+use libnetwork_model::{ErrorKind, HasKind, PortIndex, PortRange, Protocol, PublishedPort, SandboxId};
 
 /// Linux' own range of ports for who asks for none by number (`net.ipv4.ip_local_port_range`), where the host's is not
 /// known.
@@ -65,16 +65,17 @@ impl HasKind for PortError {
 
 /// Settles all wishes of one sandbox, or none of them.
 ///
-/// `taken`: what other sandboxes have published. `busy`: what keeps a range from being bound, if anything; asked only for ranges that are free otherwise. `ephemeral`: where ports come from that are not asked for by
-/// number; `from`: where the search in it starts, so that a port that was just given back is not given out at once.
-pub fn allocate<'a>(
+/// `taken`: what other sandboxes have published. `busy`: what keeps a range from being bound, if anything; asked only for
+/// ranges that are free otherwise. `ephemeral`: where ports come from that are not asked for by number; `from`: where the
+/// search in it starts, so that a port that was just given back is not given out at once.
+pub fn allocate(
     wishes: &[PortWish],
-    taken: impl Iterator<Item = &'a PublishedPort> + Clone,
+    sandbox: &SandboxId,
+    mut taken: PortIndex,
     busy: &mut dyn FnMut(Protocol, Option<IpAddr>, PortRange) -> Option<Busy>,
     ephemeral: PortRange,
     from: u16,
 ) -> Result<Vec<PublishedPort>, PortError> {
-    let mut settled: Vec<PublishedPort> = Vec::with_capacity(wishes.len());
     // What was asked for exactly goes first: an ephemeral choice must not take it away.
     let mut order: Vec<usize> = (0..wishes.len()).collect();
     order.sort_by_key(|i| {
@@ -85,8 +86,8 @@ pub fn allocate<'a>(
     let mut places: Vec<Option<PublishedPort>> = vec![None; wishes.len()];
     for index in order {
         let wish = &wishes[index];
-        let port = settle(wish, taken.clone(), &settled, busy, ephemeral, from)?;
-        settled.push(port.clone());
+        let port = settle(wish, &taken, busy, ephemeral, from)?;
+        taken.insert(&port, sandbox);
         places[index] = Some(port);
     }
     Ok(places.into_iter().flatten().collect())
@@ -112,10 +113,9 @@ pub fn routed(wish: &PortWish, ipv6: bool) -> Result<PublishedPort, PortError> {
     })
 }
 
-fn settle<'a>(
+fn settle(
     wish: &PortWish,
-    taken: impl Iterator<Item = &'a PublishedPort>,
-    settled: &[PublishedPort],
+    taken: &PortIndex,
     busy: &mut dyn FnMut(Protocol, Option<IpAddr>, PortRange) -> Option<Busy>,
     ephemeral: PortRange,
     from: u16,
@@ -129,17 +129,12 @@ fn settle<'a>(
         container_port: wish.container_port,
         routed: false,
     };
-    let whole = make(space);
-    let ports_of = |p: &PublishedPort| p.collides(&whole).then_some(p.host_ports);
-    let mut obstacles: Vec<PortRange> =
-        taken.filter_map(ports_of).chain(settled.iter().filter_map(ports_of)).collect();
-    obstacles.sort();
-
+    let obstacle = |run| taken.collision(&make(run)).map(|(range, _)| range);
     let start = if wish.host_ports.is_none() && space.contains(from) { from } else { space.first() };
     let mut in_use = None;
     for (low, high) in [(start, space.last()), (space.first(), start.saturating_sub(1))] {
         let mut candidate = u32::from(low);
-        while let Some(run) = free_run(candidate, wish.count, &obstacles) {
+        while let Some(run) = free_run(candidate, wish.count, &obstacle) {
             // The second round may end in the run that the first began in the middle of.
             let limit =
                 if high < space.last() { u32::from(high) + u32::from(wish.count) - 1 } else { high.into() };
@@ -182,16 +177,18 @@ fn check(wish: &PortWish) -> Result<(), PortError> {
     Ok(())
 }
 
-/// The first run of `count` ports at or above `candidate` that meets no obstacle (sorted by first port).
-fn free_run(mut candidate: u32, count: u16, obstacles: &[PortRange]) -> Option<PortRange> {
-    for obstacle in obstacles {
-        let last = candidate + u32::from(count) - 1;
-        if u32::from(obstacle.first()) <= last && u32::from(obstacle.last()) >= candidate {
-            candidate = u32::from(obstacle.last()) + 1;
-        }
+/// The first run of `count` ports at or above `candidate` that meets no obstacle.
+fn free_run(
+    mut candidate: u32,
+    count: u16,
+    obstacle: &impl Fn(PortRange) -> Option<PortRange>,
+) -> Option<PortRange> {
+    loop {
+        let first = u16::try_from(candidate).ok()?;
+        let run = PortRange::new(first, first.checked_add(count - 1)?)?;
+        let Some(range) = obstacle(run) else { return Some(run) };
+        candidate = u32::from(range.last()) + 1;
     }
-    let first = u16::try_from(candidate).ok()?;
-    PortRange::new(first, first.checked_add(count - 1)?)
 }
 
 /// A host address with its ports, as Docker writes them.
@@ -234,19 +231,38 @@ mod tests {
         }
     }
 
+    fn own() -> SandboxId {
+        SandboxId::from_bytes([1; 32])
+    }
+
+    fn index(ports: &[PublishedPort]) -> PortIndex {
+        let mut index = PortIndex::default();
+        for port in ports {
+            index.insert(port, &SandboxId::from_bytes([2; 32]));
+        }
+        index
+    }
+
     #[test]
     fn a_taken_port_is_refused_with_dockers_words() {
-        let taken = [published(8080, 8080)];
+        let taken = index(&[published(8080, 8080)]);
         let error =
-            allocate(&[wish(8080, 8080, 1)], taken.iter(), &mut |_, _, _| None, EPHEMERAL, 0).unwrap_err();
-        assert_eq!(error.to_string(), "Bind for 0.0.0.0:8080 failed: port is already allocated");
-        let error =
-            allocate(&[wish(81, 81, 1)], [].iter(), &mut |_, _, _| Some(Busy::Taken(81)), EPHEMERAL, 0)
+            allocate(&[wish(8080, 8080, 1)], &own(), taken.clone(), &mut |_, _, _| None, EPHEMERAL, 0)
                 .unwrap_err();
+        assert_eq!(error.to_string(), "Bind for 0.0.0.0:8080 failed: port is already allocated");
+        let error = allocate(
+            &[wish(81, 81, 1)],
+            &own(),
+            PortIndex::default(),
+            &mut |_, _, _| Some(Busy::Taken(81)),
+            EPHEMERAL,
+            0,
+        )
+        .unwrap_err();
         assert_eq!(error.to_string(), "failed to bind host port 0.0.0.0:81/tcp: address already in use");
         let mut v6 = wish(8080, 8080, 1);
         v6.host_ip = "::".parse().ok();
-        let error = allocate(&[v6], taken.iter(), &mut |_, _, _| None, EPHEMERAL, 0).unwrap_err();
+        let error = allocate(&[v6], &own(), taken, &mut |_, _, _| None, EPHEMERAL, 0).unwrap_err();
         assert_eq!(error.to_string(), "Bind for [::]:8080 failed: port is already allocated");
     }
 
@@ -257,10 +273,22 @@ mod tests {
         let mut two = one.clone();
         two.host_ip = "10.0.0.2".parse().ok();
         assert_eq!(
-            allocate(&[one.clone(), two], [].iter(), &mut |_, _, _| None, EPHEMERAL, 0).unwrap().len(),
+            allocate(&[one.clone(), two], &own(), PortIndex::default(), &mut |_, _, _| None, EPHEMERAL, 0)
+                .unwrap()
+                .len(),
             2
         );
-        assert!(allocate(&[one, wish(80, 80, 1)], [].iter(), &mut |_, _, _| None, EPHEMERAL, 0).is_err());
+        assert!(
+            allocate(
+                &[one, wish(80, 80, 1)],
+                &own(),
+                PortIndex::default(),
+                &mut |_, _, _| None,
+                EPHEMERAL,
+                0
+            )
+            .is_err()
+        );
     }
 
     #[test]
@@ -268,7 +296,8 @@ mod tests {
         let any = PortWish { host_ports: None, ..wish(1, 1, 1) };
         let first = |from, busy: Option<u16>| {
             let mut busy = |_, _, r: PortRange| busy.filter(|b| r.contains(*b)).map(Busy::Taken);
-            allocate(std::slice::from_ref(&any), [].iter(), &mut busy, EPHEMERAL, from).unwrap()[0]
+            allocate(std::slice::from_ref(&any), &own(), PortIndex::default(), &mut busy, EPHEMERAL, from)
+                .unwrap()[0]
                 .host_ports
                 .first()
         };
@@ -281,8 +310,15 @@ mod tests {
     #[test]
     fn an_exact_port_is_not_lost_to_an_ephemeral_one_of_the_same_sandbox() {
         let any = PortWish { host_ports: None, ..wish(1, 1, 1) };
-        let ports = allocate(&[any, wish(32768, 32768, 1)], [].iter(), &mut |_, _, _| None, EPHEMERAL, 32768)
-            .unwrap();
+        let ports = allocate(
+            &[any, wish(32768, 32768, 1)],
+            &own(),
+            PortIndex::default(),
+            &mut |_, _, _| None,
+            EPHEMERAL,
+            32768,
+        )
+        .unwrap();
         assert_eq!([ports[0].host_ports.first(), ports[1].host_ports.first()], [32769, 32768]);
     }
 
@@ -293,11 +329,17 @@ mod tests {
             busy in prop::collection::btree_set(100u16..140, 0..6),
             count in 1u16..6,
         ) {
-            let taken: Vec<_> = taken.into_iter().map(|(first, more)| published(first, first + more)).collect();
+            let mut disjoint: Vec<PublishedPort> = Vec::new();
+            for port in taken.into_iter().map(|(first, more)| published(first, first + more)) {
+                if !disjoint.iter().any(|other| other.collides(&port)) {
+                    disjoint.push(port);
+                }
+            }
+            let taken = disjoint;
             let free = |p: u16| !busy.contains(&p) && !taken.iter().any(|t| t.host_ports.contains(p));
             let expected = (100..=140 - count).find(|first| (*first..first + count).all(free));
             let mut ask = |_, _, r: PortRange| busy.range(r.first()..=r.last()).next().copied().map(Busy::Taken);
-            let given = allocate(&[wish(100, 139, count)], taken.iter(), &mut ask, EPHEMERAL, 0);
+            let given = allocate(&[wish(100, 139, count)], &own(), index(&taken), &mut ask, EPHEMERAL, 0);
             prop_assert_eq!(given.ok().map(|p| p[0].host_ports.first()), expected);
         }
     }

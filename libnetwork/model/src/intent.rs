@@ -3,7 +3,7 @@ use std::{net::IpAddr, sync::Arc};
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 
-use crate::{Endpoint, EndpointId, Network, NetworkId, PublishedPort, Sandbox, SandboxId};
+use crate::{Endpoint, EndpointId, Network, NetworkId, PortIndex, PublishedPort, Sandbox, SandboxId};
 
 /// Counts commits. The reconciler's report names the revision it has reached.
 pub type Revision = u64;
@@ -23,6 +23,7 @@ pub struct Intent {
     by_sandbox: OrdSet<(SandboxId, EndpointId)>,
     reservations: OrdMap<(NetworkId, IpAddr), Reservation>,
     reserved_by: OrdSet<(SandboxId, (NetworkId, IpAddr))>,
+    published: PortIndex,
 }
 
 /// An address that is kept for a sandbox, whether or not there is one at the moment. It is no lease: the sandbox's own
@@ -151,6 +152,11 @@ impl Intent {
         self.sandboxes.values().flat_map(|s| s.ports.iter().map(move |p| (s, p)))
     }
 
+    /// The same by where they are published.
+    pub fn published(&self) -> &PortIndex {
+        &self.published
+    }
+
     /// The endpoint that gives a sandbox its default route for a family, which is also where its published ports lead:
     /// of those with such an address on a network that is not internal and has a gateway, the one with the highest
     /// priority, then the first by network name (Docker's rule).
@@ -178,12 +184,8 @@ impl Intent {
                     next.remove_network(id);
                     next.release_all(id);
                 }
-                Mutation::PutSandbox(sandbox) => {
-                    next.sandboxes.insert(sandbox.id.clone(), sandbox.clone());
-                }
-                Mutation::RemoveSandbox(id) => {
-                    next.sandboxes.remove(id);
-                }
+                Mutation::PutSandbox(sandbox) => next.put_sandbox(sandbox),
+                Mutation::RemoveSandbox(id) => next.remove_sandbox(id),
                 Mutation::PutEndpoint(endpoint) => next.put_endpoint(endpoint),
                 Mutation::RemoveEndpoint(id) => next.remove_endpoint(id),
                 Mutation::Reserve(reservation) => next.reserve(reservation),
@@ -202,6 +204,20 @@ impl Intent {
     fn remove_network(&mut self, id: &NetworkId) {
         if let Some(old) = self.networks.remove(id) {
             self.names.remove(old.name.as_str());
+        }
+    }
+
+    fn put_sandbox(&mut self, sandbox: &Arc<Sandbox>) {
+        self.remove_sandbox(&sandbox.id);
+        for port in &sandbox.ports {
+            self.published.insert(port, &sandbox.id);
+        }
+        self.sandboxes.insert(sandbox.id.clone(), sandbox.clone());
+    }
+
+    fn remove_sandbox(&mut self, id: &SandboxId) {
+        for port in self.sandboxes.remove(id).iter().flat_map(|old| &old.ports) {
+            self.published.remove(port);
         }
     }
 

@@ -4,6 +4,7 @@
 //! *Invariant*: this crate knows no kernel, no clock, no file and no async. Every other crate of libnetwork speaks in
 //! these types; the engine meets them only through `libnetwork-rpc`.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod dns;
 mod endpoint;
@@ -14,6 +15,7 @@ mod intent;
 mod mac;
 mod network;
 mod port;
+mod port_index;
 mod sandbox;
 
 pub use dns::{DnsOptionError, DnsOptions};
@@ -25,4 +27,5 @@ pub use intent::{Change, Intent, Mutation, Reservation, Revision};
 pub use mac::{MacAddress, MacError};
 pub use network::{Network, Subnet};
 pub use port::{PortRange, Protocol, ProtocolError, PublishedPort};
+pub use port_index::PortIndex;
 pub use sandbox::{NamespaceKind, Resolver, Sandbox};
