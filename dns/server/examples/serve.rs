@@ -84,6 +84,7 @@ fn town(names: u16) -> Intent {
             ipv6: None,
             aliases: vec![],
             gateway_priority: 0,
+            segment: 0,
             link_local: Vec::new(),
             options: BTreeMap::new(),
         };

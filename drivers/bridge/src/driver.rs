@@ -4,13 +4,13 @@ use ipnet::IpNet;
 use libnetwork_model::{Endpoint, HostFacts, MacAddress, Network, NetworkId, PublishedPort, Subnet};
 use libnetwork_plan::{
     Attachment, Desired, Driver, DriverError, Ipv6, Key, Link, LinkKind, LinkRank, Name, Ns, Object, Peer,
-    Value, Verdict,
+    Segments, Value, Verdict,
 };
 
 use crate::{
     guard,
     options::{GatewayMode, INHIBIT_IPV4, Options, sysctls as sysctls_of},
-    ports, rules,
+    ports, rules, segment,
 };
 
 /// Compiles bridge networks.
@@ -20,11 +20,13 @@ pub struct BridgeDriver {
     pub direct_routing: bool,
     /// The host is made to forward (Docker's `ip-forward`). Otherwise it forwards where somebody else makes it.
     pub forwarding: bool,
+    /// How the endpoints of a network are shared out among bridges.
+    pub segments: Segments,
 }
 
 impl Default for BridgeDriver {
     fn default() -> Self {
-        BridgeDriver { direct_routing: false, forwarding: true }
+        BridgeDriver { direct_routing: false, forwarding: true, segments: segment::SEGMENTS }
     }
 }
 
@@ -81,6 +83,14 @@ impl Driver for BridgeDriver {
         }
     }
 
+    fn segments(&self) -> Option<Segments> {
+        Some(self.segments)
+    }
+
+    fn segment_objects(&self, network: &Network, segment: u16, host: &HostFacts, out: &mut Desired) {
+        segment::objects(network, segment, host, out);
+    }
+
     fn endpoint_objects(&self, network: &Network, endpoint: &Endpoint, host: &HostFacts, out: &mut Desired) {
         let options = Options::of(network);
         let mtu = options.mtu.unwrap_or(host.mtu);
@@ -92,6 +102,7 @@ impl Driver for BridgeDriver {
             mtu,
             mac: endpoint.mac,
             up: true,
+            master: None,
             ipv6: match (endpoint.ipv6, sysctls_of(endpoint)) {
                 // Then it is not for us to say.
                 (Some(_), Ok(settings)) if settings.iter().any(|(name, _)| decides_ipv6(name)) => Ipv6::Other,
@@ -105,11 +116,14 @@ impl Driver for BridgeDriver {
             mtu,
             mac: None,
             up: true,
-            master: Some(bridge_name(network, &options)),
+            master: Some(segment::bridge_of(network, &options, endpoint.segment)),
             // The bridge itself keeps such ports apart, without a rule.
             isolated: !options.icc,
             ipv6: Ipv6::Off,
         };
+        if endpoint.segment > 0 {
+            out.insert(guard::segmented(&veth_name(endpoint)), Object::SetElement(None));
+        }
         if options.anti_spoofing {
             guard::elements(endpoint, &veth_name(endpoint), out);
         }
@@ -224,7 +238,7 @@ fn with_length_of(address: IpAddr, subnet: &Subnet) -> IpNet {
 }
 
 /// As Docker names it.
-fn bridge_name(network: &Network, options: &Options<'_>) -> Name {
+pub(crate) fn bridge_name(network: &Network, options: &Options<'_>) -> Name {
     match options.bridge {
         Some(name) => name.into(),
         None => format!("br-{}", network.id.short()).into(),
@@ -243,7 +257,7 @@ fn bridge_mac(id: &NetworkId) -> MacAddress {
     MacAddress([0x02, digits(0), digits(2), digits(4), digits(6), digits(8)])
 }
 
-fn link_key(rank: LinkRank, name: &Name) -> Key {
+pub(crate) fn link_key(rank: LinkRank, name: &Name) -> Key {
     Key::Link { rank, ns: Ns::Host, name: name.clone() }
 }
 

@@ -8,7 +8,7 @@ use libnetwork_model::{
     Endpoint, EndpointId, ErrorKind, HasKind, HostFacts, MacAddress, Network, NetworkId, PortRange, Protocol,
     PublishedPort, SandboxId, Subnet,
 };
-use libnetwork_plan::{Desired, Driver, render};
+use libnetwork_plan::{Desired, Driver, Key, render};
 
 use crate::{BridgeDriver, options::*};
 
@@ -48,6 +48,7 @@ fn endpoint(network: &Network) -> Endpoint {
         id: EndpointId::from_bytes([0xcd; 32]),
         network: network.id.clone(),
         sandbox: SandboxId::from_bytes([0xef; 32]),
+        segment: 0,
         ifname: "eth0".into(),
         mac: Some(MacAddress::from_ipv4([10, 7, 0, 2].into())),
         ipv4: network.ipv4.then(|| "10.7.0.2/24".parse().unwrap()),
@@ -123,6 +124,25 @@ fn compile(network: &Network) -> String {
 }
 
 #[test]
+fn a_further_segment_is_a_bridge_that_leads_to_the_first() {
+    let mut text = String::new();
+    for icc in ["true", "false"] {
+        let network = Network { ipv6: true, ..network(&[(ICC, icc)]) };
+        let mut out = Desired::new();
+        let driver = BridgeDriver::default();
+        driver.segment_objects(&network, 31, &host(), &mut out);
+        driver.endpoint_objects(&network, &Endpoint { segment: 31, ..endpoint(&network) }, &host(), &mut out);
+        text.push_str(&format!("# icc={icc}\n{}\n", render(&out)));
+        let longest = out.keys().filter_map(|key| match key {
+            Key::Link { name, .. } => Some(name.len()),
+            _ => None,
+        });
+        assert!(longest.max().unwrap() < 16);
+    }
+    check("segment.txt", &text);
+}
+
+#[test]
 fn no_two_networks_share_a_key_but_settings_and_the_table() {
     let a = network(&[]);
     let b = Network { id: NetworkId::from_bytes([0xba; 32]), ..a.clone() };
@@ -182,7 +202,7 @@ fn an_unknown_option_is_refused_with_the_known_ones_listed() {
 fn published_ports_that_are_reached_by_the_container_s_address_compile_to_this() {
     let routed = [(GATEWAY_MODE_IPV4, "routed"), (GATEWAY_MODE_IPV6, "routed")];
     let trusted = [(TRUSTED, "wg0:eth1.7"), (HOST_IPV4, "192.0.2.9"), (HOST_IPV6, "2001:db8::9")];
-    let direct = BridgeDriver { direct_routing: true, forwarding: false };
+    let direct = BridgeDriver { direct_routing: true, forwarding: false, ..BridgeDriver::default() };
     let cases = [
         ("routed", BridgeDriver::default(), &routed[..]),
         ("trusted links, addresses of the host", BridgeDriver::default(), &trusted[..]),

@@ -18,6 +18,8 @@ use libnetwork_plan::{
 
 /// The host's ends of guarded endpoints.
 const PORTS: &str = "ports";
+/// Ports of the segments beyond a network's first, guarded or not.
+const SEGMENTED: &str = "segmented";
 /// What each of them may send from.
 const MACS: &str = "macs";
 const SOURCES_IPV4: &str = "sources4";
@@ -38,12 +40,13 @@ pub(crate) static RULES: LazyLock<Arc<Ruleset>> = LazyLock::new(|| {
     Arc::new(Ruleset {
         table: Table { family: Family::Bridge, name: "causeway".into() },
         sets: vec![
+            set(SEGMENTED, &[SetType::Ifname]),
             set(PORTS, &[SetType::Ifname]),
             set(MACS, &[SetType::Ifname, SetType::Mac]),
             set(SOURCES_IPV4, &[SetType::Ifname, SetType::V4]),
             set(SOURCES_IPV6, &[SetType::Ifname, SetType::V6]),
         ],
-        chains: vec![prerouting()],
+        chains: vec![prerouting(), input()],
     })
 });
 
@@ -51,12 +54,20 @@ pub(crate) fn key() -> Key {
     Key::Ruleset { ns: Ns::Host, table: RULES.table.clone() }
 }
 
+/// The element that stands for a port of a segment beyond a network's first.
+pub(crate) fn segmented(port: &Name) -> Key {
+    element(SEGMENTED, vec![Datum::Ifname(port.clone())])
+}
+
+fn element(set: &str, element: Vec<Datum>) -> Key {
+    Key::SetElement { ns: Ns::Host, table: RULES.table.clone(), set: set.into(), element }
+}
+
 /// What an endpoint may send from.
 pub(crate) fn elements(endpoint: &Endpoint, link: &Name, out: &mut Desired) {
     let mut put = |set: &str, datum: Option<Datum>| {
-        let element = std::iter::once(Datum::Ifname(link.clone())).chain(datum).collect();
-        let key = Key::SetElement { ns: Ns::Host, table: RULES.table.clone(), set: set.into(), element };
-        out.insert(key, Object::SetElement(None));
+        let parts = std::iter::once(Datum::Ifname(link.clone())).chain(datum).collect();
+        out.insert(element(set, parts), Object::SetElement(None));
     };
     let Some(mac) = endpoint.mac else { return };
     put(PORTS, None);
@@ -79,6 +90,19 @@ fn link_local(MacAddress([a, b, c, d, e, f]): MacAddress) -> Ipv6Addr {
     Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
 }
 
+/// The host itself is on a network's first bridge alone. On any other it would answer ARP for all of its addresses, and
+/// route what it is sent past what is said of the network.
+fn input() -> Chain {
+    let rule =
+        Rule::new("the host is not on this segment", [port(SEGMENTED, false), Expr::Verdict(Verdict::Drop)]);
+    let base = Base { kind: ChainKind::Filter, hook: Hook::Input, priority: priority::RAW };
+    Chain { name: "input".into(), base: Some(base), rules: vec![rule] }
+}
+
+fn port(set: &str, not: bool) -> Expr {
+    Expr::Lookup { fields: vec![Field::InputName], set: set.into(), not }
+}
+
 fn prerouting() -> Chain {
     let not_in = |field: Field, set: &str| Expr::Lookup {
         fields: vec![Field::InputName, field],
@@ -93,9 +117,11 @@ fn prerouting() -> Chain {
         all.push(drop());
         Rule::new(reason, all)
     };
-    let port = Expr::Lookup { fields: vec![Field::InputName], set: PORTS.into(), not: true };
     let rules = vec![
-        Rule::new("not from a guarded container", [port, pass()]),
+        // Where bridged frames are tracked (br_netfilter), a connection that is seen on a segment first would count as
+        // settled when it comes to the gateway, and not be masqueraded.
+        Rule::new("tracked by the network's first bridge", [port(SEGMENTED, false), Expr::NoTrack]),
+        Rule::new("not from a guarded container", [port(PORTS, true), pass()]),
         Rule::new("a forged MAC", [not_in(Field::EtherSource, MACS), drop()]),
         Rule::new(
             "a forged IPv4 source",

@@ -13,5 +13,6 @@ mod guard;
 mod options;
 mod ports;
 mod rules;
+mod segment;
 
 pub use driver::BridgeDriver;

@@ -14,6 +14,7 @@ use crate::{Drivers, PortMapping, PortTarget, draft::Subject};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Touched {
     pub(crate) networks: BTreeSet<NetworkId>,
+    pub(crate) segments: BTreeSet<(NetworkId, u16)>,
     pub(crate) sandboxes: BTreeSet<SandboxId>,
     pub(crate) endpoints: BTreeSet<EndpointId>,
 }
@@ -45,19 +46,28 @@ impl Touched {
         touched
     }
 
-    /// A network that changed takes its endpoints along; one that is made or removed has none.
+    /// A network that changed takes its segments and endpoints along; one that is made or removed has none.
     fn network(&mut self, id: &NetworkId, before: &Intent, after: &Intent) {
         self.networks.insert(id.clone());
+        let segments = before.segments_of(id).chain(after.segments_of(id)).filter(|segment| *segment > 0);
+        self.segments.extend(segments.map(|segment| (id.clone(), segment)));
         for endpoint in before.endpoints_on(id).chain(after.endpoints_on(id)) {
             self.endpoint(&endpoint.id, before, after);
         }
     }
 
-    /// Default routes are the sandbox's, and follow its endpoints.
+    /// Default routes are the sandbox's, and follow its endpoints. A segment is there for its endpoints.
     fn endpoint(&mut self, id: &EndpointId, before: &Intent, after: &Intent) {
         self.endpoints.insert(id.clone());
         let there = [before.endpoint(id), after.endpoint(id)];
-        self.sandboxes.extend(there.into_iter().flatten().map(|e| e.sandbox.clone()));
+        for endpoint in there.into_iter().flatten() {
+            self.sandboxes.insert(endpoint.sandbox.clone());
+            let (network, segment) = (&endpoint.network, endpoint.segment);
+            let inhabited = |intent: &Intent| intent.population(network, segment) > 0;
+            if segment > 0 && inhabited(before) != inhabited(after) {
+                self.segments.insert((network.clone(), segment));
+            }
+        }
     }
 }
 
@@ -73,7 +83,7 @@ impl Compiler<'_> {
         let mut out = Desired::new();
         self.shared(intent, &mut out);
         for network in intent.networks() {
-            self.network(network, &mut out);
+            self.whole_network(intent, network, &mut out);
         }
         for sandbox in intent.sandboxes() {
             self.sandbox(intent, sandbox, &mut out);
@@ -103,7 +113,7 @@ impl Compiler<'_> {
         let networks: BTreeSet<&NetworkId> =
             touched.endpoints.iter().filter_map(|id| intent.endpoint(id)).map(|e| &e.network).collect();
         for network in networks.into_iter().filter_map(|id| intent.network(id)) {
-            self.network(network, &mut out);
+            self.whole_network(intent, network, &mut out);
         }
         out
     }
@@ -115,6 +125,13 @@ impl Compiler<'_> {
             Subject::Network(id) => {
                 if let Some(network) = intent.network(id) {
                     self.network(network, out);
+                }
+            }
+            Subject::Segment(id, segment) => {
+                if let Some(network) = intent.network(id)
+                    && intent.population(id, *segment) > 0
+                {
+                    self.segment(network, *segment, out);
                 }
             }
             Subject::Sandbox(id) => {
@@ -199,6 +216,19 @@ impl Compiler<'_> {
         }
     }
 
+    fn segment(&self, network: &Network, segment: u16, out: &mut Desired) {
+        if let Some(driver) = self.drivers.of(network) {
+            driver.segment_objects(network, segment, self.host, out);
+        }
+    }
+
+    fn whole_network(&self, intent: &Intent, network: &Network, out: &mut Desired) {
+        self.network(network, out);
+        for segment in intent.segments_of(&network.id).filter(|segment| *segment > 0) {
+            self.segment(network, segment, out);
+        }
+    }
+
     fn endpoint(&self, intent: &Intent, endpoint: &Endpoint, out: &mut Desired) {
         if let Some(network) = intent.network(&endpoint.network)
             && let Some(driver) = self.drivers.of(network)
@@ -211,7 +241,8 @@ impl Compiler<'_> {
 impl Touched {
     pub(crate) fn subjects(&self) -> impl Iterator<Item = Subject> {
         let networks = self.networks.iter().cloned().map(Subject::Network);
+        let segments = self.segments.iter().cloned().map(|(network, n)| Subject::Segment(network, n));
         let sandboxes = self.sandboxes.iter().cloned().map(Subject::Sandbox);
-        networks.chain(sandboxes).chain(self.endpoints.iter().cloned().map(Subject::Endpoint))
+        networks.chain(segments).chain(sandboxes).chain(self.endpoints.iter().cloned().map(Subject::Endpoint))
     }
 }

@@ -16,6 +16,8 @@ pub(crate) enum Subject {
     /// What all networks share.
     Shared,
     Network(NetworkId),
+    /// A part of a network beyond the first.
+    Segment(NetworkId, u16),
     Sandbox(SandboxId),
     Endpoint(EndpointId),
 }

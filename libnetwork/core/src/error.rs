@@ -44,6 +44,8 @@ pub enum Error {
     EndpointExists { sandbox: String, network: String },
     #[error("container {sandbox} is not connected to network {network}")]
     NotConnected { sandbox: String, network: String },
+    #[error("network {name} has {endpoints} endpoints, and takes no more: use another network")]
+    NetworkFull { name: String, endpoints: u32 },
     /// A request that contradicts itself or a rule; the text says which and names the thing.
     #[error("{what}")]
     Invalid { what: String },
@@ -128,6 +130,7 @@ impl HasKind for Error {
             | Error::ConfigurationInUse { .. }
             | Error::ActiveEndpoints { .. }
             | Error::EndpointExists { .. } => ErrorKind::InUse,
+            Error::NetworkFull { .. } => ErrorKind::Exhausted,
             Error::Driver(error) => error.kind(),
             Error::Config(error) | Error::Subnet(error) => error.kind(),
             Error::Pool(error) => error.kind(),

@@ -9,6 +9,8 @@ use libnetwork_model::{
     SandboxId,
 };
 
+use libnetwork_plan::{Driver, Segments};
+
 use crate::{
     Error, Event,
     draft::{Desk, Draft, Subject, resolve},
@@ -65,8 +67,8 @@ impl Desk<'_> {
         undo.0.extend(put_back(self.intent, &reservations));
         let subject = Subject::Sandbox(sandbox.id.clone());
         let object = format!("container {}", sandbox.name);
-        let subjects = endpoints.iter().chain(&old).map(|e| Subject::Endpoint(e.id.clone()));
-        let subjects = subjects.chain([subject.clone()]).collect();
+        let subjects =
+            endpoints.iter().chain(&old).flat_map(|e| subjects(e)).chain([subject.clone()]).collect();
         change.push(Mutation::PutSandbox(Arc::new(sandbox)));
         change.extend(endpoints.into_iter().map(Mutation::PutEndpoint));
         change.extend(reservations.into_iter().map(Mutation::Reserve));
@@ -116,7 +118,7 @@ impl Desk<'_> {
         }
         Ok(Draft {
             undo: Some(Change(undo)),
-            subjects: [Subject::Endpoint(endpoint.id.clone()), Subject::Sandbox(id.clone())].into(),
+            subjects: subjects(&endpoint).chain([Subject::Sandbox(id.clone())]).collect(),
             holds: vec![Subject::Sandbox(id.clone())],
             events: vec![Event::endpoint("connect", &after, &endpoint)],
             about: Subject::Sandbox(id.clone()),
@@ -237,9 +239,14 @@ impl Desk<'_> {
         } else {
             String::new()
         };
+        let segment = match same {
+            Some(same) => same.segment,
+            None => segment(intent, network, driver)?,
+        };
         let endpoint = Endpoint {
             network: network.id.clone(),
             sandbox: sandbox.id.clone(),
+            segment,
             ifname,
             mac: driver.leases_addresses().then(|| {
                 let derived = || ipv4.map_or_else(|| mac_of(&id), |net| MacAddress::from_ipv4(net.addr()));
@@ -256,6 +263,22 @@ impl Desk<'_> {
         driver.validate_endpoint(network, &endpoint).map_err(Error::Driver)?;
         Ok(endpoint)
     }
+}
+
+/// Whose failures are an endpoint's: its own, and those of the segment that it may be the first of.
+fn subjects(endpoint: &Endpoint) -> impl Iterator<Item = Subject> {
+    let segment = Subject::Segment(endpoint.network.clone(), endpoint.segment);
+    std::iter::once(Subject::Endpoint(endpoint.id.clone())).chain((endpoint.segment > 0).then_some(segment))
+}
+
+/// The first segment with room for one more.
+fn segment(intent: &Intent, network: &Network, driver: &dyn Driver) -> Result<u16, Error> {
+    let Some(Segments { endpoints, most }) = driver.segments() else { return Ok(0) };
+    let room = |segment: &u16| intent.population(&network.id, *segment) < endpoints;
+    (0..most).find(room).ok_or_else(|| Error::NetworkFull {
+        name: network.name.clone(),
+        endpoints: endpoints * u32::from(most),
+    })
 }
 
 /// A change that removes a sandbox with its endpoints, and those endpoints.

@@ -50,10 +50,11 @@ impl Desk<'_> {
         if network == *old {
             return Ok(draft);
         }
-        // Its endpoints change with it, and their refusals are this command's.
+        // Its segments and endpoints change with it, and their refusals are this command's.
         let endpoints = self.intent.endpoints_on(&old.id);
         draft.subjects = endpoints
             .flat_map(|e| [Subject::Endpoint(e.id.clone()), Subject::Sandbox(e.sandbox.clone())])
+            .chain(self.intent.segments_of(&old.id).map(|segment| Subject::Segment(old.id.clone(), segment)))
             .chain([subject, Subject::Shared])
             .collect();
         let network = Arc::new(network);

@@ -499,3 +499,42 @@ async fn links_follow_the_mtu_of_the_host_s_way_out() {
     mtus.sort_unstable();
     assert_eq!(mtus, [1300, 1400]);
 }
+
+#[tokio::test]
+async fn a_network_grows_by_bridges_until_it_is_full_and_shrinks_with_its_endpoints() {
+    let (world, Process { core, .. }) = world().await;
+    core.create_network(network("web")).await.unwrap();
+    for n in 0..6 {
+        core.join(sandbox(n, &["web"])).await.unwrap();
+        world.check(&core.intent().1).unwrap();
+    }
+    let segment = |n: u8| {
+        let (_, intent) = core.intent();
+        intent.endpoints_in(&SandboxId::from_bytes([n; 32])).next().map(|e| e.segment)
+    };
+    assert_eq!((0..6).map(segment).collect::<Vec<_>>(), [0, 0, 1, 1, 2, 2].map(Some));
+    is(
+        core.join(sandbox(6, &["web"])).await,
+        ErrorKind::Exhausted,
+        "network web has 6 endpoints, and takes no more: use another network",
+    );
+    // A join that is repeated disturbs nothing; room is used where it comes first.
+    core.join(sandbox(5, &["web"])).await.unwrap();
+    assert_eq!(segment(5), Some(2));
+    for n in [2, 3] {
+        core.leave(SandboxId::from_bytes([n; 32]), false).await.unwrap();
+        world.check(&core.intent().1).unwrap();
+    }
+    core.join(sandbox(6, &["web"])).await.unwrap();
+    assert_eq!(segment(6), Some(1));
+    world.check(&core.intent().1).unwrap();
+    // What is said of the network is said of its bridges.
+    let id = core.intent().1.network_by_name("web").unwrap().id.clone();
+    core.set_network("web".into(), [("mtu".to_owned(), "1400".to_owned())].into()).await.unwrap();
+    world.check(&core.intent().1).unwrap();
+    for n in [0, 1, 4, 5, 6] {
+        core.leave(SandboxId::from_bytes([n; 32]), false).await.unwrap();
+    }
+    assert_eq!(core.intent().1.segments_of(&id).count(), 0);
+    world.check(&core.intent().1).unwrap();
+}

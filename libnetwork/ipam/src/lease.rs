@@ -194,6 +194,7 @@ mod tests {
             ipv6: None,
             aliases: Vec::new(),
             gateway_priority: 0,
+            segment: 0,
             link_local: Vec::new(),
             options: Default::default(),
         }))]))

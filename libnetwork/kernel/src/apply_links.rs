@@ -87,7 +87,7 @@ impl Work<'_> {
         object: &Link,
         namespaces: &mut HashMap<Ns, OwnedFd>,
     ) -> Result<Request, Cause> {
-        let master = self.master(ns, object)?;
+        let master = self.master(ns, object.master.as_ref())?;
         let peer_ns = match peer(object) {
             Some(Peer { ns: far @ Ns::Sandbox(id), .. }) => {
                 if !namespaces.contains_key(far) {
@@ -100,8 +100,8 @@ impl Work<'_> {
         Ok(link::create(name, object, master, peer_ns.map(|fd| fd.as_fd())))
     }
 
-    fn master(&mut self, ns: &Ns, object: &Link) -> Result<Option<i32>, Cause> {
-        let Some(master) = &object.master else { return Ok(None) };
+    fn master(&mut self, ns: &Ns, master: Option<&Name>) -> Result<Option<i32>, Cause> {
+        let Some(master) = master else { return Ok(None) };
         self.index(ns, master)?.map(Some).ok_or(Cause::Errno(libc::ENODEV))
     }
 
@@ -142,7 +142,7 @@ impl Work<'_> {
             let (places, requests) = by_ns.entry(ns).or_default();
             let earlier = requests.len();
             if before.is_some() || object.kind == LinkKind::Bridge {
-                match self.master(ns, object) {
+                match self.master(ns, object.master.as_ref()) {
                     Ok(master) => requests.push(link::reshape(name, object, master.unwrap_or(0))),
                     Err(cause) => {
                         self.fail(*place, cause);
@@ -158,9 +158,14 @@ impl Work<'_> {
             requests.push(link::mark(name, object));
             places.extend(std::iter::repeat_n(*place, requests.len() - earlier));
             if let Some(far) = peer(object).filter(|far| before.and_then(peer) != Some(far)) {
-                let (places, requests) = far_ends.entry(&far.ns).or_default();
-                places.push(*place);
-                requests.push(link::reshape_peer(far));
+                match self.master(&far.ns, far.master.as_ref()) {
+                    Ok(master) => {
+                        let (places, requests) = far_ends.entry(&far.ns).or_default();
+                        places.push(*place);
+                        requests.push(link::reshape_peer(far, master));
+                    }
+                    Err(cause) => self.fail(*place, cause),
+                }
             }
         }
         for (ns, (places, mut requests)) in by_ns.into_iter().chain(far_ends) {

@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libnetwork_model::MacAddress;
-use libnetwork_plan::{Cause, Ipv6, Link, LinkKind, LinkRank, Name, Peer};
+use libnetwork_plan::{Cause, Ipv6, Link, LinkKind, LinkRank, Name, Ns, Peer};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NlaBuffer, Parseable, ParseableParametrized};
 use netlink_packet_route::{
     AddressFamily,
@@ -17,7 +17,7 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use crate::{
     netlink::{Message, Request, Socket, attributes},
-    ownership::{GROUP, alias},
+    ownership::{GROUP, alias, read_alias},
 };
 
 /// linux/if_link.h; the libc crate has it for Android only.
@@ -59,6 +59,21 @@ impl Found {
             "veth" => LinkRank::Veth,
             _ => LinkRank::Other,
         }
+    }
+
+    /// The far end of the pair that this is the near end of, when it was put into the host's own namespace.
+    pub(crate) fn far_end_in_host(&self) -> Option<Name> {
+        match read_alias(&self.alias)?.peer? {
+            (Ns::Host, name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Whether this is the near end of a pair whose far end is the other, both in the host's own namespace.
+    pub(crate) fn leads_to(&self, far: &Found) -> bool {
+        self.other == far.index
+            && far.other == self.index
+            && self.far_end_in_host().as_ref() == Some(&far.name)
     }
 
     pub(crate) fn ipv6(&self) -> Ipv6 {
@@ -223,9 +238,12 @@ pub(crate) fn reshape(name: &str, link: &Link, master: i32) -> Request {
     Request::new(NewLink(with_mac(message, link.mac).build()), 0)
 }
 
-/// The far end's own MTU, MAC and flags, said in its namespace.
-pub(crate) fn reshape_peer(peer: &Peer) -> Request {
-    let message = flagged(&peer.name, peer.up).mtu(peer.mtu);
+/// The far end's own MTU, MAC, bridge and flags, said in its namespace. `master` is none where it is in no bridge of ours.
+pub(crate) fn reshape_peer(peer: &Peer, master: Option<i32>) -> Request {
+    let mut message = flagged(&peer.name, peer.up).mtu(peer.mtu);
+    if let Some(master) = master {
+        message = message.controller(master as u32);
+    }
     Request::new(NewLink(with_mac(message, peer.mac).build()), 0)
 }
 

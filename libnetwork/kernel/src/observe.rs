@@ -108,7 +108,9 @@ impl Look<'_> {
     fn host_links(&mut self) -> Result<(), KernelError> {
         let found: Vec<Found> = self.links[&Ns::Host].values().flatten().cloned().collect();
         let names: HashMap<i32, Name> = found.iter().map(|link| (link.index, link.name.clone())).collect();
-        for link in found.iter().filter(|link| !link.loopback) {
+        let by_index: HashMap<i32, &Found> = found.iter().map(|link| (link.index, link)).collect();
+        let far_end = |link: &Found| by_index.get(&link.other).is_some_and(|near| near.leads_to(link));
+        for link in found.iter().filter(|link| !link.loopback && !far_end(link)) {
             self.link(&Ns::Host, link, names.get(&link.master).cloned())?;
         }
         Ok(())
@@ -161,14 +163,30 @@ impl Look<'_> {
 
     fn link_named(&mut self, ns: &Ns, name: &Name) -> Result<(), KernelError> {
         let Some(found) = self.find(ns, name)? else { return Ok(()) };
-        let master = match found.master {
-            0 => None,
-            index => {
-                let route = &mut self.spaces.get(ns).map_err(at("open", ns))?.route;
-                link::by_index(route, index).map_err(at("look at", ns))?.map(|master| master.name)
-            }
-        };
+        if *ns == Ns::Host && self.is_far_end(&found)? {
+            return Ok(());
+        }
+        let master = self.name_of(ns, found.master)?;
         self.link(ns, &found, master)
+    }
+
+    /// Whether a link of the host's is the far end of a pair, which is known by its near end alone.
+    fn is_far_end(&mut self, found: &Found) -> Result<bool, KernelError> {
+        if !is_ours(found.group) || found.kind != "veth" || !found.alias.is_empty() {
+            return Ok(false);
+        }
+        let route = &mut self.spaces.get(&Ns::Host).map_err(at("open", &Ns::Host))?.route;
+        let near = link::by_index(route, found.other).map_err(at("look at", &Ns::Host))?;
+        Ok(near.is_some_and(|near| near.leads_to(found)))
+    }
+
+    /// A link's name by its index; 0 is none.
+    fn name_of(&mut self, ns: &Ns, index: i32) -> Result<Option<Name>, KernelError> {
+        if index == 0 {
+            return Ok(None);
+        }
+        let route = &mut self.spaces.get(ns).map_err(at("open", ns))?.route;
+        Ok(link::by_index(route, index).map_err(at("look at", ns))?.map(|link| link.name))
     }
 
     fn link(&mut self, ns: &Ns, found: &Found, master: Option<Name>) -> Result<(), KernelError> {
@@ -205,14 +223,10 @@ impl Look<'_> {
             return Ok(None);
         }
         let far = self.find(&ns, name)?.filter(|far| far.index == near.other && far.other == near.index);
-        Ok(far.map(|far| Peer {
-            ns,
-            name: name.clone(),
-            mtu: far.mtu,
-            mac: far.mac(),
-            up: far.up,
-            ipv6: far.ipv6(),
-        }))
+        let Some(far) = far else { return Ok(None) };
+        let master = if ns == Ns::Host { self.name_of(&ns, far.master)? } else { None };
+        let (mac, ipv6) = (far.mac(), far.ipv6());
+        Ok(Some(Peer { ns, name: name.clone(), mtu: far.mtu, mac, up: far.up, master, ipv6 }))
     }
 
     /// A link by name, asked for once.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use libnetwork_model::SandboxId;
-use libnetwork_plan::{Drift, Drifted, Key, Name, Ns, Object, Operation, Thing};
+use libnetwork_plan::{Drift, Drifted, Key, LinkKind, Name, Ns, Object, Operation, Thing};
 
 use crate::{
     inet, link,
@@ -28,6 +28,8 @@ pub(crate) struct Known {
     name: Name,
     print: u64,
     ours: bool,
+    /// Of a pair with both ends in the host.
+    far_end: Option<Name>,
 }
 
 /// The links of one namespace, by index.
@@ -39,7 +41,12 @@ impl Links {
     pub(crate) fn note(&mut self, found: &link::Found) -> bool {
         let mut hasher = DefaultHasher::new();
         found.hash(&mut hasher);
-        let known = Known { name: found.name.clone(), print: hasher.finish(), ours: is_ours(found.group) };
+        let known = Known {
+            name: found.name.clone(),
+            print: hasher.finish(),
+            ours: is_ours(found.group),
+            far_end: found.far_end_in_host(),
+        };
         let print = known.print;
         self.0.insert(found.index, known).is_none_or(|before| before.print != print)
     }
@@ -50,6 +57,11 @@ impl Links {
         for link in found {
             self.note(link);
         }
+    }
+
+    /// Whether a link of the host's is the far end of another.
+    fn is_far_end(&self, found: &link::Found) -> bool {
+        self.0.get(&found.other).is_some_and(|near| near.far_end.as_ref() == Some(&found.name))
     }
 
     fn ours(&self, index: i32) -> bool {
@@ -94,6 +106,9 @@ impl Expected {
             // A port that comes and goes is heard of at its bridge as well.
             if let (Key::Link { ns, .. }, Object::Link(link)) = (key, object) {
                 expected.changed.extend(link.master.clone().map(|master| (ns.clone(), master)));
+                if let LinkKind::Veth { peer: Some(peer) } = &link.kind {
+                    expected.changed.extend(peer.master.clone().map(|master| (peer.ns.clone(), master)));
+                }
             }
         }
         expected
@@ -183,13 +198,13 @@ impl Noticed {
                 if let Some(found) = link::read(message)
                     && links.note(&found)
                 {
-                    self.link(ns, expected, &found);
+                    self.link(ns, links, expected, &found);
                 }
             }
             libc::RTM_DELLINK => {
                 if let Some(found) = link::read(message) {
                     links.0.remove(&found.index);
-                    self.link(ns, expected, &found);
+                    self.link(ns, links, expected, &found);
                 }
             }
             libc::RTM_NEWADDR | libc::RTM_DELADDR => self.address(ns, links, expected, message),
@@ -198,7 +213,7 @@ impl Noticed {
         }
     }
 
-    fn link(&mut self, ns: &Ns, expected: &Expected, found: &link::Found) {
+    fn link(&mut self, ns: &Ns, links: &Links, expected: &Expected, found: &link::Found) {
         // One that is on its way out is no loss.
         if expected.link(ns, &found.name) || found.group == DOOMED {
             return;
@@ -207,12 +222,15 @@ impl Noticed {
             self.host |= *ns == Ns::Host;
             return;
         }
-        if let Ns::Sandbox(_) = ns {
+        let inside = matches!(ns, Ns::Sandbox(_));
+        if inside || links.is_far_end(found) {
             self.pairs.push(found.other);
-            // A link that goes down loses its IPv4 routes without a word.
-            self.keys.extend(default_routes(ns));
         } else {
             self.keys.insert(link_key(found.rank(), ns, &found.name));
+        }
+        if inside {
+            // A link that goes down loses its IPv4 routes without a word.
+            self.keys.extend(default_routes(ns));
         }
     }
 

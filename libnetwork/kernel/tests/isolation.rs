@@ -6,19 +6,6 @@ mod support;
 
 use support::*;
 
-/// A namespace beyond the host's uplink, which knows the way to our networks and may try to use it.
-fn outside() {
-    sh("ip netns add outside && ip link add up0 type veth peer name eth0 netns outside");
-    sh("ip addr add 192.0.2.1/24 dev up0 && ip addr add 2001:db8::1/64 dev up0 nodad && ip link set up0 up");
-    sh(
-        "ip -n outside addr add 192.0.2.2/24 dev eth0 && ip -n outside addr add 2001:db8::2/64 dev eth0 nodad",
-    );
-    sh("ip -n outside link set eth0 up");
-    sh(
-        "ip -n outside route add 10.100.0.0/16 via 192.0.2.1 && ip -n outside route add fd00::/16 via 2001:db8::1",
-    );
-}
-
 fn outside_pings(target: &str) -> bool {
     try_sh(&format!("ip netns exec outside busybox ping -c 1 -W 1 {target}")).status.success()
 }

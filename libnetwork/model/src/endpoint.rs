@@ -11,6 +11,10 @@ pub struct Endpoint {
     pub id: EndpointId,
     pub network: NetworkId,
     pub sandbox: SandboxId,
+    /// Which part of its network it is on: 0 is the one with the gateway, and there are more only where one does not hold
+    /// all (see `Driver::segments`).
+    #[serde(default)]
+    pub segment: u16,
     /// The interface's name inside the sandbox, `eth0` and on.
     pub ifname: String,
     pub mac: Option<MacAddress>,

@@ -21,6 +21,8 @@ pub struct Intent {
     leases: OrdMap<(NetworkId, IpAddr), EndpointId>,
     by_network: OrdSet<(NetworkId, EndpointId)>,
     by_sandbox: OrdSet<(SandboxId, EndpointId)>,
+    /// How many endpoints are on a segment of a network; none for one that is empty.
+    populations: OrdMap<(NetworkId, u16), u32>,
     reservations: OrdMap<(NetworkId, IpAddr), Reservation>,
     reserved_by: OrdSet<(SandboxId, (NetworkId, IpAddr))>,
     published: PortIndex,
@@ -94,6 +96,17 @@ impl Intent {
     /// The endpoints of a network, by id.
     pub fn endpoints_on<'a>(&'a self, network: &NetworkId) -> impl Iterator<Item = &'a Arc<Endpoint>> {
         members(&self.by_network, network, lowest_endpoint()).filter_map(|id| self.endpoints.get(id))
+    }
+
+    /// The segments of a network that endpoints are on, in order.
+    pub fn segments_of<'a>(&'a self, network: &NetworkId) -> impl Iterator<Item = u16> + use<'a> {
+        let all = (network.clone(), 0)..=(network.clone(), u16::MAX);
+        self.populations.range(all).map(|((_, segment), _)| *segment)
+    }
+
+    /// How many endpoints are on a segment of a network.
+    pub fn population(&self, network: &NetworkId, segment: u16) -> u32 {
+        self.populations.get(&(network.clone(), segment)).copied().unwrap_or(0)
     }
 
     /// The endpoints of a sandbox, by id.
@@ -228,6 +241,7 @@ impl Intent {
             self.leases.insert((endpoint.network.clone(), address), id.clone());
         }
         self.by_network.insert((endpoint.network.clone(), id.clone()));
+        *self.populations.entry((endpoint.network.clone(), endpoint.segment)).or_insert(0) += 1;
         self.by_sandbox.insert((endpoint.sandbox.clone(), id.clone()));
         self.endpoints.insert(id.clone(), endpoint.clone());
     }
@@ -238,6 +252,11 @@ impl Intent {
             self.leases.remove(&(old.network.clone(), address));
         }
         self.by_network.remove(&(old.network.clone(), id.clone()));
+        let part = (old.network.clone(), old.segment);
+        match self.population(&part.0, part.1) {
+            0 | 1 => self.populations.remove(&part),
+            others => self.populations.insert(part, others - 1),
+        };
         self.by_sandbox.remove(&(old.sandbox.clone(), id.clone()));
     }
 }

@@ -27,6 +27,16 @@ pub trait Driver: Send + Sync {
     /// What the network needs by itself, without any endpoint.
     fn network_objects(&self, network: &Network, host: &HostFacts, out: &mut Desired);
 
+    /// How the endpoints of a network are shared out, for drivers whose networks have parts that do not hold all of them.
+    fn segments(&self) -> Option<Segments> {
+        None
+    }
+
+    /// What a segment beyond the first needs: made with its first endpoint, removed with its last. Each stands by itself.
+    fn segment_objects(&self, network: &Network, segment: u16, host: &HostFacts, out: &mut Desired) {
+        let _ = (network, segment, host, out);
+    }
+
     /// What one endpoint adds to it, in the host and in its sandbox. The sandbox's own objects (namespace, default
     /// routes, DNS rules) are [`crate::sandbox_objects`].
     fn endpoint_objects(&self, network: &Network, endpoint: &Endpoint, host: &HostFacts, out: &mut Desired);
@@ -79,6 +89,15 @@ pub trait Driver: Send + Sync {
     fn leases_addresses(&self) -> bool {
         true
     }
+}
+
+/// What the parts of a network hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segments {
+    /// How many endpoints one takes.
+    pub endpoints: u32,
+    /// How many a network has at most.
+    pub most: u16,
 }
 
 /// The host's side of an endpoint.

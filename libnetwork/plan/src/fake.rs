@@ -209,6 +209,7 @@ impl FakeKernel {
                 if !self.has_namespace(&peer.ns) {
                     return Err(ENOENT);
                 }
+                self.check_master(&peer.ns, peer.master.as_ref())?;
                 true
             }
             _ => false,
@@ -216,7 +217,11 @@ impl FakeKernel {
         if !fits {
             return Err(EINVAL);
         }
-        match &link.master {
+        self.check_master(ns, link.master.as_ref())
+    }
+
+    fn check_master(&self, ns: &Ns, master: Option<&Name>) -> Result<(), i32> {
+        match master {
             None => Ok(()),
             Some(master) => match self.link(ns, master) {
                 Some((_, Link { kind: LinkKind::Bridge, .. })) => Ok(()),
@@ -293,12 +298,16 @@ impl FakeKernel {
             _ => true,
         });
         for (key, (_, object)) in &mut self.objects {
-            if let (Key::Link { ns: n, .. }, Object::Link(port)) = (key, object)
-                && n == ns
-                && port.master.as_ref() == Some(name)
-            {
+            let (Key::Link { ns: n, .. }, Object::Link(port)) = (key, object) else { continue };
+            if n == ns && port.master.as_ref() == Some(name) {
                 port.master = None;
                 port.isolated = false;
+            }
+            if let LinkKind::Veth { peer: Some(far) } = &mut port.kind
+                && far.ns == *ns
+                && far.master.as_ref() == Some(name)
+            {
+                far.master = None;
             }
         }
     }

@@ -22,7 +22,7 @@ mod sandbox;
 
 use std::collections::BTreeMap;
 
-pub use driver::{Attachment, Driver, DriverError};
+pub use driver::{Attachment, Driver, DriverError, Segments};
 pub use error::{Cause, Drift, Drifted, KernelError};
 pub use key::{Datum, Element, Family, Key, LinkRank, Name, Ns, Table};
 pub use object::{Ipv6, Link, LinkKind, Neighbour, Object, Peer, Route, Thing};

@@ -61,6 +61,8 @@ pub struct Peer {
     pub mtu: u32,
     pub mac: Option<MacAddress>,
     pub up: bool,
+    /// The bridge that it is a port of. What a container does with its own end is not looked at.
+    pub master: Option<Name>,
     pub ipv6: Ipv6,
 }
 
@@ -146,8 +148,11 @@ impl Object {
             if let Some(master) = &link.master {
                 things.push(Thing::Link(ns.clone(), master.clone()));
             }
-            if let LinkKind::Veth { peer: Some(Peer { ns: Ns::Sandbox(id), .. }) } = &link.kind {
-                things.push(Thing::Namespace(id.clone()));
+            if let LinkKind::Veth { peer: Some(peer) } = &link.kind {
+                if let Ns::Sandbox(id) = &peer.ns {
+                    things.push(Thing::Namespace(id.clone()));
+                }
+                things.extend(peer.master.iter().map(|master| Thing::Link(peer.ns.clone(), master.clone())));
             }
         }
         things
@@ -202,6 +207,7 @@ impl Peer {
             && self.mtu == have.mtu
             && self.mac.is_none_or(|mac| have.mac == Some(mac))
             && self.up == have.up
+            && self.master == have.master
             && self.ipv6.is_met_by(have.ipv6)
     }
 }

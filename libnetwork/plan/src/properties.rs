@@ -149,6 +149,7 @@ fn endpoint_objects(n: usize, net: &Net, s: usize, (lease, generation): (u8, u8)
         mtu: net.mtu,
         mac: Some(mac),
         up: true,
+        master: None,
         ipv6: mode(net),
     };
     let object = Link {

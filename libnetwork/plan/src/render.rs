@@ -64,7 +64,11 @@ impl fmt::Display for Peer {
         if let Some(mac) = self.mac {
             write!(f, ", mac {mac}")?;
         }
-        write!(f, ", {}, {}", state(self.up), self.ipv6)
+        write!(f, ", {}, {}", state(self.up), self.ipv6)?;
+        match &self.master {
+            Some(master) => write!(f, ", port of {master}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -48,6 +48,7 @@ fn endpoint(n: u8, network: u8) -> Mutation {
         ipv6: None,
         aliases: vec!["é\u{0}\"".into()],
         gateway_priority: 0,
+        segment: 0,
         link_local: Vec::new(),
         options: Default::default(),
     }))

@@ -16,8 +16,8 @@ use libnetwork_core::{
 };
 use libnetwork_model::{Change, ErrorKind, HostFacts, Intent, NamespaceKind, Revision, Sandbox, SandboxId};
 use libnetwork_plan::{
-    Desired, Drift, KernelError, Link, LinkKind, Object, Observed, Operation, Owner, Scope, fake::FakeKernel,
-    sandbox_objects,
+    Desired, Drift, KernelError, Link, LinkKind, Object, Observed, Operation, Owner, Scope, Segments,
+    fake::FakeKernel, sandbox_objects,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -98,6 +98,10 @@ impl World {
         for network in intent.networks().filter(|n| !n.config_only) {
             drivers.of(network).unwrap().host_objects(&host, &mut desired);
             drivers.of(network).unwrap().network_objects(network, &host, &mut desired);
+            let segments: BTreeSet<u16> = intent.endpoints_on(&network.id).map(|e| e.segment).collect();
+            for segment in segments.into_iter().filter(|segment| *segment > 0) {
+                drivers.of(network).unwrap().segment_objects(network, segment, &host, &mut desired);
+            }
             for endpoint in intent.endpoints_on(&network.id) {
                 drivers.of(network).unwrap().endpoint_objects(network, endpoint, &host, &mut desired);
             }
@@ -167,6 +171,21 @@ pub(crate) fn check_intent(intent: &Intent) -> Result<(), String> {
             }
         }
     }
+    for network in intent.networks() {
+        let mut populations: BTreeMap<u16, u32> = BTreeMap::new();
+        for endpoint in intent.endpoints_on(&network.id) {
+            *populations.entry(endpoint.segment).or_default() += 1;
+        }
+        if !intent.segments_of(&network.id).eq(populations.keys().copied()) {
+            return Err(format!("the segments of {} are not those of its endpoints", network.name));
+        }
+        for (segment, population) in populations {
+            let counted = intent.population(&network.id, segment);
+            if counted != population || population > SEGMENTS.endpoints {
+                return Err(format!("segment {segment} of {} has {population}", network.name));
+            }
+        }
+    }
     for kept in intent.reservations() {
         let network = intent.network(&kept.network).ok_or("an address kept on a network that is gone")?;
         let holder = intent.lease(&network.id, kept.address).and_then(|e| intent.endpoint(e));
@@ -194,8 +213,12 @@ pub(crate) fn check_intent(intent: &Intent) -> Result<(), String> {
     Ok(())
 }
 
+/// A bridge that takes so few endpoints that a handful of them needs several.
+pub(crate) const SEGMENTS: Segments = Segments { endpoints: 2, most: 3 };
+
 pub(crate) fn drivers() -> Drivers {
-    Drivers::default().with("bridge", BridgeDriver::default()).with(HOST, HostDriver).with(NONE, NoneDriver)
+    let bridge = BridgeDriver { segments: SEGMENTS, ..BridgeDriver::default() };
+    Drivers::default().with("bridge", bridge).with(HOST, HostDriver).with(NONE, NoneDriver)
 }
 
 /// Equal, but for what was left to the kernel.

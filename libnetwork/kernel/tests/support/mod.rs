@@ -70,6 +70,19 @@ pub fn inside(sandbox: u8, line: &str) -> Output {
     try_sh(&format!("nsenter --net={} -- {line}", path(sandbox).display()))
 }
 
+/// A namespace beyond the host's uplink, which knows the way to our networks and may try to use it.
+pub fn outside() {
+    sh("ip netns add outside && ip link add up0 type veth peer name eth0 netns outside");
+    sh("ip addr add 192.0.2.1/24 dev up0 && ip addr add 2001:db8::1/64 dev up0 nodad && ip link set up0 up");
+    sh(
+        "ip -n outside addr add 192.0.2.2/24 dev eth0 && ip -n outside addr add 2001:db8::2/64 dev eth0 nodad",
+    );
+    sh("ip -n outside link set eth0 up");
+    sh(
+        "ip -n outside route add 10.100.0.0/16 via 192.0.2.1 && ip -n outside route add fd00::/16 via 2001:db8::1",
+    );
+}
+
 /// Whether an answer comes in the end. Neighbours that could not be reached before are asked for again once a second only
 /// (net.ipv4.neigh.default.retrans_time_ms), and a link's carrier may be noticed as late.
 pub fn reaches(sandbox: u8, target: &str) -> bool {
@@ -146,6 +159,11 @@ impl World {
 
     /// Sandbox `s`, attached to network `n` as .s.
     pub fn endpoint(&mut self, n: u8, s: u8) -> EndpointId {
+        self.endpoint_on(n, 0, s)
+    }
+
+    /// The same, on a segment of the network.
+    pub fn endpoint_on(&mut self, n: u8, segment: u16, s: u8) -> EndpointId {
         if self.intent.sandbox(&sandbox_id(s)).is_none() {
             let sandbox = Sandbox {
                 id: sandbox_id(s),
@@ -172,6 +190,7 @@ impl World {
             ipv6: network.ipv6.then(|| format!("fd00:{n}::{s}/64").parse().unwrap()),
             aliases: Vec::new(),
             gateway_priority: 0,
+            segment,
             link_local: Vec::new(),
             options: Default::default(),
         };
@@ -186,11 +205,15 @@ impl World {
 
     pub fn desired(&self) -> Desired {
         let mut out = Desired::new();
-        BridgeDriver::default().host_objects(&self.facts, &mut out);
+        let driver = BridgeDriver::default();
+        driver.host_objects(&self.facts, &mut out);
         for network in self.intent.networks() {
-            BridgeDriver::default().network_objects(network, &self.facts, &mut out);
+            driver.network_objects(network, &self.facts, &mut out);
+            for segment in self.intent.segments_of(&network.id).filter(|segment| *segment > 0) {
+                driver.segment_objects(network, segment, &self.facts, &mut out);
+            }
             for endpoint in self.intent.endpoints_on(&network.id) {
-                BridgeDriver::default().endpoint_objects(network, endpoint, &self.facts, &mut out);
+                driver.endpoint_objects(network, endpoint, &self.facts, &mut out);
             }
         }
         for sandbox in self.intent.sandboxes() {

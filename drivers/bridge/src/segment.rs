@@ -1,0 +1,84 @@
+//! A bridge takes 1,023 ports (BR_MAX_PORTS, net/bridge/br_private.h). A network with more endpoints has more bridges, each
+//! a segment: the first has the gateway, and every other one is joined to it by a veth pair, so that together they are
+//! one Ethernet segment.
+
+use libnetwork_model::{HostFacts, MacAddress, Network};
+use libnetwork_plan::{
+    Desired, Ipv6, Link, LinkKind, LinkRank, Name, Ns, Object, Peer, Segments, Value, Verdict,
+};
+
+use crate::{
+    driver::{bridge_name, link_key},
+    guard,
+    options::Options,
+    rules,
+};
+
+/// What a bridge holds. The first one keeps a port for each of the others; what is left of its 1,023 is for links that
+/// are not ours.
+pub(crate) const SEGMENTS: Segments = Segments { endpoints: 980, most: 32 };
+
+/// The bridge that the endpoints of a segment are ports of.
+pub(crate) fn bridge_of(network: &Network, options: &Options<'_>, segment: u16) -> Name {
+    if segment == 0 { bridge_name(network, options) } else { name("cb", network, segment) }
+}
+
+/// The port of the first bridge that leads to a segment, and the port of the segment's that leads back.
+pub(crate) fn uplink_names(network: &Network, segment: u16) -> [Name; 2] {
+    [name("cr", network, segment), name("cu", network, segment)]
+}
+
+pub(crate) fn objects(network: &Network, segment: u16, host: &HostFacts, out: &mut Desired) {
+    let options = Options::of(network);
+    let mtu = options.mtu.unwrap_or(host.mtu);
+    let bridge = bridge_of(network, &options, segment);
+    let [near, far] = uplink_names(network, segment);
+    // A host that hands bridged frames to the inet rules (br_netfilter) shows them with the segment's bridge. What they may
+    // do is settled by the ports, and by the first bridge's rules where they come to it.
+    out.insert(rules::element(rules::BRIDGES, &bridge), Object::SetElement(None));
+    out.insert(
+        rules::element(rules::WITHIN, &bridge),
+        Object::SetElement(Some(Value::Verdict(Verdict::Accept))),
+    );
+    out.insert(guard::segmented(&far), Object::SetElement(None));
+
+    let link = Link {
+        kind: LinkKind::Bridge,
+        id: network.id.as_str().into(),
+        mtu,
+        mac: Some(mac(network, segment)),
+        up: true,
+        master: None,
+        isolated: false,
+        ipv6: Ipv6::Off,
+    };
+    out.insert(link_key(LinkRank::Bridge, &bridge), Object::Link(link));
+    let peer =
+        Peer { ns: Ns::Host, name: far, mtu, mac: None, up: true, master: Some(bridge), ipv6: Ipv6::Off };
+    let pair = Link {
+        kind: LinkKind::Veth { peer: Some(peer) },
+        id: network.id.as_str().into(),
+        mtu,
+        mac: None,
+        up: true,
+        master: Some(bridge_name(network, &options)),
+        // Keeps the segment's endpoints from those of the others, as the endpoints' own ports keep them apart on it. The
+        // far end is not isolated: the way to the gateway stays open.
+        isolated: !options.icc,
+        ipv6: Ipv6::Off,
+    };
+    out.insert(link_key(LinkRank::Veth, &near), Object::Link(pair));
+}
+
+/// Of at most 15 characters, as a link's name may have; forty bits of the network's id, which is random.
+fn name(role: &str, network: &Network, segment: u16) -> Name {
+    format!("{role}{}-{segment}", &network.id.as_str()[..10]).into()
+}
+
+/// Unlike the first bridge's by its first byte, and unlike each other by the last: what is sent to one must not stay on
+/// another.
+fn mac(network: &Network, segment: u16) -> MacAddress {
+    let digits = |at: usize| u8::from_str_radix(&network.id.as_str()[at..at + 2], 16).unwrap_or(0);
+    let [high, low] = segment.to_be_bytes();
+    MacAddress([0x06, digits(0), digits(2), digits(4), high, low])
+}
