@@ -9,11 +9,10 @@ use std::{
     mem,
     net::IpAddr,
     sync::{Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hickory_proto::op;
-use tokio::time::Instant;
 
 use crate::{
     message::{Lifetime, Reply},
@@ -70,11 +69,11 @@ pub(crate) struct Kept {
 
 impl Cache {
     /// Writes the answer, its lifetimes shorter by its age, if there is one.
-    pub(crate) fn answer(&self, ask: &Forward, out: &mut Vec<u8>) -> Option<Kept> {
+    pub(crate) fn answer(&self, ask: &Forward, now: Instant, out: &mut Vec<u8>) -> Option<Kept> {
         let key = key(ask)?;
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = generations.find(key)?;
-        let age = entry.since.elapsed();
+        let age = entry.age(now)?;
         entry.reply.aged(&entry.lifetime, age.as_secs() as u32, (&ask.query, &ask.packet), out);
         let kept = Kept { server: entry.server, age };
         let (metadata, length) = (entry.reply.metadata, out.len());
@@ -85,10 +84,10 @@ impl Cache {
         Some(kept)
     }
 
-    pub(crate) fn keep(&self, ask: &Forward, reply: &Reply, server: IpAddr) {
+    pub(crate) fn keep(&self, ask: &Forward, reply: &Reply, server: IpAddr, now: Instant) {
         let Some(key) = key(ask).filter(|_| reply.bytes.len() <= LONGEST) else { return };
         let Some(lifetime) = reply.lifetime(&ask.query) else { return };
-        let entry = Entry { reply: reply.clone(), lifetime, since: Instant::now(), server };
+        let entry = Entry { reply: reply.clone(), lifetime, since: now, server };
         self.generations.lock().unwrap_or_else(PoisonError::into_inner).insert(key, entry);
     }
 }
@@ -113,7 +112,7 @@ impl Generations {
         if let Some((key, entry)) = self.old.remove_entry(&key) {
             self.insert(key, entry);
         }
-        self.young.get(&key).filter(|entry| !entry.is_over())
+        self.young.get(&key)
     }
 
     fn insert(&mut self, key: Key, entry: Entry) {
@@ -129,8 +128,10 @@ impl Generations {
 }
 
 impl Entry {
-    fn is_over(&self) -> bool {
-        self.since.elapsed() >= Duration::from_secs(self.lifetime.seconds.into())
+    /// None when its lifetime is over.
+    fn age(&self, now: Instant) -> Option<Duration> {
+        let age = now.saturating_duration_since(self.since);
+        (age < Duration::from_secs(self.lifetime.seconds.into())).then_some(age)
     }
 
     fn bytes(&self) -> usize {

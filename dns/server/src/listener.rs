@@ -57,7 +57,7 @@ impl Served {
         let host = self.shared.host.borrow().clone();
         let asker = Asker { sandbox: &self.sandbox, transport, turn, host: &host };
         match respond(zone, &asker, packet, out) {
-            Outcome::Forward(ask) => match self.shared.cache.answer(&ask, out) {
+            Outcome::Forward(ask) => match self.shared.cache.answer(&ask, Instant::now(), out) {
                 Some(kept) => Outcome::Reply(Source::Cache(kept)),
                 None => Outcome::Forward(ask),
             },

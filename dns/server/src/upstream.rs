@@ -70,7 +70,7 @@ pub(crate) async fn forward(served: &Served, mut ask: Forward) -> (Vec<u8>, Opti
         }
     }
     let Some((reply, server)) = last else { return (ask.failure(), None) };
-    shared.cache.keep(&ask, &reply, server);
+    shared.cache.keep(&ask, &reply, server, Instant::now().into_std());
     (for_client(reply, &ask), Some(server))
 }
 

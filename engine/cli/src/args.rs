@@ -31,6 +31,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Ports,
     },
+    /// Ask what containers are told for names, and why
+    Dns {
+        #[command(subcommand)]
+        command: Dns,
+    },
     /// Print a completion script for a shell
     Completion {
         #[arg(value_enum)]
@@ -140,6 +145,49 @@ pub(crate) struct PortsOf {
     pub(crate) format: TableFormat,
     /// Name, id, or unambiguous beginning of the id
     pub(crate) container: String,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Dns {
+    /// Ask what a running container would be told for a name, and why: which network, alias, upstream server or kept
+    /// answer
+    ///
+    /// The name is taken as it is: no search domain of the container is tried. What is not known here is asked of the
+    /// container's upstream servers.
+    Query {
+        /// Sockets, namespaces, BPF pins: the run directory that `causeway up` was given
+        #[arg(long, value_name = "DIR", default_value = "/run/causeway")]
+        run_dir: PathBuf,
+        /// The container that asks: its name, id, or unambiguous beginning of the id
+        #[arg(long, value_name = "CONTAINER")]
+        from: String,
+        /// The type of record: A, AAAA, PTR, MX, SRV, TXT, ...
+        #[arg(long = "type", value_name = "TYPE", default_value = "A")]
+        kind: String,
+        #[arg(long, value_enum, default_value_t)]
+        format: LookupFormat,
+        name: String,
+    },
+    /// Follow the questions of containers and their answers until Ctrl-C
+    Log {
+        /// Sockets, namespaces, BPF pins: the run directory that `causeway up` was given
+        #[arg(long, value_name = "DIR", default_value = "/run/causeway")]
+        run_dir: PathBuf,
+        /// Only this container, whether it runs already or will: its name, or the beginning of its id
+        #[arg(long)]
+        container: Option<String>,
+        #[arg(long, value_enum, default_value_t)]
+        format: LookupFormat,
+    },
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LookupFormat {
+    /// Lines for people
+    #[default]
+    Text,
+    /// A JSON object for each lookup
+    Json,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

@@ -5,6 +5,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 mod args;
+mod ask;
+mod dns;
 mod dockerd;
 mod down;
 mod host;
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         Command::Topology(args) => topology::run(&args),
         Command::Network { command } => network::run(command),
         Command::Ports { command } => ports::run(&command),
+        Command::Dns { command } => dns::run(command),
         Command::Completion { shell } => manual::completion(shell),
         Command::Man { directory } => manual::pages(&directory),
     };

@@ -3,9 +3,8 @@
 use std::{collections::HashMap, path::Path};
 
 use libnetwork_rpc::{client, v1};
-use tonic::Status;
 
-use crate::{Outcome, args::Network, paths};
+use crate::{Outcome, args::Network, ask::AskError, paths};
 
 #[derive(Debug, thiserror::Error)]
 enum SetError {
@@ -13,10 +12,6 @@ enum SetError {
     Form { text: String },
     #[error("{key} is set twice")]
     Twice { key: String },
-    #[error("{}", status.message())]
-    Refused { status: Status },
-    #[error("cannot ask causewayd at {socket} (is `causeway up` running with this --run-dir?): {}", status.message())]
-    Ask { socket: String, status: Status },
 }
 
 pub(crate) fn run(command: Network) -> Outcome {
@@ -33,17 +28,13 @@ async fn set(
     run_dir: &Path,
     reference: String,
     settings: HashMap<String, String>,
-) -> Result<v1::Network, SetError> {
+) -> Result<v1::Network, AskError> {
     let socket = paths::network_socket(run_dir);
     let one = client::connect(&socket);
     let request = v1::SetNetworkRequest { reference, settings };
-    client::again(|| async { one.clone().set_network(request.clone()).await }).await.map_err(|status| {
-        if libnetwork_rpc::is_transport(&status) {
-            SetError::Ask { socket: socket.display().to_string(), status }
-        } else {
-            SetError::Refused { status }
-        }
-    })
+    client::again(|| async { one.clone().set_network(request.clone()).await })
+        .await
+        .map_err(AskError::at(&socket))
 }
 
 fn parse(texts: &[String]) -> Result<HashMap<String, String>, SetError> {

@@ -1,6 +1,8 @@
 /* A one-file network probe for the tests: statically linked, so that it runs in any root directory.
  *
  *   probe serve PORT           answer TCP and UDP, IPv4 and IPv6: first "ADDRESS PORT\n" of the client, then an echo
+ *   probe dns PORT             answer DNS questions over UDP: A is 203.0.113.7, all else absent; to be kept for 5 minutes
+ *                              where the name begins with "kept", for no time otherwise
  *   probe tcp HOST PORT [N]    connect, print what the server says of us; with N, send N bytes and check the echo
  *   probe udp HOST PORT        send a datagram, print the answer
  *   probe hold HOST PORT       keep one connection busy until stdin ends, then print the number of round trips
@@ -85,6 +87,31 @@ static void serve(int port) {
       continue;
     }
     pthread_detach(thread);
+  }
+}
+
+/* RFC 1035, section 4.1: the question again, and a record that points back at its name. */
+static void dns(int port) {
+  unsigned char packet[4096], record[] = {0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 203, 0, 113, 7};
+  int fd = bound(SOCK_DGRAM, port);
+  puts("serving");
+  fflush(stdout);
+  for (;;) {
+    struct sockaddr_in6 from;
+    socklen_t length = sizeof from;
+    ssize_t got = recvfrom(fd, packet, 512, 0, (void *)&from, &length), end = 12;
+    while (end < got && packet[end]) end += packet[end] + 1;
+    if ((end += 5) > got) continue;
+    int is_a = packet[end - 4] == 0 && packet[end - 3] == 1, is_kept = !memcmp(packet + 13, "kept", 4);
+    record[8] = is_kept ? 300 >> 8 : 0, record[9] = is_kept ? 300 & 255 : 0;
+    packet[2] |= 0x80, packet[3] = 0x80;
+    memset(packet + 6, 0, 6);
+    if (is_a) {
+      packet[7] = 1;
+      memcpy(packet + end, record, sizeof record);
+      end += sizeof record;
+    }
+    sendto(fd, packet, end, 0, (void *)&from, length);
   }
 }
 
@@ -174,9 +201,10 @@ static int hold(const char *host, const char *port) {
 int main(int count, char **words) {
   signal(SIGPIPE, SIG_IGN);
   if (count == 3 && !strcmp(words[1], "serve")) serve(atoi(words[2]));
+  if (count == 3 && !strcmp(words[1], "dns")) dns(atoi(words[2]));
   if (count >= 4 && !strcmp(words[1], "tcp")) return tcp(words[2], words[3], count > 4 ? strtoul(words[4], NULL, 10) : 0);
   if (count == 4 && !strcmp(words[1], "udp")) return udp(words[2], words[3]);
   if (count == 4 && !strcmp(words[1], "hold")) return hold(words[2], words[3]);
-  fputs("usage: probe serve PORT | tcp HOST PORT [BYTES] | udp HOST PORT | hold HOST PORT\n", stderr);
+  fputs("usage: probe serve PORT | dns PORT | tcp HOST PORT [BYTES] | udp HOST PORT | hold HOST PORT\n", stderr);
   return 2;
 }

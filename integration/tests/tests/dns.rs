@@ -1,6 +1,9 @@
 //! Names inside containers.
 
-use integration_testkit::{Host, Running, eventually};
+use std::process::Stdio;
+
+use integration_testkit::{Host, Running, eventually, probe};
+use serde_json::Value;
 
 #[test]
 fn names_ids_and_aliases_are_answered_on_shared_networks_only() {
@@ -50,26 +53,18 @@ fn everything_else_is_forwarded() {
     host.d("network create --subnet 10.85.0.0/24 net");
     let written = host.d("run --rm --network net --dns 192.0.2.2 box cat /etc/resolv.conf");
     assert!(written.contains("nameserver 127.0.0.11"), "{written}");
-    // The upstream is a server in the outside client's namespace that knows one answer.
-    let mut dnsd = host.client.command("socat");
-    dnsd.args(["-T1", "udp4-recvfrom:53,fork,reuseaddr"]).arg(format!("exec:{}", answerer(&host)));
-    let _server = Running::start(dnsd);
+    let _server = upstream(&host);
     eventually("the upstream's answer arrives", || {
-        let answer = host.docker(&[
-            "run",
-            "--rm",
-            "--network",
-            "net",
-            "--dns",
-            "192.0.2.2",
-            "box",
-            "nslookup",
-            "-type=a",
-            "outside.test",
-            "127.0.0.11",
-        ]);
-        answer.stdout.contains("203.0.113.7")
+        let lookup = "run --rm --network net --dns 192.0.2.2 box nslookup -type=a outside.test 127.0.0.11";
+        host.docker(&lookup.split(' ').collect::<Vec<_>>()).stdout.contains("203.0.113.7")
     });
+}
+
+/// A DNS server in the outside client's namespace, at 192.0.2.2.
+fn upstream(host: &Host) -> Running {
+    let mut command = host.client.command(probe().to_str().unwrap());
+    command.args(["dns", "53"]);
+    Running::start(command)
 }
 
 #[test]
@@ -85,24 +80,6 @@ fn a_wildcard_alias_and_the_host_have_names() {
     assert!(refused.contains("io.causeway.dns.ttl"), "{refused}");
 }
 
-/// A program that answers the one question on its stdin with 203.0.113.7: the question's bytes with the response bits
-/// set, and one A record that points back at the name (RFC 1035, section 4.1).
-fn answerer(host: &Host) -> String {
-    let path = host.scratch().join("answer");
-    let script = r#"#!/bin/bash
-hex=$(head -c 512 | od -An -v -tx1 | tr -d ' \n')
-id=${hex:0:4}; rest=${hex:24}
-name=; i=0
-while [ "${rest:$i:2}" != 00 ]; do n=$((2 * (16#${rest:$i:2} + 1))); name+=${rest:$i:$n}; i=$((i + n)); done
-question=${rest:0:$((i + 10))}
-answer=${id}81800001000100000000${question}c00c00010001000000050004cb007107
-printf "$(sed 's/../\\x&/g' <<<"$answer")"
-"#;
-    std::fs::write(&path, script).unwrap();
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    path.display().to_string()
-}
-
 #[test]
 fn port_53_stays_free_for_the_container() {
     let host = Host::with_image();
@@ -111,4 +88,88 @@ fn port_53_stays_free_for_the_container() {
     eventually("a server on port 53 of every address starts", || host.d("logs dns").contains("serving"));
     host.d("run --rm --network net box probe udp dns 53");
     host.d("exec dns nslookup -type=a dns 127.0.0.11");
+}
+
+/// `causeway dns ARGS` on this host.
+fn dns(host: &Host, args: &[&str]) -> integration_testkit::Finished {
+    let run_dir = host.run_dir().display().to_string();
+    host.causeway(&[&["dns", args[0], "--run-dir", &run_dir], &args[1..]].concat())
+}
+
+#[test]
+fn dns_query_shows_what_a_container_is_told_and_why() {
+    let host = Host::with_image();
+    host.d("network create --subnet 10.88.0.0/24 net");
+    host.d("network create --internal --subnet 10.89.0.0/24 inner");
+    host.d("run -d --name web --network net --network-alias api box sleep 1000");
+    let client = host.d("run -d --name client --network net --dns 192.0.2.2 box sleep 1000");
+    host.d("run -d --name confined --network inner box sleep 1000");
+    host.d("run -d --name outside --network host box sleep 1000");
+
+    let told = dns(&host, &["query", "API", "--from", "client"]).ok();
+    for part in ["NOERROR", "10.88.0.2", "api is an alias of container web on network net"] {
+        assert!(told.contains(part), "no {part:?} in {told}");
+    }
+    let told =
+        dns(&host, &["query", "web", "--type", "mx", "--from", &client[..12], "--format", "json"]).ok();
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(
+        (&told["code"], &told["source"], &told["holders"][0]),
+        (&"NOERROR".into(), &"container".into(), &"web".into())
+    );
+    assert_eq!(told["answers"], Value::Array(vec![]));
+
+    let server = upstream(&host);
+    let told = |name: &str| dns(&host, &["query", name, "--from", "client"]).ok();
+    eventually("the upstream server answers", || {
+        let told = told("outside.test");
+        told.contains("203.0.113.7") && told.contains("upstream server 192.0.2.2 answered")
+    });
+    told("kept.test");
+    let kept = told("kept.test");
+    assert!(kept.contains("kept from upstream server 192.0.2.2"), "{kept}");
+    drop(server);
+    let confined = dns(&host, &["query", "outside.test", "--from", "confined"]).ok();
+    assert!(confined.contains("SERVFAIL") && confined.contains("do not leave the host"), "{confined}");
+
+    for (args, part) in [
+        (["query", "web", "--from", "nobody"], "no running container \"nobody\""),
+        (["query", "web", "--from", "outside"], "the host's resolv.conf"),
+        (["query", "a..b", "--from", "client"], "is no domain name"),
+    ] {
+        let refused = dns(&host, &args).err();
+        assert!(refused.contains(part), "{refused}");
+    }
+}
+
+#[test]
+fn dns_log_follows_lookups_by_container_also_over_a_killed_causewayd() {
+    let host = Host::with_image();
+    host.d("network create --subnet 10.91.0.0/24 net");
+    host.d("run -d --name web --network net box sleep 1000");
+    host.d("run -d --name other --network net box sleep 1000");
+    let log = host.scratch().join("lookups");
+    let mut follow = host.host.command(integration_testkit::binary("causeway").to_str().unwrap());
+    follow.args(["dns", "log", "--container", "web", "--format", "json", "--run-dir"]).arg(host.run_dir());
+    follow.stdout(std::fs::File::create(&log).unwrap()).stderr(Stdio::null());
+    let mut following = follow.spawn().unwrap();
+    let lines = |name: &str| -> Vec<Value> {
+        let text = std::fs::read_to_string(&log).unwrap();
+        let all = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        all.filter(|line| line["name"] == format!("{name}.")).collect()
+    };
+    let ask = |name: &str| {
+        eventually("the lookup is told of", || {
+            host.docker(&["exec", "other", "nslookup", "-type=a", name, "127.0.0.11"]);
+            host.docker(&["exec", "web", "nslookup", "-type=a", name, "127.0.0.11"]);
+            !lines(name).is_empty()
+        });
+    };
+    ask("other");
+    assert!(lines("other").iter().all(|line| line["container"] == "web" && line["network"] == "net"));
+    assert_eq!(lines("other")[0]["answers"][0]["data"], "10.91.0.3");
+    host.kill(integration_testkit::Daemon::Network);
+    ask("web");
+    following.kill().unwrap();
+    following.wait().unwrap();
 }

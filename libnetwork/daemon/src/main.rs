@@ -8,6 +8,7 @@ mod args;
 mod boot;
 mod host_ports;
 mod listen;
+mod lookups;
 mod mapper;
 mod network_config;
 mod notify;

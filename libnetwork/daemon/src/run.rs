@@ -165,7 +165,7 @@ async fn serve(
         store,
         kernel,
         mapper,
-        names,
+        names: names.clone(),
         drivers: Drivers::default()
             .with("bridge", BridgeDriver::default())
             .with(HOST, HostDriver)
@@ -181,7 +181,8 @@ async fn serve(
     let (revision, intent) = core.intent();
     let (networks, sandboxes) = (intent.networks().count(), intent.sandboxes().count());
     info!(revision, networks, sandboxes, "ready");
-    let service = Service::new(core, Arc::from(directories.netns()), (backend, reason), service_end.clone());
+    let service =
+        Service::new(core, names, Arc::from(directories.netns()), (backend, reason), service_end.clone());
     let service =
         LibnetworkServer::new(service).max_decoding_message_size(libnetwork_rpc::client::MESSAGE_LIMIT);
     let listener = UnixListener::from_std(listener).map_err(|source| RunError::Io {

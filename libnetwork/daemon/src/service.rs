@@ -10,6 +10,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use dns_server::DnsServer;
 use libnetwork_core::{Error, Handle, chain};
 use libnetwork_ipam::PortError;
 use libnetwork_model::{ErrorKind, HasKind, Intent, SandboxId};
@@ -19,12 +20,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::{
+    lookups,
     reply::{self, Replies},
     request, sockets,
 };
 
 pub(crate) struct Service {
     core: Handle,
+    names: DnsServer,
     netns: Arc<Path>,
     backend: (&'static str, String),
     /// Ends the watchers' streams, which would otherwise keep the server from ending.
@@ -36,11 +39,12 @@ type Answer<T> = Result<Response<T>, Status>;
 impl Service {
     pub(crate) fn new(
         core: Handle,
+        names: DnsServer,
         netns: Arc<Path>,
         backend: (&'static str, String),
         end: CancellationToken,
     ) -> Self {
-        Self { core, netns, backend, end }
+        Self { core, names, netns, backend, end }
     }
 
     fn with<T>(&self, intent: &Intent, make: impl FnOnce(Replies<'_>) -> T) -> T {
@@ -190,6 +194,25 @@ impl Libnetwork for Service {
         let (_, intent) = self.core.intent();
         let sandboxes = self.with(&intent, |r| intent.sandboxes().map(|s| r.sandbox(s)).collect());
         Ok(Response::new(v1::ListSandboxesReply { sandboxes }))
+    }
+
+    async fn query_name(&self, request: Request<v1::QueryNameRequest>) -> Answer<v1::Lookup> {
+        let v1::QueryNameRequest { sandbox, name, r#type } = request.into_inner();
+        let (_, intent) = self.core.intent();
+        let id = lookups::sandbox(&intent, &sandbox)?;
+        let kind = if r#type.is_empty() { "A" } else { &r#type };
+        let lookup = self.names.query(&id, &name, kind).await.map_err(lookups::refused)?;
+        Ok(Response::new(lookups::message(&lookup)))
+    }
+
+    type WatchLookupsStream = Pin<Box<dyn Stream<Item = Result<v1::Lookup, Status>> + Send>>;
+
+    async fn watch_lookups(
+        &self,
+        request: Request<v1::WatchLookupsRequest>,
+    ) -> Answer<Self::WatchLookupsStream> {
+        let stream = lookups::watch(self.names.lookups(), request.into_inner().sandbox);
+        Ok(Response::new(Box::pin(until(stream.map(Ok), self.end.clone()))))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::Event, Status>> + Send>>;

@@ -6,20 +6,13 @@ use std::{io::IsTerminal, path::Path};
 
 use libnetwork_rpc::{client, v1};
 use serde::Serialize;
-use tonic::Status;
 
 use crate::{
     Outcome,
     args::{Format, Topology},
+    ask::AskError,
     paths,
 };
-
-#[derive(Debug, thiserror::Error)]
-#[error("cannot ask causewayd at {socket} (is `causeway up` running with this --run-dir?): {}", status.message())]
-struct AskError {
-    socket: String,
-    status: Status,
-}
 
 /// The answer to `--format json`.
 #[derive(Debug, Serialize)]
@@ -90,16 +83,17 @@ pub(crate) fn run(args: &Topology) -> Outcome {
 
 async fn ask(run_dir: &Path) -> Result<Report, AskError> {
     let socket = paths::network_socket(run_dir);
-    let fault = |status| AskError { socket: socket.display().to_string(), status };
+    let fault = AskError::at(&socket);
     let one = client::connect(&socket);
-    let info =
-        client::again(|| async { one.clone().get_info(v1::GetInfoRequest {}).await }).await.map_err(fault)?;
+    let info = client::again(|| async { one.clone().get_info(v1::GetInfoRequest {}).await })
+        .await
+        .map_err(&fault)?;
     let networks = client::again(|| async { one.clone().list_networks(v1::ListNetworksRequest {}).await })
         .await
-        .map_err(fault)?;
+        .map_err(&fault)?;
     let sandboxes = client::again(|| async { one.clone().list_sandboxes(v1::ListSandboxesRequest {}).await })
         .await
-        .map_err(fault)?;
+        .map_err(&fault)?;
     Ok(report(info, networks.networks, &sandboxes.sandboxes))
 }
 
