@@ -3,8 +3,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use libnetwork_model::{Endpoint, HostFacts, MacAddress, Network, NetworkId, PublishedPort, Subnet};
 use libnetwork_plan::{
-    Attachment, Desired, Driver, DriverError, Ipv6, Key, Link, LinkKind, LinkRank, Name, Ns, Object, Peer,
-    Segments, Value, Verdict,
+    Attachment, Desired, Driver, DriverError, Ipv6, Key, Link, LinkKind, LinkRank, Name, Neighbour, Ns,
+    Object, Peer, Segments, Value, Verdict,
 };
 
 use crate::{
@@ -69,6 +69,7 @@ impl Driver for BridgeDriver {
             up: true,
             master: None,
             isolated: false,
+            known_only: false,
             ipv6: if network.ipv6 { Ipv6::Static } else { Ipv6::Off },
         };
         out.insert(link_key(LinkRank::Bridge, &bridge), Object::Link(link));
@@ -79,6 +80,9 @@ impl Driver for BridgeDriver {
             if let Some(gateway) = subnet.gateway.filter(|_| !inhibited && !isolated) {
                 let key = address_key(&Ns::Host, &bridge, with_length_of(gateway, subnet));
                 out.insert(key, Object::Address);
+                if options.anti_spoofing {
+                    guard::home(gateway, bridge_mac(&network.id), out);
+                }
             }
         }
     }
@@ -119,6 +123,7 @@ impl Driver for BridgeDriver {
             master: Some(segment::bridge_of(network, &options, endpoint.segment)),
             // The bridge itself keeps such ports apart, without a rule.
             isolated: !options.icc,
+            known_only: false,
             ipv6: Ipv6::Off,
         };
         if endpoint.segment > 0 {
@@ -126,7 +131,9 @@ impl Driver for BridgeDriver {
         }
         if options.anti_spoofing {
             guard::elements(endpoint, &veth_name(endpoint), out);
+            neighbours(network, &options, endpoint, out);
         }
+        let link = Link { known_only: options.anti_spoofing && has_own_mac(endpoint), ..link };
         out.insert(link_key(LinkRank::Veth, &veth_name(endpoint)), Object::Link(link));
         for (name, value) in sysctls_of(endpoint).unwrap_or_default() {
             let key = Key::LinkSysctl { ns: ns.clone(), link: inside.clone(), name: name.into() };
@@ -175,6 +182,32 @@ impl Driver for BridgeDriver {
         let options = Options::of(network);
         if ipv6 { options.host_binding_ipv6 } else { options.host_binding }
     }
+}
+
+/// Where an endpoint is, said instead of asked for and learned: to the containers of the network, to the host, to bridges.
+/// Only where a container is held to its addresses, so that what is said stays true.
+fn neighbours(network: &Network, options: &Options<'_>, endpoint: &Endpoint, out: &mut Desired) {
+    let Some(mac) = endpoint.mac else { return };
+    let bridge = bridge_name(network, options);
+    for address in endpoint.addresses() {
+        guard::home(address, mac, out);
+        let key = Key::Neighbour { ns: Ns::Host, link: bridge.clone(), address };
+        out.insert(key, Object::Neighbour(Neighbour { mac }));
+    }
+    if has_own_mac(endpoint) {
+        let mut port = |link: Name| out.insert(Key::Fdb { ns: Ns::Host, link, mac }, Object::Fdb);
+        port(veth_name(endpoint));
+        if endpoint.segment > 0 {
+            let [uplink, _] = segment::uplink_names(network, endpoint.segment);
+            port(uplink);
+        }
+    }
+}
+
+/// A MAC that was asked for may be another's, too: bridges learn where such a one is, as they do on any Ethernet.
+fn has_own_mac(endpoint: &Endpoint) -> bool {
+    let derived = MacAddress::derived(endpoint.ipv4.map(|net| net.addr()), &endpoint.id);
+    endpoint.mac == Some(derived)
 }
 
 /// Whether a setting is one of those that [`Ipv6`] stands for.

@@ -145,7 +145,9 @@ fn a_further_segment_is_a_bridge_that_leads_to_the_first() {
 #[test]
 fn no_two_networks_share_a_key_but_settings_and_the_table() {
     let a = network(&[]);
-    let b = Network { id: NetworkId::from_bytes([0xba; 32]), ..a.clone() };
+    let mut b = Network { id: NetworkId::from_bytes([0xba; 32]), ..a.clone() };
+    // Which the core sees to.
+    (b.subnets[0].subnet, b.subnets[0].gateway) = ("10.8.0.0/24".parse().unwrap(), "10.8.0.1".parse().ok());
     let compiled = |network: &Network| {
         let mut out = Desired::new();
         BridgeDriver::default().network_objects(network, &host(), &mut out);

@@ -5,36 +5,46 @@
 //! answers ARP or neighbour discovery for somebody else, is heard by nobody. Bridges and ports that are not ours pass.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Arc, LazyLock},
 };
 
 use ipnet::IpNet;
 use libnetwork_model::{Endpoint, MacAddress};
 use libnetwork_plan::{
-    Base, Chain, ChainKind, Datum, Desired, Expr, Family, Field, Hook, Key, Name, Ns, Object, Rule, Ruleset,
-    Set, SetType, Table, Verdict, priority,
+    Base, Chain, ChainKind, Datum, Desired, Expr, Family, Field, Hook, Key, MapType, Name, Ns, Object, Rule,
+    Ruleset, Set, SetType, Table, Value, Verdict, priority,
 };
 
-/// The host's ends of guarded endpoints.
-const PORTS: &str = "ports";
 /// Ports of the segments beyond a network's first, guarded or not.
 const SEGMENTED: &str = "segmented";
+/// The host's ends of guarded endpoints.
+const PORTS: &str = "ports";
 /// What each of them may send from.
 const MACS: &str = "macs";
 const SOURCES_IPV4: &str = "sources4";
 const SOURCES_IPV6: &str = "sources6";
+/// Whose each address is.
+const HOMES_IPV4: &str = "homes4";
+const HOMES_IPV6: &str = "homes6";
 
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
 const IPV6: u16 = 0x86dd;
 /// RFC 4861: what only a router says, and what says where an address is.
 const ROUTER_ADVERTISEMENT: u8 = 134;
+const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const REDIRECT: u8 = 137;
 const ICMPV6: u8 = 58;
 
 pub(crate) static RULES: LazyLock<Arc<Ruleset>> = LazyLock::new(|| {
+    let map = |name: &str, key: SetType| Set {
+        name: name.into(),
+        key: vec![key],
+        data: Some(MapType::Mac),
+        ranges: false,
+    };
     let set =
         |name: &str, key: &[SetType]| Set { name: name.into(), key: key.to_vec(), data: None, ranges: false };
     Arc::new(Ruleset {
@@ -45,8 +55,10 @@ pub(crate) static RULES: LazyLock<Arc<Ruleset>> = LazyLock::new(|| {
             set(MACS, &[SetType::Ifname, SetType::Mac]),
             set(SOURCES_IPV4, &[SetType::Ifname, SetType::V4]),
             set(SOURCES_IPV6, &[SetType::Ifname, SetType::V6]),
+            map(HOMES_IPV4, SetType::V4),
+            map(HOMES_IPV6, SetType::V6),
         ],
-        chains: vec![prerouting(), input()],
+        chains: vec![prerouting(), resolution(), input()],
     })
 });
 
@@ -84,10 +96,50 @@ pub(crate) fn elements(endpoint: &Endpoint, link: &Name, out: &mut Desired) {
     }
 }
 
+/// Where an address is that may be asked for. No two networks have the same one: their subnets do not overlap.
+pub(crate) fn home(address: IpAddr, mac: MacAddress, out: &mut Desired) {
+    let (set, datum) = match address {
+        IpAddr::V4(address) => (HOMES_IPV4, Datum::V4(address)),
+        IpAddr::V6(address) => (HOMES_IPV6, Datum::V6(address)),
+    };
+    out.insert(element(set, vec![datum]), Object::SetElement(Some(Value::Mac(mac))));
+}
+
 /// The address that the kernel gives an interface by itself (RFC 4291, appendix A).
 fn link_local(MacAddress([a, b, c, d, e, f]): MacAddress) -> Ipv6Addr {
     let pair = |high: u8, low: u8| u16::from(high) << 8 | u16::from(low);
     Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
+}
+
+/// Who asks where an address is (ARP, neighbour discovery) asks who has it, and not everybody: with thousands on a network,
+/// a question to all is work for all. The answer is still the holder's own, so one that is gone gives none. What nobody of
+/// ours has is asked for as on any Ethernet.
+fn resolution() -> Chain {
+    let from_container = || port(PORTS, false);
+    let arp = || [from_container(), Expr::EtherType(ARP), Expr::ArpRequest];
+    let own = Expr::Lookup {
+        fields: vec![Field::InputName, Field::ArpTarget],
+        set: SOURCES_IPV4.into(),
+        not: false,
+    };
+    let to_holder = |field: Field, map: &str| Expr::EtherDestination { fields: vec![field], map: map.into() };
+    let solicitation =
+        [Expr::EtherType(IPV6), Expr::Transport(ICMPV6), Expr::Icmpv6Type(NEIGHBOUR_SOLICITATION)];
+    let rules = vec![
+        // RFC 5227: who asks for its own address tells everybody.
+        Rule::new("an announcement", arp().into_iter().chain([own, Expr::Verdict(Verdict::Return)])),
+        Rule::new("ARP asks the holder", arp().into_iter().chain([to_holder(Field::ArpTarget, HOMES_IPV4)])),
+        Rule::new(
+            "neighbour discovery asks the holder",
+            [from_container()]
+                .into_iter()
+                .chain(solicitation)
+                .chain([to_holder(Field::NdTarget, HOMES_IPV6)]),
+        ),
+    ];
+    // After what drops forged questions.
+    let base = Base { kind: ChainKind::Filter, hook: Hook::Prerouting, priority: priority::RAW + 1 };
+    Chain { name: "resolution".into(), base: Some(base), rules }
 }
 
 /// The host itself is on a network's first bridge alone. On any other it would answer ARP for all of its addresses, and

@@ -50,6 +50,7 @@ pub(crate) fn objects(network: &Network, segment: u16, host: &HostFacts, out: &m
         up: true,
         master: None,
         isolated: false,
+        known_only: false,
         ipv6: Ipv6::Off,
     };
     out.insert(link_key(LinkRank::Bridge, &bridge), Object::Link(link));
@@ -65,6 +66,7 @@ pub(crate) fn objects(network: &Network, segment: u16, host: &HostFacts, out: &m
         // Keeps the segment's endpoints from those of the others, as the endpoints' own ports keep them apart on it. The
         // far end is not isolated: the way to the gateway stays open.
         isolated: !options.icc,
+        known_only: false,
         ipv6: Ipv6::Off,
     };
     out.insert(link_key(LinkRank::Veth, &near), Object::Link(pair));

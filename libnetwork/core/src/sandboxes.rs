@@ -249,7 +249,7 @@ impl Desk<'_> {
             segment,
             ifname,
             mac: driver.leases_addresses().then(|| {
-                let derived = || ipv4.map_or_else(|| mac_of(&id), |net| MacAddress::from_ipv4(net.addr()));
+                let derived = || MacAddress::derived(ipv4.map(|net| net.addr()), &id);
                 spec.mac.unwrap_or_else(derived)
             }),
             id,
@@ -357,12 +357,6 @@ fn ifname(
     }
     let free = (0..=used.len()).map(|n| format!("{prefix}{n}")).find(|name| !used.contains(name.as_str()));
     Ok(free.unwrap_or_else(|| prefix.to_owned()))
-}
-
-/// For an endpoint without IPv4: a locally administered address made of its random id.
-fn mac_of(id: &EndpointId) -> MacAddress {
-    let byte = |i: usize| u8::from_str_radix(&id.as_str()[2 * i..2 * i + 2], 16).unwrap_or(0);
-    MacAddress([0x02, 0x42, byte(0), byte(1), byte(2), byte(3)])
 }
 
 /// As Docker gives them to the interface: a link-local address (RFC 3927, RFC 4291) with its prefix, others alone.

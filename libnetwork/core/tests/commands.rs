@@ -270,6 +270,7 @@ async fn a_foreign_link_in_the_way_is_named_and_left_alone() {
         up: true,
         master: None,
         isolated: false,
+        known_only: false,
         ipv6: libnetwork_plan::Ipv6::Other,
     };
     world.kernel.lock().unwrap().put_foreign(key.clone(), Object::Link(link)).unwrap();

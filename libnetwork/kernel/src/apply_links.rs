@@ -150,10 +150,11 @@ impl Work<'_> {
                     }
                 }
             }
-            // A port starts out apart from nobody, also in another bridge.
-            let isolated = before.filter(|b| b.master == object.master).is_some_and(|b| b.isolated);
-            if object.master.is_some() && isolated != object.isolated {
-                requests.push(link::isolate(name, object.isolated));
+            // A port starts out apart from nobody and open to all, also in another bridge.
+            let same = before.filter(|b| b.master == object.master);
+            let settings = same.map_or((false, false), |b| (b.isolated, b.known_only));
+            if object.master.is_some() && settings != (object.isolated, object.known_only) {
+                requests.push(link::set_port(name, object.isolated, object.known_only));
             }
             requests.push(link::mark(name, object));
             places.extend(std::iter::repeat_n(*place, requests.len() - earlier));

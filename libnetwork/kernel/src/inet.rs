@@ -263,6 +263,29 @@ fn list_of_state(
     Ok(found.into_iter().filter(|neighbour| neighbour.state == state).collect())
 }
 
+/// One neighbour of a link, if it is there and permanent.
+pub(crate) fn find_neighbour(
+    socket: &mut Socket,
+    index: i32,
+    address: IpAddr,
+) -> Result<Option<FoundNeighbour>, Cause> {
+    let mut question = neighbour_message(family(address), index);
+    question.attributes.push(NeighbourAttribute::Destination(address.into()));
+    let found = socket.get(Request::new(GetNeighbour(question), 0), read_neighbour)?;
+    Ok(found.filter(|neighbour| neighbour.state == NeighbourState::Permanent))
+}
+
+/// The entry that a bridge has for an Ethernet address, if it is static and leads to this port.
+pub(crate) fn find_forwarding(
+    socket: &mut Socket,
+    index: i32,
+    mac: MacAddress,
+) -> Result<Option<FoundNeighbour>, Cause> {
+    let question = Request::new(GetNeighbour(forwarding_message(index, mac)), 0);
+    let found = socket.get(question, read_neighbour)?;
+    Ok(found.filter(|entry| entry.state == NeighbourState::Noarp && entry.index == index))
+}
+
 pub(crate) fn put_neighbour(index: i32, address: IpAddr, mac: MacAddress) -> Request {
     let mut message = neighbour_message(family(address), index);
     message.header.state = NeighbourState::Permanent;

@@ -22,6 +22,7 @@ use crate::{
 
 /// linux/if_link.h; the libc crate has it for Android only.
 const IFLA_BRPORT_ISOLATED: u16 = 33;
+const IFLA_BRPORT_UNICAST_FLOOD: u16 = 9;
 /// struct ifinfomsg.
 const HEADER: usize = 16;
 /// Every namespace's loopback (LOOPBACK_IFINDEX, net/flow.h).
@@ -44,6 +45,8 @@ pub(crate) struct Found {
     /// Index of a veth's far end, in whichever namespace that is.
     pub(crate) other: i32,
     pub(crate) isolated: bool,
+    /// As a port: unknown unicast does not leave here (BR_FLOOD is off).
+    pub(crate) known_only: bool,
     /// disable_ipv6, accept_ra, accept_dad.
     ipv6: Option<(bool, i32, i32)>,
 }
@@ -105,6 +108,7 @@ pub(crate) fn read(message: &Message<'_>) -> Option<Found> {
         master: 0,
         other: 0,
         isolated: false,
+        known_only: false,
         ipv6: None,
     };
     for attribute in attributes(message.payload.get(HEADER..)?) {
@@ -149,9 +153,15 @@ fn read_info(info: &[u8], found: &mut Found) {
             }
             libc::IFLA_INFO_SLAVE_KIND => port = InfoPortKind::parse(&attribute).ok(),
             libc::IFLA_INFO_SLAVE_DATA if port == Some(InfoPortKind::Bridge) => {
-                let isolated = attributes(attribute.value()).find(|a| a.kind() == IFLA_BRPORT_ISOLATED);
-                let isolated = isolated.and_then(|attribute| InfoBridgePort::parse(&attribute).ok());
-                found.isolated = isolated == Some(InfoBridgePort::Isolated(true));
+                for attribute in attributes(attribute.value()) {
+                    // Of one byte, 0 or 1.
+                    let on = attribute.value() != [0];
+                    match attribute.kind() {
+                        IFLA_BRPORT_ISOLATED => found.isolated = on,
+                        IFLA_BRPORT_UNICAST_FLOOD => found.known_only = !on,
+                        _ => {}
+                    }
+                }
             }
             _ => {}
         }
@@ -248,8 +258,9 @@ pub(crate) fn reshape_peer(peer: &Peer, master: Option<i32>) -> Request {
 }
 
 /// Of a port: its bridge must be set before.
-pub(crate) fn isolate(name: &str, isolated: bool) -> Request {
-    let data = InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(isolated)]);
+pub(crate) fn set_port(name: &str, isolated: bool, known_only: bool) -> Request {
+    let settings = vec![InfoBridgePort::Isolated(isolated), InfoBridgePort::UnicastFlood(!known_only)];
+    let data = InfoPortData::BridgePort(settings);
     let message = neutral(name).set_port_kind(InfoPortKind::Bridge).set_port_data(data);
     Request::new(NewLink(message.build()), 0)
 }

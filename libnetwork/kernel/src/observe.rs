@@ -208,6 +208,7 @@ impl Look<'_> {
             up: found.up,
             master,
             isolated: found.isolated,
+            known_only: found.known_only,
             ipv6: found.ipv6(),
         };
         let owner = if is_ours(found.group) { Owner::Ours } else { Owner::Foreign };
@@ -250,33 +251,32 @@ impl Look<'_> {
         let Some(found) = self.find(ns, name)? else { return Ok(()) };
         let error = at("list", ns);
         let route = &mut self.spaces.get(ns).map_err(at("open", ns))?.route;
-        let wants = |kind: fn(&Key) -> bool| keys.iter().any(|key| kind(key));
-        let (mut addresses, mut neighbours) = (Vec::new(), Vec::new());
-        if wants(|key| matches!(key, Key::Address { .. })) {
-            addresses = inet::list_addresses_of(route, found.index).map_err(&error)?;
-        }
-        if wants(|key| matches!(key, Key::Neighbour { .. })) {
-            neighbours.extend(inet::list_neighbours(route).map_err(&error)?);
-        }
-        if wants(|key| matches!(key, Key::Fdb { .. })) {
-            neighbours.extend(inet::list_forwarding(route).map_err(&error)?);
+        let index = found.index;
+        let (mut addresses, mut neighbours) = (None, Vec::new());
+        for key in keys {
+            match key {
+                // An address cannot be asked for by itself.
+                Key::Address { .. } if addresses.is_none() => {
+                    addresses = Some(inet::list_addresses_of(route, index).map_err(&error)?);
+                }
+                Key::Neighbour { address, .. } => {
+                    neighbours.extend(inet::find_neighbour(route, index, *address).map_err(&error)?);
+                }
+                Key::Fdb { mac, .. } => {
+                    neighbours.extend(inet::find_forwarding(route, index, *mac).map_err(&error)?);
+                }
+                _ => {}
+            }
         }
         // What came along with the answer and was not asked for is left out.
-        for found in addresses {
+        for found in addresses.unwrap_or_default() {
             let key = Key::Address { ns: ns.clone(), link: name.clone(), address: found.address };
             if keys.contains(&key) {
                 self.address(ns, Some(name), &found);
             }
         }
-        for found in neighbours.iter().filter(|n| n.index == found.index) {
-            let (ns_, link) = (ns.clone(), name.clone());
-            let key = match found.address {
-                Some(address) => Key::Neighbour { ns: ns_, link, address },
-                None => Key::Fdb { ns: ns_, link, mac: found.mac },
-            };
-            if keys.contains(&key) {
-                self.neighbour(ns, Some(name), found);
-            }
+        for found in &neighbours {
+            self.neighbour(ns, Some(name), found);
         }
         Ok(())
     }

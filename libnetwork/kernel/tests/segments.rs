@@ -4,7 +4,12 @@
 
 mod support;
 
-use std::{collections::BTreeSet, fs::File, net::UdpSocket, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    net::{Ipv6Addr, UdpSocket},
+    time::Duration,
+};
 
 use libnetwork_core::Kernel;
 use libnetwork_model::Network;
@@ -78,6 +83,52 @@ fn who_is_beyond_the_first_bridge_goes_out_as_the_host() {
         for (from, target) in [(2, "192.0.2.2"), (4, "192.0.2.2"), (6, "2001:db8::2")] {
             assert!(reaches(from, target), "{target} is not reached from {from}");
         }
+    });
+}
+
+#[test]
+fn a_question_for_an_address_is_put_to_its_holder_alone() {
+    host(|| async {
+        let (mut kernel, mut world) = (kernel(), three_segments(|_| {}));
+        settle(&mut kernel, &world).await;
+        // What each is asked about others.
+        for s in [2, 3, 4, 5, 6] {
+            let ipv6: Ipv6Addr = format!("fd00:1::{s}").parse().unwrap();
+            let ipv6 = u128::from(ipv6);
+            let rules = format!(
+                "chain in {{ type filter hook ingress device eth0 priority 0; \
+                 arp operation request arp daddr ip != 10.100.1.{s} counter; \
+                 icmpv6 type nd-neighbor-solicit @th,64,128 != {ipv6:#x} counter; }};"
+            );
+            let said = inside(s, &format!("nft 'table netdev questions {{ {rules} }}'"));
+            assert!(said.status.success(), "{said:?}");
+        }
+        let asked = |sandbox: u8| -> Vec<u32> {
+            let listing = inside(sandbox, "nft list table netdev questions");
+            let listing = String::from_utf8(listing.stdout).unwrap();
+            let count = |line: &str| line.split("packets ").nth(1)?.split(' ').next()?.parse().ok();
+            listing.lines().filter_map(count).collect()
+        };
+        // Nobody has said a word yet that a bridge could have learned from.
+        for (from, to) in [(2, 3), (2, 4), (4, 5), (4, 6), (6, 1)] {
+            for target in [format!("10.100.1.{to}"), format!("fd00:1::{to}")] {
+                assert!(reaches(from, &target), "{target} is not reached from {from}");
+            }
+        }
+        // Nor does the host ask.
+        for target in ["10.100.1.3", "10.100.1.5", "fd00:1::6"] {
+            assert!(try_sh(&format!("busybox ping -c 1 -W 5 {target}")).status.success());
+        }
+        assert_eq!([2, 3, 4, 5, 6].map(asked), [(); 5].map(|()| vec![0, 0]));
+        // One that is gone is not answered for, and an announcement is heard by all.
+        let gone = world.intent.endpoints_in(&sandbox_id(5)).next().unwrap().id.clone();
+        world.apply(libnetwork_model::Mutation::RemoveEndpoint(gone));
+        settle(&mut kernel, &world).await;
+        assert!(!inside(4, "busybox arping -c 1 -w 1 -I eth0 10.100.1.5").status.success());
+        let before = asked(6)[0];
+        assert!(before > 0, "what nobody has is not asked for");
+        inside(4, "busybox arping -U -c 1 -I eth0 10.100.1.4");
+        eventually("the announcement is heard", || asked(6)[0] > before);
     });
 }
 

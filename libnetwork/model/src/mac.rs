@@ -2,6 +2,8 @@ use std::{fmt, net::Ipv4Addr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::EndpointId;
+
 /// An Ethernet address, written `02:42:ac:11:00:02`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -19,6 +21,15 @@ impl MacAddress {
     pub fn from_ipv4(address: Ipv4Addr) -> Self {
         let [a, b, c, d] = address.octets();
         Self([0x02, 0x42, a, b, c, d])
+    }
+
+    /// The one that an interface has when nobody asked for another: derived from its lease, or from its endpoint's id.
+    pub fn derived(ipv4: Option<Ipv4Addr>, id: &EndpointId) -> Self {
+        let byte = |i: usize| u8::from_str_radix(&id.as_str()[2 * i..2 * i + 2], 16).unwrap_or(0);
+        match ipv4 {
+            Some(address) => Self::from_ipv4(address),
+            None => Self([0x02, 0x42, byte(0), byte(1), byte(2), byte(3)]),
+        }
     }
 }
 

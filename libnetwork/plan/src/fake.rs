@@ -301,7 +301,7 @@ impl FakeKernel {
             let (Key::Link { ns: n, .. }, Object::Link(port)) = (key, object) else { continue };
             if n == ns && port.master.as_ref() == Some(name) {
                 port.master = None;
-                port.isolated = false;
+                (port.isolated, port.known_only) = (false, false);
             }
             if let LinkKind::Veth { peer: Some(far) } = &mut port.kind
                 && far.ns == *ns

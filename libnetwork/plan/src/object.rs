@@ -39,6 +39,8 @@ pub struct Link {
     pub master: Option<Name>,
     /// As a port: frames reach the bridge itself and ports that are not isolated, no other isolated port.
     pub isolated: bool,
+    /// As a port: frames to an Ethernet address that the bridge does not know do not leave here.
+    pub known_only: bool,
     pub ipv6: Ipv6,
 }
 
@@ -196,6 +198,7 @@ impl Link {
             && self.up == have.up
             && self.master == have.master
             && self.isolated == have.isolated
+            && self.known_only == have.known_only
             && self.ipv6.is_met_by(have.ipv6)
     }
 }

@@ -128,6 +128,7 @@ fn network_objects(n: usize, net: &Net, out: &mut Desired) {
         up: true,
         master: None,
         isolated: false,
+        known_only: false,
         ipv6: mode(net),
     };
     out.insert(bridge(n), Object::Link(object));
@@ -160,6 +161,7 @@ fn endpoint_objects(n: usize, net: &Net, s: usize, (lease, generation): (u8, u8)
         up: true,
         master: Some(name(format!("br{n}"))),
         isolated: net.isolated,
+        known_only: false,
         ipv6: Ipv6::Off,
     };
     let key = Key::Link { rank: LinkRank::Veth, ns: Ns::Host, name: host.clone() };
@@ -360,6 +362,7 @@ fn foreign_bridge(n: usize, other: bool) -> BTreeMap<Key, Object> {
         up: true,
         master: None,
         isolated: false,
+        known_only: false,
         ipv6: Ipv6::Other,
     };
     let address = "192.168.7.1/24".parse().unwrap();

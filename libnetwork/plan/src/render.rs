@@ -25,6 +25,7 @@ impl fmt::Display for Object {
             Object::Ruleset(ruleset) => write!(f, "\n{}", ruleset.to_string().trim_end()),
             Object::SetElement(None) | Object::Address | Object::Fdb => Ok(()),
             Object::SetElement(Some(Value::Verdict(verdict))) => write!(f, " : {verdict}"),
+            Object::SetElement(Some(Value::Mac(mac))) => write!(f, " : {mac}"),
             Object::SetElement(Some(Value::Address(address))) => write!(f, " : {address}"),
             Object::Link(link) => link.fmt(f),
             Object::Route(route) => route.fmt(f),
@@ -50,6 +51,9 @@ impl fmt::Display for Link {
         }
         if self.isolated {
             f.write_str(", isolated")?;
+        }
+        if self.known_only {
+            f.write_str(", known only")?;
         }
         if let LinkKind::Veth { peer: Some(peer) } = &self.kind {
             write!(f, "; {peer}")?;
@@ -119,6 +123,7 @@ impl fmt::Display for Set {
         f.write_str(match self.data {
             None => "",
             Some(MapType::Verdict) => " : verdict",
+            Some(MapType::Mac) => " : ether_addr",
             Some(MapType::V4) => " : ipv4_addr",
             Some(MapType::V6) => " : ipv6_addr",
         })?;
@@ -185,6 +190,7 @@ impl fmt::Display for Expr {
             Expr::Mark(mask) => write!(f, "meta mark & {mask:#010x} == {mask:#010x}"),
             Expr::EtherType(number) => write!(f, "ether type {number:#06x}"),
             Expr::Is(field, datum) => write!(f, "{field} {datum}"),
+            Expr::ArpRequest => f.write_str("arp operation request"),
             Expr::Icmpv6Type(number) => write!(f, "icmpv6 type {number}"),
             Expr::Nfproto { ipv6 } => write!(f, "meta nfproto {}", if *ipv6 { "ipv6" } else { "ipv4" }),
             Expr::Source(address) => write!(f, "{} saddr {address}", family(address)),
@@ -193,6 +199,9 @@ impl fmt::Display for Expr {
             Expr::SourcePort(port) => write!(f, "th sport {port}"),
             Expr::DestinationPort(port) => write!(f, "th dport {port}"),
             Expr::Verdict(verdict) => verdict.fmt(f),
+            Expr::EtherDestination { fields, map } => {
+                write!(f, "ether daddr set {} map @{map}", Joined(fields))
+            }
             Expr::Masquerade => f.write_str("masquerade"),
             Expr::SourceNat { fields, map, ipv6 } => {
                 let family = if *ipv6 { "ip6" } else { "ip" };
@@ -236,6 +245,7 @@ impl fmt::Display for Field {
             Field::DestinationPort => "th dport",
             Field::ArpSenderMac => "arp saddr ether",
             Field::ArpSender => "arp saddr ip",
+            Field::ArpTarget => "arp daddr ip",
             Field::NdTarget => "icmpv6 taddr",
         })
     }

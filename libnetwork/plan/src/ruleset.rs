@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use libnetwork_model::MacAddress;
+
 use crate::{Datum, Name, Table};
 
 /// A table with everything in it but the elements of its sets.
@@ -27,6 +29,7 @@ pub struct Set {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MapType {
     Verdict,
+    Mac,
     V4,
     V6,
 }
@@ -35,6 +38,7 @@ pub enum MapType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Value {
     Verdict(Verdict),
+    Mac(MacAddress),
     Address(IpAddr),
 }
 
@@ -42,6 +46,7 @@ impl Value {
     pub fn map_type(self) -> MapType {
         match self {
             Value::Verdict(_) => MapType::Verdict,
+            Value::Mac(_) => MapType::Mac,
             Value::Address(IpAddr::V4(_)) => MapType::V4,
             Value::Address(IpAddr::V6(_)) => MapType::V6,
         }
@@ -127,6 +132,8 @@ pub enum Expr {
     EtherType(u16),
     /// A field has this value, of the type that the field is.
     Is(Field, Datum),
+    /// An ARP message asks where an address is.
+    ArpRequest,
     /// The type of an ICMPv6 message.
     Icmpv6Type(u8),
     /// The layer 3 protocol (in an `inet` table).
@@ -141,6 +148,11 @@ pub enum Expr {
     SourcePort(u16),
     DestinationPort(u16),
     Verdict(Verdict),
+    /// The frame goes to the Ethernet address that the map has for the fields; goes on where it has none.
+    EtherDestination {
+        fields: Vec<Field>,
+        map: Name,
+    },
     /// Rewrites the source to the leaving interface's address, for the whole connection.
     Masquerade,
     /// Rewrites the source to the address that the map has for the fields, for the whole connection; goes on where it has
@@ -179,7 +191,9 @@ pub enum Field {
     /// Who an ARP message says that it is from.
     ArpSenderMac,
     ArpSender,
-    /// The address that a neighbour advertisement is about.
+    /// Whom an ARP message is about.
+    ArpTarget,
+    /// The address that a neighbour solicitation or advertisement is about.
     NdTarget,
 }
 

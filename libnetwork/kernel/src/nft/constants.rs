@@ -71,13 +71,15 @@ pub(super) fn type_of(number: u32) -> Option<SetType> {
 pub(super) fn data_type(data: MapType) -> (u32, usize) {
     match data {
         MapType::Verdict => (TYPE_VERDICT, 0),
+        MapType::Mac => (type_number(SetType::Mac), type_length(SetType::Mac)),
         MapType::V4 => (type_number(SetType::V4), type_length(SetType::V4)),
         MapType::V6 => (type_number(SetType::V6), type_length(SetType::V6)),
     }
 }
 
 pub(super) fn data_type_of(number: u32) -> Option<MapType> {
-    [MapType::Verdict, MapType::V4, MapType::V6].into_iter().find(|t| data_type(*t).0 == number)
+    let known = [MapType::Verdict, MapType::Mac, MapType::V4, MapType::V6];
+    known.into_iter().find(|t| data_type(*t).0 == number)
 }
 
 /// Bytes of a value. In a key every value is padded to four (registers are of 32 bits).

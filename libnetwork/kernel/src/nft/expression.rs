@@ -36,6 +36,9 @@ const BASE_TRANSPORT: u32 = 2;
 const SOURCE_PORT: u32 = 0;
 const DESTINATION_PORT: u32 = 2;
 
+/// RFC 826
+const ARP_REQUEST: u16 = 1;
+
 const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
 
@@ -68,6 +71,10 @@ pub(super) fn write(rule: &mut Rule, family: Family, expression: &Expr) {
             load_field(rule, REGISTER, *field);
             compare(rule, EQUAL, &element_key(std::slice::from_ref(datum), PortRange::first));
         }
+        Expr::ArpRequest => {
+            payload(rule, REGISTER, BASE_NETWORK, 6, 2);
+            compare(rule, EQUAL, &ARP_REQUEST.to_be_bytes());
+        }
         Expr::Icmpv6Type(number) => {
             payload(rule, REGISTER, BASE_TRANSPORT, 0, 1);
             compare(rule, EQUAL, &[*number]);
@@ -84,6 +91,12 @@ pub(super) fn write(rule: &mut Rule, family: Family, expression: &Expr) {
         Expr::Verdict(verdict) => {
             let immediate = Expression::new(c"immediate").number(sys::NFTNL_EXPR_IMM_DREG, REGISTER_VERDICT);
             rule.add(immediate.number(sys::NFTNL_EXPR_IMM_VERDICT, verdict_code(*verdict)));
+        }
+        Expr::EtherDestination { fields, map } => {
+            let lookup = lookup(rule, fields, map);
+            rule.add(lookup.number(sys::NFTNL_EXPR_LOOKUP_DREG, REGISTER));
+            let payload = Expression::new(c"payload").number(sys::NFTNL_EXPR_PAYLOAD_SREG, REGISTER);
+            rule.add(part(payload, BASE_LINK, 0, 6));
         }
         Expr::Masquerade => rule.add(Expression::new(c"masq")),
         Expr::SourceNat { fields, map, ipv6 } => {
@@ -118,7 +131,7 @@ fn field_type(field: Field) -> SetType {
     match field {
         Field::InputName | Field::OutputName => SetType::Ifname,
         Field::EtherSource | Field::ArpSenderMac => SetType::Mac,
-        Field::Source4 | Field::Destination4 | Field::ArpSender => SetType::V4,
+        Field::Source4 | Field::Destination4 | Field::ArpSender | Field::ArpTarget => SetType::V4,
         Field::Source6 | Field::Destination6 | Field::NdTarget => SetType::V6,
         Field::Transport => SetType::Protocol,
         Field::DestinationPort => SetType::Port,
@@ -140,6 +153,7 @@ fn load_field(rule: &mut Rule, register: u32, field: Field) {
         Field::DestinationPort => payload(rule, register, BASE_TRANSPORT, DESTINATION_PORT, 2),
         Field::ArpSenderMac => payload(rule, register, BASE_NETWORK, 8, 6),
         Field::ArpSender => payload(rule, register, BASE_NETWORK, 14, 4),
+        Field::ArpTarget => payload(rule, register, BASE_NETWORK, 24, 4),
         Field::NdTarget => payload(rule, register, BASE_TRANSPORT, 8, 16),
     }
 }

@@ -189,7 +189,8 @@ fn read_value(found: &library::SetElement) -> Option<Value> {
     let data = found.data.as_deref()?;
     let v4 = || <[u8; 4]>::try_from(data).ok().map(IpAddr::from);
     let v6 = || <[u8; 16]>::try_from(data).ok().map(IpAddr::from);
-    v4().or_else(v6).map(Value::Address)
+    let mac = || <[u8; 6]>::try_from(data).ok().map(|mac| Value::Mac(MacAddress(mac)));
+    v4().or_else(v6).map(Value::Address).or_else(mac)
 }
 
 /// `end`: the last key of the range, the same as the first where there is none.

@@ -184,6 +184,7 @@ pub(super) fn element_request(
     let (data, verdict) = match value {
         None => (None, None),
         Some(Value::Verdict(verdict)) => (None, Some(verdict_code(verdict))),
+        Some(Value::Mac(mac)) => (Some(mac.0.to_vec()), None),
         Some(Value::Address(IpAddr::V4(address))) => (Some(address.octets().to_vec()), None),
         Some(Value::Address(IpAddr::V6(address))) => (Some(address.octets().to_vec()), None),
     };
