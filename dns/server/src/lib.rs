@@ -45,6 +45,8 @@ use crate::{
 };
 
 mod cache;
+#[cfg(test)]
+mod fuzz;
 mod listener;
 mod lookup;
 mod message;
