@@ -2,7 +2,8 @@
 
 use std::{
     ffi::OsString,
-    path::Path,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
@@ -73,6 +74,19 @@ impl Engine {
             String::from_utf8_lossy(&output.stderr)
         );
         took
+    }
+
+    /// A container's network namespace, as long as it runs.
+    pub(crate) fn namespace(&self, container: &str) -> PathBuf {
+        let pid = self.docker(&["inspect", "-f", "{{.State.Pid}}", container]);
+        format!("/proc/{pid}/ns/net").into()
+    }
+
+    /// Its address on its only network.
+    pub(crate) fn address(&self, container: &str) -> Ipv4Addr {
+        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        let address = self.docker(&["inspect", "-f", format, container]);
+        address.parse().expect("a container on a bridge network has an IPv4 address")
     }
 
     pub(crate) fn prepare(&self) {

@@ -4,11 +4,12 @@
 //! run, in turn with ours, so that a machine whose speed drifts disturbs both alike; what counts are the ratios of the
 //! medians. Nothing here judges: it prints.
 
+mod dns;
 mod engine;
 mod memory;
 mod report;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use integration_testkit::Host;
 use serde_json::json;
 
@@ -28,6 +29,22 @@ struct Args {
     samples: usize,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// Measure one part alone
+    #[arg(long, value_enum)]
+    only: Option<Part>,
+    /// Sandboxes that ask for names
+    #[arg(long, default_value_t = 100)]
+    sandboxes: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Containers and their memory
+    Containers,
+    /// Networks
+    Networks,
+    /// Names
+    Dns,
 }
 
 /// The processes of a Docker Engine, for its memory.
@@ -47,10 +64,18 @@ fn main() {
         engine.prepare();
     }
     let mut figures = vec![Figure::new("idle memory, PSS of all processes", Unit::MiB, idle, peer_idle)];
-    figures.extend(run_true(&engines, args.samples));
-    figures.extend(networks(&engines, args.samples));
-    figures.extend(network_calls(&engines, args.samples));
-    figures.push(per_container(&host, &ours));
+    let wants = |part| args.only.is_none_or(|only| only == part);
+    if wants(Part::Containers) {
+        figures.extend(run_true(&engines, args.samples));
+        figures.push(per_container(&host, &ours));
+    }
+    if wants(Part::Networks) {
+        figures.extend(networks(&engines, args.samples));
+        figures.extend(network_calls(&engines, args.samples));
+    }
+    if wants(Part::Dns) {
+        figures.extend(dns::figures(&host, &engines, args.sandboxes));
+    }
     for engine in &engines {
         engine.clean_up();
     }

@@ -14,6 +14,10 @@ pub(crate) enum Format {
 pub(crate) enum Unit {
     #[serde(rename = "ms")]
     Milliseconds,
+    #[serde(rename = "µs")]
+    Microseconds,
+    #[serde(rename = "/s")]
+    PerSecond,
     MiB,
 }
 
@@ -29,6 +33,11 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
+    /// Of values by engine, ours first.
+    pub(crate) fn of(name: &str, unit: Unit, values: &[f64]) -> Self {
+        Self::new(name, unit, values[0], values.get(1).copied())
+    }
+
     pub(crate) fn new(name: &str, unit: Unit, ours: f64, peer: Option<f64>) -> Self {
         Self { name: name.to_owned(), unit, ours, peer, ratio: peer.map(|peer| ours / peer) }
     }
@@ -46,6 +55,8 @@ pub(crate) fn print(figures: &[Figure], format: Format) {
     for figure in figures {
         let value = |value: f64| match figure.unit {
             Unit::Milliseconds => format!("{value:.1} ms"),
+            Unit::Microseconds => format!("{value:.0} µs"),
+            Unit::PerSecond => format!("{value:.0} /s"),
             Unit::MiB => format!("{value:.1} MiB"),
         };
         let peer = figure.peer.map_or("-".into(), value);

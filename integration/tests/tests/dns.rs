@@ -37,6 +37,18 @@ fn an_alias_of_several_containers_answers_with_all_of_them() {
 }
 
 #[test]
+fn a_host_name_and_a_link_are_names() {
+    let host = Host::with_image();
+    host.d("network create --subnet 10.92.0.0/24 net");
+    host.d("run -d --name web --hostname Front.Office --network net box sleep 1000");
+    let answer = host.d("run --rm --network net box nslookup -type=a front.office 127.0.0.11");
+    assert!(answer.contains("10.92.0.2"), "{answer}");
+    // Programs find links, as they look into the hosts file first.
+    let reached = host.d("run --rm --network net --link web:lk box ping -c1 -W5 lk");
+    assert!(reached.contains("(10.92.0.2)"), "{reached}");
+}
+
+#[test]
 fn six_and_reverse_lookups_are_answered() {
     let host = Host::with_image();
     host.d("network create --ipv6 --subnet 10.84.0.0/24 --subnet fd84::/64 net");

@@ -1,39 +1,21 @@
 //! A causewayd that is killed fails no lookup: its sockets are kept, and what is asked meanwhile waits in them.
 
 use std::{
-    fs::File,
-    net::UdpSocket,
-    os::fd::AsRawFd,
-    path::PathBuf,
+    path::Path,
     sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use integration_testkit::{Daemon, Host, eventually};
+use integration_testkit::{Asker, Daemon, Host, eventually};
 
-/// A question for the A record of `web`, recursion desired (RFC 1035, section 4.1).
-const QUESTION: &[u8] = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03web\x00\x00\x01\x00\x01";
-/// What resolvers wait before they ask again (resolv.conf(5)). Who asks here asks once.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Asks at 127.0.0.11 in a network namespace until told to end; answers the number of lookups and the longest one.
-fn ask(namespace: PathBuf, done: &AtomicBool) -> (u32, Duration) {
-    let namespace = File::open(namespace).unwrap();
-    // SAFETY: a descriptor that is open; the calling thread ends with the lookups.
-    assert_eq!(unsafe { nix::libc::setns(namespace.as_raw_fd(), nix::libc::CLONE_NEWNET) }, 0);
+/// Asks for `web` in a network namespace until told to end; answers the number of lookups and the longest one.
+fn ask(namespace: &Path, done: &AtomicBool) -> (u32, Duration) {
+    let asker = Asker::enter(namespace, "web");
     let (mut count, mut longest) = (0, Duration::ZERO);
     while !done.load(Ordering::Relaxed) {
-        // A socket each, as resolvers do.
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.connect("127.0.0.11:53").unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let asked = Instant::now();
-        socket.send(QUESTION).unwrap();
-        let mut reply = [0; 512];
-        let length = socket.recv(&mut reply).unwrap_or_else(|e| panic!("lookup {count} failed: {e}"));
-        longest = longest.max(asked.elapsed());
-        assert_eq!(reply[3] & 0x0f, 0, "lookup {count} is answered without error");
-        assert_eq!(&reply[length - 4..length], [10, 98, 0, 2], "lookup {count} is answered with the address");
+        let (address, took) = asker.ask();
+        assert_eq!(address, Some([10, 98, 0, 2].into()), "lookup {count} is answered with the address");
+        longest = longest.max(took);
         count += 1;
     }
     (count, longest)
@@ -46,12 +28,10 @@ fn a_killed_causewayd_fails_no_lookup() {
     host.d("run -d --name web --network net box sleep 1000");
     let asker = host.d("run -d --name asker --network net box sleep 1000");
     let (done, namespace) = (AtomicBool::new(false), host.run_dir().join("netns").join(asker));
-    let mut first = None;
     let (count, longest) = std::thread::scope(|scope| {
-        let asking = scope.spawn(|| ask(namespace, &done));
+        let asking = scope.spawn(|| ask(&namespace, &done));
         for _ in 0..5 {
             let pid = host.pid(Daemon::Network);
-            first = first.or(pid);
             // One that lived for a second is started again at once.
             std::thread::sleep(Duration::from_millis(1100));
             host.kill(Daemon::Network);
