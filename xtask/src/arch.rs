@@ -19,6 +19,7 @@ const CONFINED: &[(&str, &[&str], &str)] = &[
     ("hickory-proto", &["dns-server"], "the DNS wire format is read in one place"),
     ("hickory-server", &["dns-server"], "the DNS wire format is read in one place"),
     ("axum", &["engine-api"], "HTTP is served in one place"),
+    ("tokio-rustls", &["engine-api"], "TLS ends where HTTP is served"),
     ("libcontainer", &["engine-shim"], "containers are made in one place"),
     (
         "tonic",

@@ -20,4 +20,6 @@ pub struct Engine {
     pub runtimes: BTreeMap<String, String>,
     /// Which of them runs a container that names none.
     pub default_runtime: String,
+    /// `KEY=VALUE`, as `docker info` shows them.
+    pub labels: Vec<String>,
 }

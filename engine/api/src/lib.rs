@@ -22,6 +22,7 @@ mod server;
 mod shutdown;
 mod socket;
 mod stream;
+mod tls;
 mod upload;
 mod version;
 
@@ -29,6 +30,7 @@ pub use engine::Engine;
 pub use error::ApiError;
 pub use relay::relay_network_events;
 pub use server::{Listener, router, serve};
+pub use tls::{Tls, TlsError, TlsFiles};
 
 /// The newest API version spoken, and the one that answers without a prefix get.
 pub const API_VERSION: &str = "1.51";

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{ServiceExt, util::MapRequest};
 
-use crate::{ApiError, Engine, hijack::Takeover, routes, shutdown::Shutdown, socket::Io, version};
+use crate::{ApiError, Engine, hijack::Takeover, routes, shutdown::Shutdown, socket::Io, tls::Tls, version};
 
 /// How long requests in flight may go on after the shutdown began.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -32,19 +32,24 @@ const HEAD_LIMIT: usize = 256 << 10;
 pub enum Listener {
     Unix(UnixListener),
     Tcp(TcpListener),
+    Tls(TcpListener, Tls),
 }
 
 impl Listener {
     async fn accept(&self) -> io::Result<Io> {
         match self {
             Self::Unix(listener) => Ok(Io::Unix(listener.accept().await?.0)),
-            Self::Tcp(listener) => {
+            Self::Tcp(listener) | Self::Tls(listener, _) => {
                 let (stream, _) = listener.accept().await?;
                 // Keystrokes in a terminal are small packets.
                 stream.set_nodelay(true)?;
                 Ok(Io::Tcp(stream))
             }
         }
+    }
+
+    fn tls(&self) -> Option<Tls> {
+        if let Self::Tls(_, tls) = self { Some(tls.clone()) } else { None }
     }
 }
 
@@ -86,7 +91,22 @@ async fn accept(listener: Listener, router: Router, shutdown: CancellationToken,
         };
         match accepted {
             Ok(io) => {
-                tasks.spawn(connection(io, router.clone(), shutdown.clone(), tasks.clone()));
+                let (tls, router) = (listener.tls(), router.clone());
+                let (shutdown, inner) = (shutdown.clone(), tasks.clone());
+                tasks.spawn(async move {
+                    // Here, so that a client that is slow about it keeps no other waiting.
+                    let io = match (tls, io) {
+                        (Some(tls), Io::Tcp(stream)) => match tls.plain(stream).await {
+                            Ok(plain) => Io::Unix(plain),
+                            Err(error) => {
+                                tracing::debug!(%error, "no TLS");
+                                return;
+                            }
+                        },
+                        (_, io) => io,
+                    };
+                    connection(io, router, shutdown, inner).await;
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");

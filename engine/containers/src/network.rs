@@ -127,11 +127,11 @@ impl Inner {
         let mut entries = Vec::new();
         for text in config.host.extra_hosts.iter().flatten() {
             let Some((name, ip)) = text.split_once([':', '=']) else { continue };
-            let ip = match ip {
-                "host-gateway" => self.host_gateway().await?,
-                ip => ip.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            let ips = match ip {
+                "host-gateway" => self.host_gateways().await?,
+                ip => vec![ip.trim_start_matches('[').trim_end_matches(']').to_owned()],
             };
-            entries.push(Entry { ip, names: vec![name.to_owned()] });
+            entries.extend(ips.into_iter().map(|ip| Entry { ip, names: vec![name.to_owned()] }));
         }
         entries.extend(self.link_entries(config)?);
         let own = &config.config;
@@ -181,12 +181,19 @@ impl Inner {
         Ok(entries)
     }
 
-    /// What `host-gateway` stands for: the host's address on the default bridge.
-    async fn host_gateway(&self) -> Result<String> {
+    /// What `host-gateway` stands for: the addresses that were configured, or the host's own on the default bridge.
+    async fn host_gateways(&self) -> Result<Vec<String>> {
+        let configured = &self.parts.host_gateways;
+        if !configured.is_empty() {
+            return Ok(configured.iter().map(ToString::to_string).collect());
+        }
         let bridge = self.network("bridge").await?;
-        let gateway =
-            bridge.subnets.into_iter().map(|subnet| subnet.gateway).find(|gateway| !gateway.is_empty());
-        gateway.ok_or_else(|| Error::invalid("unable to derive the IP value for host-gateway"))
+        let gateways: Vec<String> =
+            bridge.subnets.into_iter().map(|s| s.gateway).filter(|gateway| !gateway.is_empty()).collect();
+        match gateways.is_empty() {
+            true => Err(Error::invalid("unable to derive the IP value for host-gateway")),
+            false => Ok(gateways),
+        }
     }
 }
 

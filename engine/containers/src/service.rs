@@ -8,6 +8,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    net::IpAddr,
     path::PathBuf,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -55,6 +56,8 @@ pub struct Parts {
     pub fresh_boot: bool,
     /// For containers that name none themselves.
     pub dns: DnsOptions,
+    /// What `host-gateway` stands for; none: the default bridge's gateways.
+    pub host_gateways: Vec<IpAddr>,
 }
 
 /// All containers. Cheap to clone.

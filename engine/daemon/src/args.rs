@@ -44,6 +44,21 @@ pub(crate) struct Run {
     /// Where to listen; may be given more than once. Not needed when sockets are handed in (LISTEN_FDS)
     #[arg(short = 'H', long = "host", value_name = "unix://PATH")]
     pub(crate) hosts: Vec<String>,
+    /// The certificate (PEM) that TCP sockets are served with; without it they are served in the clear
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Whoever connects by TLS must show a certificate that one of these (PEM) has signed
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// A label that `docker info` shows; may be given more than once
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub(crate) labels: Vec<String>,
+    /// What `host-gateway` stands for in `--add-host`, at most one of each family [default: the default bridge's gateway]
+    #[arg(long = "host-gateway-ip", value_name = "IP")]
+    pub(crate) host_gateways: Vec<std::net::IpAddr>,
     /// The causeway-shim binary [default: the one beside this binary]
     #[arg(long, value_name = "PATH")]
     pub(crate) shim: Option<PathBuf>,

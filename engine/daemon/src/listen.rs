@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use engine_api::Listener;
+use engine_api::{Listener, Tls};
 use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
     sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname},
@@ -46,8 +46,8 @@ pub(crate) enum ListenError {
 pub(crate) struct Bound(OwnedFd);
 
 impl Bound {
-    /// Must be called inside a tokio runtime.
-    pub(crate) fn listener(self) -> Result<Listener, ListenError> {
+    /// Must be called inside a tokio runtime. `tls`: for a TCP socket.
+    pub(crate) fn listener(self, tls: Option<&Tls>) -> Result<Listener, ListenError> {
         let failed = |source| ListenError::Io { what: "an inherited socket".into(), source };
         let address = getsockname::<SockaddrStorage>(std::os::fd::AsRawFd::as_raw_fd(&self.0))
             .map_err(|error| failed(error.into()))?;
@@ -58,7 +58,11 @@ impl Bound {
         } else {
             let listener = std::net::TcpListener::from(self.0);
             listener.set_nonblocking(true).map_err(failed)?;
-            Ok(Listener::Tcp(tokio::net::TcpListener::from_std(listener).map_err(failed)?))
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+            Ok(match tls {
+                Some(tls) => Listener::Tls(listener, tls.clone()),
+                None => Listener::Tcp(listener),
+            })
         }
     }
 }

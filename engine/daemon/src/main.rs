@@ -19,6 +19,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::{Cli, Command};
 
+/// sysexits.h: another start with the same configuration would end the same way.
+const EX_CONFIG: u8 = 78;
+
 fn main() -> ExitCode {
     memory::tune_allocator();
     let cli = Cli::parse();
@@ -36,7 +39,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("causeway-engine: {}", chain(error.as_ref()));
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                Some(run::RunError::Tls(_)) => ExitCode::from(EX_CONFIG),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

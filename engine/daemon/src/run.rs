@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use engine_api::Engine;
+use engine_api::{Engine, Tls, TlsError, TlsFiles};
 use engine_containers::{Containers, DEFAULT_RUNTIME, DnsOptions, Parts, events::Events};
 use engine_images::ImageStore;
 use engine_runtime::{Runtime, RuntimeConfig};
@@ -46,6 +46,8 @@ pub(crate) enum RunError {
     Running { state: String },
     #[error(transparent)]
     Listen(#[from] listen::ListenError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("cannot start the runtime")]
     Tokio(#[source] io::Error),
     #[error("cannot open the image store")]
@@ -64,6 +66,8 @@ fn at(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunErro
 }
 
 pub(crate) fn run(args: &Run, directories: &Directories) -> Result<(), RunError> {
+    // Before anything is begun: what is wrong with it would be with the next start.
+    let tls = tls(args)?;
     let directories = prepare(directories)?;
     // The lock comes before the sockets: a second instance must not get as far as the first one's.
     let _lock = lock(&directories.engine())?;
@@ -83,10 +87,17 @@ pub(crate) fn run(args: &Run, directories: &Directories) -> Result<(), RunError>
         .enable_all()
         .build()
         .map_err(RunError::Tokio)?;
-    let outcome = runtime.block_on(serve(args, &directories, shim, sockets));
+    let outcome = runtime.block_on(serve(args, &directories, shim, sockets, tls));
     // What still waits for containers waits for ever.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
+}
+
+fn tls(args: &Run) -> Result<Option<Tls>, TlsError> {
+    let (Some(certificate), Some(key)) = (args.tls_cert.clone(), args.tls_key.clone()) else {
+        return Ok(None);
+    };
+    Tls::load(&TlsFiles { certificate, key, client_authority: args.tls_ca.clone() }).map(Some)
 }
 
 /// Makes the directories; absolute, for they are used from other namespaces.
@@ -115,8 +126,10 @@ async fn serve(
     directories: &Directories,
     shim: PathBuf,
     sockets: Vec<listen::Bound>,
+    tls: Option<Tls>,
 ) -> Result<(), RunError> {
-    let listeners = sockets.into_iter().map(listen::Bound::listener).collect::<Result<Vec<_>, _>>()?;
+    let listener = |socket: listen::Bound| socket.listener(tls.as_ref());
+    let listeners = sockets.into_iter().map(listener).collect::<Result<Vec<_>, _>>()?;
     let end = CancellationToken::new();
     let engine_dir = directories.engine();
     let containers_dir = engine_dir.join("containers");
@@ -149,6 +162,7 @@ async fn serve(
             search: args.dns_search.clone(),
             options: args.dns_opt.clone(),
         },
+        host_gateways: args.host_gateways.clone(),
     })
     .await
     .map_err(RunError::Containers)?;
@@ -165,6 +179,7 @@ async fn serve(
         state_dir: engine_dir,
         runtimes: shown(&runtimes),
         default_runtime: DEFAULT_RUNTIME.to_owned(),
+        labels: args.labels.clone(),
     });
     let server = engine_api::serve(listeners, router, end.clone());
     let signals = async {

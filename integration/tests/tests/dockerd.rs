@@ -88,3 +88,177 @@ fn what_is_wrong_stops_the_start_by_its_name() {
     assert!(refused(&host, &["--fixed-cidr", "10.9.0.0"]).contains("--fixed-cidr"));
     assert!(!Path::new(&host.scratch().join("data")).exists(), "nothing was begun");
 }
+
+#[test]
+fn what_only_the_daemons_can_judge_stops_the_start_once_and_by_its_name() {
+    let host = Host::new();
+    let file = host.scratch().join("daemon.json");
+    for (text, says) in [
+        (r#"{"mtu": 67}"#, "mtu"),
+        (r#"{"bridge": "../x"}"#, "bridge"),
+        (r#"{"bip": "10.9.0.1/24", "fixed-cidr": "10.8.0.0/24"}"#, "fixed-cidr"),
+        (r#"{"default-gateway": "10.0.0.1"}"#, "default-gateway"),
+        (
+            r#"{"default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "x"}}}"#,
+            "default-network-opts",
+        ),
+        (r#"{"tlsverify": true, "tlscert": "/nonexistent.pem"}"#, "/nonexistent.pem"),
+        (r#"{"log-level": "loud"}"#, "log-level"),
+        (r#"{"labels": ["x"]}"#, "labels"),
+        (r#"{"hosts": ["tcp://x:y:z"]}"#, "hosts"),
+    ] {
+        fs::write(&file, text).unwrap();
+        let said = refused(&host, &["--config-file", file.to_str().unwrap()]);
+        assert!(said.contains(says), "{text}: {said}");
+        assert!(!said.contains("starting it again"), "{text}: {said}");
+    }
+    purge(&host).ok();
+}
+
+#[test]
+fn several_sockets_are_served_in_the_clear_and_by_tls() {
+    let host = Host::new();
+    let pki = Pki::new(host.scratch());
+    let tls =
+        ["--tlsverify", "--tlscacert", &pki.file("ca.pem"), "--tlscert", &pki.file("cert.pem"), "--tlskey"];
+    let mut args = tls.to_vec();
+    let key = pki.file("key.pem");
+    args.extend([key.as_str(), "-H", "tcp://127.0.0.1:2376"]);
+    let running = Running::start(dockerd(&host, &args));
+    eventually("dockerd answers", || host.docker(&["version"]).status.success());
+    host.import("box");
+    let docker = |args: &[&str]| {
+        let mut command = host.docker_command();
+        command.env("DOCKER_HOST", "tcp://127.0.0.1:2376").args(args);
+        run(command, b"")
+    };
+    let (ca, cert, key) = (pki.file("ca.pem"), pki.file("client.pem"), pki.file("client-key.pem"));
+    let with = ["--tlsverify", "--tlscacert", &ca, "--tlscert", &cert, "--tlskey", &key];
+    let mut line = with.to_vec();
+    // A stream that takes the connection over, whose end is told while the other side still speaks.
+    line.extend(["run", "--rm", "-i", "box", "cat"]);
+    let mut command = host.docker_command();
+    command.env("DOCKER_HOST", "tcp://127.0.0.1:2376").args(&line);
+    assert_eq!(run(command, b"over tls").ok(), "over tls");
+    let mut line = with.to_vec();
+    line.extend(["ps", "-q"]);
+    docker(&line).ok();
+    // Neither in the clear, nor by a certificate that nobody has signed.
+    docker(&["ps"]).err();
+    docker(&["--tls", "ps"]).err();
+    end(running).ok();
+    // Without TLS it is said what that means.
+    let mut running = dockerd(&host, &["-H", "tcp://0.0.0.0:2375"]);
+    running.args(["--label", "site=here"]);
+    let running = Running::start(running);
+    eventually("dockerd answers", || host.docker(&["version"]).status.success());
+    let mut command = host.client.command(integration_testkit::docker_cli().to_str().unwrap());
+    command.env("DOCKER_HOST", format!("tcp://{}:2375", Host::ADDRESS)).args(["info"]);
+    command.env("DOCKER_CONFIG", host.scratch().join("docker-config"));
+    assert!(run(command, b"").ok().contains("site=here"));
+    let said = end(running);
+    assert!(said.stderr.contains("without encryption"), "{said}");
+    purge(&host).ok();
+}
+
+#[test]
+fn sighup_rereads_the_file_and_keeps_what_was_when_it_is_wrong() {
+    let host = Host::new();
+    let file = host.scratch().join("daemon.json");
+    fs::write(&file, r#"{"labels": ["site=here"]}"#).unwrap();
+    let running = Running::start(dockerd(&host, &["--config-file", file.to_str().unwrap()]));
+    eventually("dockerd answers", || host.docker(&["version"]).status.success());
+    let shows = |label: &str| host.docker(&["info", "-f", "{{.Labels}}"]).stdout.contains(label);
+    assert!(shows("site=here"));
+    host.import("box");
+    host.d("run -d --name cc -p 8080:80 box sleep 1000");
+    let hup = |text: &str| {
+        fs::write(&file, text).unwrap();
+        kill(Pid::from_raw(running.child.id() as i32), Signal::SIGHUP).unwrap();
+    };
+    hup(r#"{"labels": ["site=there"], "group": "nobody-of-that-name",
+            "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1300"}}}"#);
+    eventually("the label is there", || shows("site=there"));
+    eventually("the option is there", || {
+        host.docker(&["network", "rm", "net"]);
+        host.docker(&["network", "create", "net"]).status.success()
+            && host.inspect("net")["Options"]["com.docker.network.driver.mtu"] == "1300"
+    });
+    // One that only causewayd can judge.
+    hup(
+        r#"{"labels": ["site=third"], "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "x"}}}"#,
+    );
+    eventually("the label is there", || shows("site=third"));
+    eventually("networks are made as before", || {
+        host.docker(&["network", "rm", "net"]);
+        host.docker(&["network", "create", "net"]).status.success()
+            && host.inspect("net")["Options"]["com.docker.network.driver.mtu"] == "1300"
+    });
+    assert_eq!(host.d("inspect -f {{.State.Running}} cc"), "true");
+    let said = end(running).stderr;
+    for words in ["group cannot be changed", "goes on with the settings that it had"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    purge(&host).ok();
+}
+
+#[test]
+fn forwarding_and_direct_routing_and_the_host_s_gateway_are_as_configured() {
+    let host = Host::new();
+    let args = ["--ip-forward=false", "--allow-direct-routing", "--host-gateway-ip", "192.0.2.99"];
+    let running = Running::start(dockerd(&host, &args));
+    eventually("dockerd answers", || host.docker(&["version"]).status.success());
+    host.import("box");
+    host.d("network create --subnet 10.89.0.0/24 net");
+    let forwards = || host.host.sh("cat /proc/sys/net/ipv4/ip_forward").ok();
+    assert_eq!(forwards(), "0");
+    let hosts = host.d("run --rm --add-host up:host-gateway box cat /etc/hosts");
+    assert!(hosts.contains("192.0.2.99\tup"), "{hosts}");
+    host.d("run -d --name web --network net -p 8080:80 box probe serve 80");
+    eventually("the server serves", || host.d("logs web").contains("serving"));
+    host.host.sh("echo 1 > /proc/sys/net/ipv4/ip_forward").ok();
+    host.client.ip(&format!("route add 10.89.0.0/24 via {}", Host::ADDRESS));
+    let mut command = host.client.command(integration_testkit::probe().to_str().unwrap());
+    command.args(["tcp", "10.89.0.2", "80"]);
+    run(command, b"").ok();
+    end(running).ok();
+    purge(&host).ok();
+}
+
+/// SIGTERM, and what it said in its life.
+fn end(running: Running) -> Finished {
+    kill(Pid::from_raw(running.child.id() as i32), Signal::SIGTERM).unwrap();
+    running.finish()
+}
+
+/// Certificates of an authority of our own, by openssl.
+struct Pki(std::path::PathBuf);
+
+impl Pki {
+    fn new(scratch: &Path) -> Self {
+        let pki = Self(scratch.join("pki"));
+        fs::create_dir(&pki.0).unwrap();
+        let openssl = |line: &str| {
+            let mut command = std::process::Command::new("openssl");
+            command.args(line.split(' ')).current_dir(&pki.0);
+            run(command, b"").ok();
+        };
+        let new = "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+        openssl(&format!("{new} -x509 -days 2 -subj /CN=ca -keyout ca-key.pem -out ca.pem"));
+        for (name, key, usage) in [
+            ("cert", "key", "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth"),
+            ("client", "client-key", "extendedKeyUsage=clientAuth"),
+        ] {
+            fs::write(pki.0.join("ext"), usage).unwrap();
+            openssl(&format!("{new} -subj /CN={name} -keyout {key}.pem -out {name}.csr"));
+            openssl(&format!(
+                "x509 -req -in {name}.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 -extfile ext -out {name}.pem"
+            ));
+        }
+        pki
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}

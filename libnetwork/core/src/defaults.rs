@@ -30,6 +30,9 @@ impl Desk<'_> {
     /// What is missing of `bridge`, `host` and `none`, and what of the default bridge is not as the configuration has it.
     pub(crate) fn predefined(&mut self) -> Result<Change, Error> {
         let defaults = self.defaults;
+        for (driver, options) in &defaults.network_options {
+            self.judge_options(driver, options)?;
+        }
         let mut change = Change::default();
         for (name, driver) in [("bridge", "bridge"), ("host", HOST), ("none", NONE)] {
             let old = self.intent.network_by_name(name).cloned();
@@ -41,26 +44,15 @@ impl Desk<'_> {
                 change.0.extend(old.filter(unused).map(|n| Mutation::RemoveNetwork(n.id.clone())));
                 continue;
             }
-            let mut network = Network {
-                id: match &old {
-                    Some(old) => old.id.clone(),
-                    None => NetworkId::from_bytes((self.random)()),
-                },
-                name: name.to_owned(),
-                driver: driver.to_owned(),
-                created_ns: old.as_ref().map_or_else(now_ns, |old| old.created_ns),
-                ipv4: true,
-                ipv6: false,
-                internal: false,
-                attachable: false,
-                predefined: true,
-                config_only: false,
-                config_from: None,
-                subnets: Vec::new(),
-                labels: old.as_ref().map(|old| old.labels.clone()).unwrap_or_default(),
-                options: BTreeMap::new(),
-                ipam_options: BTreeMap::new(),
+            let id = match &old {
+                Some(old) => old.id.clone(),
+                None => NetworkId::from_bytes((self.random)()),
             };
+            let mut network = plain(id, name, driver);
+            if let Some(old) = &old {
+                network.created_ns = old.created_ns;
+                network.labels.clone_from(&old.labels);
+            }
             if driver == "bridge" {
                 network.ipv6 = defaults.bridge_ipv6;
                 network.options = default_bridge_options();
@@ -73,6 +65,14 @@ impl Desk<'_> {
             }
         }
         Ok(change)
+    }
+
+    /// Refuses options that no network could be made with. Those of a driver that is not there are nobody's.
+    fn judge_options(&self, driver: &str, options: &BTreeMap<String, String>) -> Result<(), Error> {
+        let Some(judge) = self.drivers.get(driver) else { return Ok(()) };
+        let mut network = plain(NetworkId::from_bytes([0; 32]), "default-network-opts", driver);
+        network.options.clone_from(options);
+        judge.validate(&network, self.host).map_err(Error::Driver)
     }
 
     /// The network that `old` becomes; none when it is as it should be. Subnets stay while containers live by them.
@@ -108,6 +108,27 @@ impl Desk<'_> {
             settled.ipv6 = old.ipv6;
         }
         Ok((settled != **old).then(|| Arc::new(settled)))
+    }
+}
+
+/// A network that nobody made, as yet without anything of its own.
+fn plain(id: NetworkId, name: &str, driver: &str) -> Network {
+    Network {
+        id,
+        name: name.to_owned(),
+        driver: driver.to_owned(),
+        created_ns: now_ns(),
+        ipv4: true,
+        ipv6: false,
+        internal: false,
+        attachable: false,
+        predefined: true,
+        config_only: false,
+        config_from: None,
+        subnets: Vec::new(),
+        labels: BTreeMap::new(),
+        options: BTreeMap::new(),
+        ipam_options: BTreeMap::new(),
     }
 }
 

@@ -22,7 +22,8 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "DIR", required = true)]
     run_dir: Option<PathBuf>,
     /// What daemon.json says about networks, as JSON: bip, bip6, fixed-cidr, fixed-cidr-v6, default-gateway,
-    /// default-gateway-v6, default-address-pools, icc, ip, ip-masq, mtu, ipv6, bridge, default-network-opts
+    /// default-gateway-v6, default-address-pools, icc, ip, ip-masq, mtu, ipv6, bridge, ip-forward,
+    /// allow-direct-routing, default-network-opts
     #[arg(long, value_name = "FILE")]
     pub(crate) network_config: Option<PathBuf>,
     /// Who may come in by a published port: whom the host's own firewall lets in, or everyone

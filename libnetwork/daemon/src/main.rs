@@ -27,6 +27,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::{Cli, Command};
 
+/// sysexits.h: another start with the same configuration would end the same way.
+const EX_CONFIG: u8 = 78;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome: Result<(), Box<dyn std::error::Error>> = match (&cli.command, cli.directories()) {
@@ -43,7 +46,12 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("causewayd: {}", chain(error.as_ref()));
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                Some(run::RunError::Config { .. } | run::RunError::Networks { .. }) => {
+                    ExitCode::from(EX_CONFIG)
+                }
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

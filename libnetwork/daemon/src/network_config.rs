@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
+use driver_bridge::BridgeDriver;
 use ipnet::IpNet;
 use libnetwork_core::Defaults;
 use libnetwork_ipam::{Pool, default_pools};
@@ -30,6 +31,10 @@ struct File {
     /// In bytes; 0: the host's.
     mtu: u32,
     ipv6: bool,
+    /// Whether the host is made to forward; by itself it is.
+    ip_forward: Option<bool>,
+    /// Whether published ports are reached by the containers' own addresses, too.
+    allow_direct_routing: bool,
     default_network_opts: BTreeMap<String, BTreeMap<String, String>>,
 }
 
@@ -50,16 +55,28 @@ pub(crate) enum ConfigError {
     Value { key: &'static str, value: String, expected: &'static str },
 }
 
+/// What the file comes to.
+#[derive(Debug)]
+pub(crate) struct Configured {
+    pub(crate) defaults: Defaults,
+    pub(crate) pools: Vec<Pool>,
+    pub(crate) bridge: BridgeDriver,
+    /// What it says something about.
+    pub(crate) keys: Vec<String>,
+}
+
 /// What the file says. Without a file, what Docker does without one.
-pub(crate) fn read(path: Option<&Path>) -> Result<(Defaults, Vec<Pool>), ConfigError> {
+pub(crate) fn read(path: Option<&Path>) -> Result<Configured, ConfigError> {
     match path {
-        None => Ok((Defaults::default(), default_pools())),
+        None => parse(b"{}"),
         Some(path) => parse(&std::fs::read(path)?),
     }
 }
 
-fn parse(text: &[u8]) -> Result<(Defaults, Vec<Pool>), ConfigError> {
+fn parse(text: &[u8]) -> Result<Configured, ConfigError> {
     let file: File = serde_json::from_slice(text)?;
+    let keys: BTreeMap<String, serde::de::IgnoredAny> = serde_json::from_slice(text)?;
+    let forwarding = file.ip_forward.unwrap_or(true);
     let mut options = BTreeMap::new();
     let mut option = |key: &str, value: Option<String>| {
         options.extend(value.map(|value| (key.to_owned(), value)));
@@ -91,7 +108,16 @@ fn parse(text: &[u8]) -> Result<(Defaults, Vec<Pool>), ConfigError> {
         bridge_ipv6: file.ipv6,
         network_options: file.default_network_opts,
     };
-    Ok((defaults, if pools.is_empty() { default_pools() } else { pools }))
+    Ok(Configured {
+        defaults,
+        pools: if pools.is_empty() { default_pools() } else { pools },
+        bridge: BridgeDriver {
+            direct_routing: file.allow_direct_routing,
+            forwarding,
+            ..BridgeDriver::default()
+        },
+        keys: keys.into_keys().collect(),
+    })
 }
 
 /// The default bridge's subnet of a family from the keys that tell of it; a range without a `bip` is all of it.
@@ -165,10 +191,12 @@ mod tests {
             "bip": "10.200.0.1/24", "fixed-cidr": "10.200.0.128/25", "default-gateway": "10.200.0.254",
             "default-address-pools": [{"base": "10.210.0.0/16", "size": 24}],
             "icc": false, "ip": "127.0.0.1", "ip-masq": false, "mtu": 1400,
-            "ipv6": true, "fixed-cidr-v6": "fd00:200::/64",
+            "ip-forward": false, "allow-direct-routing": true, "ipv6": true, "fixed-cidr-v6": "fd00:200::/64",
             "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1300"}}
         }"#;
-        let (defaults, pools) = parse(text).unwrap();
+        let Configured { defaults, pools, bridge, keys } = parse(text).unwrap();
+        assert!(bridge.direct_routing && !bridge.forwarding);
+        assert_eq!(keys.len(), 13);
         let v4 = &defaults.bridge_subnets[0];
         assert_eq!(v4.subnet.to_string(), "10.200.0.0/24");
         assert_eq!(v4.gateway, "10.200.0.1".parse().ok());
@@ -177,7 +205,9 @@ mod tests {
         assert_eq!(defaults.bridge_subnets[1].subnet.to_string(), "fd00:200::/64");
         assert_eq!(pools, [Pool { base: "10.210.0.0/16".parse().unwrap(), size: 24 }]);
         assert_eq!(defaults.bridge_options.len(), 4);
-        assert_eq!(parse(b"{}").unwrap(), (Defaults::default(), default_pools()));
+        let nothing = parse(b"{}").unwrap();
+        assert_eq!((nothing.defaults, nothing.pools), (Defaults::default(), default_pools()));
+        assert!(nothing.bridge.forwarding && nothing.keys.is_empty());
     }
 
     #[test]

@@ -12,12 +12,10 @@ use std::{
 };
 
 use dns_server::{DnsServer, Settings};
-use driver_bridge::BridgeDriver;
 use driver_host::{HostDriver, NoneDriver};
 use libnetwork_core::{
-    Config, Defaults, Drivers, HOST, Kernel, NONE, NameServer, Parts, StartError, Store, StoreError,
+    Config, Drivers, HOST, Kernel, NONE, NameServer, Parts, StartError, Store, StoreError,
 };
-use libnetwork_ipam::Pool;
 use libnetwork_kernel::LinuxKernel;
 use libnetwork_plan::{DNS_PORT, KernelError};
 use libnetwork_rpc::v1::libnetwork_server::LibnetworkServer;
@@ -37,7 +35,7 @@ use crate::{
     boot, host_ports, listen,
     listen::Inherited,
     mapper::Mapper,
-    network_config::{self, ConfigError},
+    network_config::{self, ConfigError, Configured},
     notify,
     service::Service,
 };
@@ -66,6 +64,13 @@ pub(crate) enum RunError {
     Store(#[source] StoreError),
     #[error("cannot open the kernel")]
     Kernel(#[source] Box<KernelError>),
+    #[error("the networks cannot be as the configuration has them ({keys})")]
+    Networks {
+        /// What it says of them.
+        keys: String,
+        #[source]
+        source: Box<StartError>,
+    },
     #[error("cannot start the core")]
     Start(#[source] Box<StartError>),
     #[error("cannot serve")]
@@ -122,7 +127,7 @@ pub(crate) fn run(
 
 async fn serve(
     directories: &Directories,
-    configured: (Defaults, Vec<Pool>),
+    configured: Configured,
     published: PublishedPorts,
     mut store: EmbeddedStore,
     listener: std::os::unix::net::UnixListener,
@@ -167,16 +172,20 @@ async fn serve(
         mapper,
         names: names.clone(),
         drivers: Drivers::default()
-            .with("bridge", BridgeDriver::default())
+            .with("bridge", configured.bridge)
             .with(HOST, HostDriver)
             .with(NONE, NoneDriver),
     };
-    let (defaults, pools) = configured;
+    let Configured { defaults, pools, keys, .. } = configured;
     let config =
         Config { pools, defaults, netns: directories.netns(), random, busy: Box::new(host_ports::busy) };
-    let (core, running) = libnetwork_core::start(config, parts, core_end.clone())
-        .await
-        .map_err(|error| RunError::Start(Box::new(error)))?;
+    let (core, running) =
+        libnetwork_core::start(config, parts, core_end.clone()).await.map_err(|error| match error {
+            StartError::Predefined(_) if !keys.is_empty() => {
+                RunError::Networks { keys: keys.join(", "), source: Box::new(error) }
+            }
+            error => RunError::Start(Box::new(error)),
+        })?;
 
     let (revision, intent) = core.intent();
     let (networks, sandboxes) = (intent.networks().count(), intent.sandboxes().count());

@@ -88,7 +88,7 @@ pub(super) async fn info(State(engine): State<Engine>) -> Result<Response, ApiEr
         "HttpsProxy": "",
         "NoProxy": "",
         "Name": host::hostname(),
-        "Labels": network.as_ref().map(labels).unwrap_or_default(),
+        "Labels": labels(&engine.labels, network.as_ref()),
         "ExperimentalBuild": false,
         "ServerVersion": env!("CARGO_PKG_VERSION"),
         "Runtimes": runtimes,
@@ -125,8 +125,10 @@ fn publishing(network: &v1::Info) -> Value {
 }
 
 /// The same where `docker info` shows it: the CLI prints the daemon's labels, and Docker's own place from 29 on.
-fn labels(network: &v1::Info) -> Vec<String> {
-    let mut labels = vec![format!("causeway.ports={}", network.publish_backend)];
+fn labels(configured: &[String], network: Option<&v1::Info>) -> Vec<String> {
+    let mut labels = configured.to_vec();
+    let Some(network) = network else { return labels };
+    labels.push(format!("causeway.ports={}", network.publish_backend));
     if !network.publish_reason.is_empty() {
         labels.push(format!("causeway.ports.reason={}", network.publish_reason));
     }
@@ -191,6 +193,6 @@ mod tests {
             publishing(&info).to_string(),
             r#"{"Driver":"ebpf","Info":[["Reason","the kernel has all it needs"]]}"#
         );
-        assert_eq!(labels(&info)[0], "causeway.ports=ebpf");
+        assert_eq!(labels(&[], Some(&info))[0], "causeway.ports=ebpf");
     }
 }

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fs, io, path::Path};
 
 use serde_json::{Map, Value};
 
-use super::settings::{SETTINGS, Setting};
+use super::{
+    settings::{SETTINGS, Setting},
+    values,
+};
 
 /// Given settings by their name; see [`Setting::name`].
 pub(super) type Given = BTreeMap<&'static str, Value>;
@@ -14,6 +17,8 @@ pub(super) type Given = BTreeMap<&'static str, Value>;
 pub(super) enum ConfigError {
     #[error("unable to configure the Docker daemon with file {file}: {problem}")]
     File { file: String, problem: String },
+    #[error("merged configuration validation from file and command line flags failed: {0}")]
+    Values(String),
     #[error("invalid value for --{flag}: {problem}")]
     Flag { flag: &'static str, problem: String },
 }
@@ -30,6 +35,7 @@ pub(super) fn merge(flags: Given, file: &Path, named: bool) -> Result<Given, Con
     };
     let mut given = read(&text, &flags).map_err(problem)?;
     given.extend(flags);
+    values::judge(&given).map_err(ConfigError::Values)?;
     Ok(given)
 }
 

@@ -5,6 +5,7 @@
 
 mod file;
 mod settings;
+mod values;
 
 use std::{
     env, fs,
@@ -26,10 +27,17 @@ use self::{
 use crate::{
     Outcome,
     paths::PathError,
-    up::{self, Plan},
+    up::{
+        self, Plan,
+        listen::{self, ListenError},
+    },
 };
 
 const CONFIG_FILE: &str = "/etc/docker/daemon.json";
+/// Docker's port for TLS.
+const TLS_PORT: u16 = 2376;
+/// What SIGHUP does not change.
+const FIXED: [&str; 5] = ["data-root", "exec-root", "group", "hosts", "pidfile"];
 const HOST: &str = "unix:///var/run/docker.sock";
 /// The first descriptor that sd_listen_fds(3) hands over.
 const FIRST_PASSED_FD: RawFd = 3;
@@ -53,7 +61,8 @@ pub(crate) fn run() -> Outcome {
     let flags = flags(&matches)?;
     let named = flags.get("config-file").and_then(Value::as_str);
     let path = named.unwrap_or(CONFIG_FILE).to_owned();
-    let given = file::merge(flags.clone(), Path::new(&path), named.is_some())?;
+    let named = named.is_some();
+    let given = file::merge(flags.clone(), Path::new(&path), named)?;
     if is(&given, "validate") {
         println!("configuration OK");
         return Ok(());
@@ -63,9 +72,40 @@ pub(crate) fn run() -> Outcome {
             eprintln!("dockerd: {} has no effect: {why}", setting.name());
         }
     }
-    let plan = plan(&given)?;
+    let mut plan = plan(&given)?;
+    if list(&given, "hosts").iter().any(|host| host.starts_with("fd://")) {
+        plan.inherited = inherited();
+        if plan.inherited.is_empty() {
+            return Err(DockerdError::NoSockets.into());
+        }
+    }
+    plan.ready = Box::new(tell_systemd);
+    let mut before = given.clone();
+    plan.reread = Some(Box::new(move || reread(&flags, Path::new(&path), named, &mut before)));
     let _pid = PidFile::write(Path::new(text(&given, "pidfile").unwrap_or("/var/run/docker.pid")))?;
     up::start(plan)
+}
+
+/// What the file says now, after SIGHUP; none when that cannot be followed.
+fn reread(flags: &Given, file: &Path, named: bool, before: &mut Given) -> Option<Plan> {
+    let read = || -> Result<(Given, Plan), Box<dyn std::error::Error>> {
+        let given = file::merge(flags.clone(), file, named)?;
+        let plan = plan(&given)?;
+        Ok((given, plan))
+    };
+    match read() {
+        Err(error) => {
+            eprintln!("dockerd: nothing is changed: {}", crate::chain(error.as_ref()));
+            None
+        }
+        Ok((given, plan)) => {
+            for name in FIXED.iter().filter(|name| given.get(*name) != before.get(*name)) {
+                eprintln!("dockerd: {name} cannot be changed while it runs: that is for the next start");
+            }
+            *before = given;
+            Some(plan)
+        }
+    }
 }
 
 /// What `causeway up` is to do.
@@ -73,7 +113,8 @@ fn plan(given: &Given) -> Result<Plan, Box<dyn std::error::Error>> {
     let below = |name, default| Path::new(text(given, name).unwrap_or(default)).join("causeway");
     let level = match text(given, "log-level") {
         _ if is(given, "debug") => "debug",
-        Some("fatal") => "error",
+        Some("fatal" | "panic") => "error",
+        Some("warning") => "warn",
         Some(level) => level,
         None => "info",
     };
@@ -84,28 +125,61 @@ fn plan(given: &Given) -> Result<Plan, Box<dyn std::error::Error>> {
     for (name, path) in runtimes(given) {
         engine.extend(["--add-runtime".to_owned(), format!("{name}={path}")]);
     }
-    let mut hosts = list(given, "hosts");
-    if hosts.is_empty() {
-        hosts.push(HOST.to_owned());
+    for (name, flag) in [("labels", "--label"), ("host-gateway-ips", "--host-gateway-ip")] {
+        engine.extend(list(given, name).into_iter().flat_map(|word| [flag.to_owned(), word]));
     }
-    let passed = hosts.iter().any(|host| host.starts_with("fd://"));
-    hosts.retain(|host| !host.starts_with("fd://"));
-    let inherited = if passed { inherited() } else { Vec::new() };
-    if passed && inherited.is_empty() {
-        return Err(DockerdError::NoSockets.into());
-    }
+    let tls = tls(given, &mut engine);
     Ok(Plan {
         state_dir: below("data-root", "/var/lib/docker"),
         run_dir: below("exec-root", "/var/run/docker"),
-        hosts,
-        inherited,
+        hosts: hosts(given)?,
+        inherited: Vec::new(),
         group: Some(text(given, "group").unwrap_or("docker").to_owned()),
         log_level: level.to_owned(),
         published_ports: "obey".to_owned(),
         engine,
         network: network(given),
-        ready: Box::new(tell_systemd),
+        tls,
+        ready: Box::new(|| {}),
+        reread: None,
     })
+}
+
+/// Where to listen, without what systemd has opened.
+fn hosts(given: &Given) -> Result<Vec<String>, ListenError> {
+    let hosts = list(given, "hosts");
+    if hosts.is_empty() {
+        return Ok(vec![HOST.to_owned()]);
+    }
+    let port = if is_tls(given) { TLS_PORT } else { up::PORT };
+    let own = hosts.iter().filter(|host| !host.starts_with("fd://"));
+    own.map(|host| listen::canonical(host, port)).collect()
+}
+
+/// As Docker: to want clients verified is to want TLS.
+fn is_tls(given: &Given) -> bool {
+    is(given, "tls") || is(given, "tlsverify")
+}
+
+/// What the engine needs for TLS, if it is wanted. Where no file is named they are Docker's.
+fn tls(given: &Given, engine: &mut Vec<String>) -> bool {
+    let file = |name: &str, usual: &str| match text(given, name) {
+        Some(path) => path.to_owned(),
+        None => {
+            let directory = env::var_os("DOCKER_CERT_PATH").or_else(|| env::var_os("DOCKER_CONFIG"));
+            let home = || Path::new(&env::var_os("HOME").unwrap_or_default()).join(".docker");
+            directory.map_or_else(home, PathBuf::from).join(usual).display().to_string()
+        }
+    };
+    if !is_tls(given) {
+        return false;
+    }
+    engine.extend(["--tls-cert".to_owned(), file("tlscert", "cert.pem")]);
+    engine.extend(["--tls-key".to_owned(), file("tlskey", "key.pem")]);
+    if is(given, "tlsverify") {
+        engine.extend(["--tls-ca".to_owned(), file("tlscacert", "ca.pem")]);
+    }
+    true
 }
 
 /// What causewayd is to do, under the same names.

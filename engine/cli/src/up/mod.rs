@@ -6,6 +6,7 @@ mod supervise;
 
 use std::{
     fs::{self, File},
+    hash::{DefaultHasher, Hash, Hasher},
     io::Write,
     os::fd::OwnedFd,
     path::PathBuf,
@@ -48,26 +49,36 @@ pub(crate) struct Plan {
     pub(crate) engine: Vec<String>,
     /// The file for causewayd's `--network-config`.
     pub(crate) network: Option<serde_json::Value>,
+    /// TCP sockets speak TLS.
+    pub(crate) tls: bool,
     /// Called when both daemons are ready.
     pub(crate) ready: Box<dyn FnOnce()>,
+    /// What is to run from now on, asked for on SIGHUP: of it the arguments of the daemons are read. None where nothing
+    /// says so.
+    pub(crate) reread: Option<Box<dyn FnMut() -> Option<Plan>>>,
 }
+
+/// Docker's port, in the clear.
+pub(crate) const PORT: u16 = 2375;
 
 pub(crate) fn run(args: &Up) -> Outcome {
     start(Plan {
         state_dir: args.directories.state_dir.clone(),
         run_dir: args.directories.run_dir.clone(),
-        hosts: args.hosts.clone(),
+        hosts: args.hosts.iter().map(|host| listen::canonical(host, PORT)).collect::<Result<_, _>>()?,
         inherited: Vec::new(),
         group: None,
         log_level: args.log_level.clone(),
         published_ports: args.published_ports.clone(),
         engine: Vec::new(),
         network: None,
+        tls: false,
         ready: Box::new(|| {}),
+        reread: None,
     })
 }
 
-pub(crate) fn start(plan: Plan) -> Outcome {
+pub(crate) fn start(mut plan: Plan) -> Outcome {
     if !nix::unistd::geteuid().is_root() {
         return Err(UpError::NotRoot.into());
     }
@@ -83,50 +94,93 @@ pub(crate) fn start(plan: Plan) -> Outcome {
         hosts => hosts.to_vec(),
     };
     let network = listen::unix(&paths::network_socket(&run_dir), 0o600)?;
-    let mut docker = plan.inherited;
+    let mut docker = std::mem::take(&mut plan.inherited);
     listen::remember(&run_dir, &hosts)?;
     for host in &hosts {
         docker.push(listen::host(host)?);
         if let Some(group) = &plan.group {
             listen::give_to_group(host, group)?;
         }
+        if !plan.tls && listen::is_exposed(host) {
+            eprintln!(
+                "causeway: the API is accessible on {host} without encryption and without a password: who reaches it is \
+                 root on this host"
+            );
+        }
     }
 
-    let common = |program: &str| -> Result<Vec<String>, PathError> {
-        Ok(vec![
-            paths::sibling(program)?.display().to_string(),
-            "--state-dir".into(),
-            state_dir.display().to_string(),
-            "--run-dir".into(),
-            run_dir.display().to_string(),
-            "--log-level".into(),
-            plan.log_level.clone(),
-        ])
-    };
-    let mut causewayd = common("causewayd")?;
-    causewayd.extend(["--published-ports".into(), plan.published_ports]);
-    if let Some(settings) = &plan.network {
-        let path = run_dir.join("network.json");
-        fs::write(&path, settings.to_string()).map_err(PathError::at("write", &path))?;
-        causewayd.extend(["--network-config".into(), path.display().to_string()]);
-    }
-    let mut engine = common("causeway-engine")?;
-    for host in &hosts {
-        engine.extend(["-H".into(), host.clone()]);
-    }
-    engine.extend(plan.engine);
+    let directories = Directories { state_dir, run_dir: run_dir.clone() };
+    let [causewayd, engine] = directories.commands(&plan, &hosts)?;
     let daemons = vec![
         Daemon::new("causewayd", causewayd, vec![network], &run_dir)?,
         Daemon::new("causeway-engine", engine, docker, &run_dir)?,
     ];
-    supervise::run(daemons, || {
-        for host in &hosts {
-            println!("causeway: ready: DOCKER_HOST={host}");
-        }
-        (plan.ready)();
-    })?;
+    let ready = plan.ready;
+    let mut reread = plan.reread;
+    let ended = supervise::run(
+        daemons,
+        || {
+            for host in &hosts {
+                println!("causeway: ready: DOCKER_HOST={host}");
+            }
+            ready();
+        },
+        || {
+            let Some(plan) = reread.as_mut().and_then(|reread| reread()) else { return Vec::new() };
+            match directories.commands(&plan, &hosts) {
+                Ok(commands) => commands.into(),
+                Err(error) => {
+                    eprintln!("causeway: nothing is changed: {}", crate::chain(&error));
+                    Vec::new()
+                }
+            }
+        },
+    );
     listen::remove_remembered(&run_dir)?;
-    Ok(())
+    Ok(ended?)
+}
+
+struct Directories {
+    state_dir: PathBuf,
+    run_dir: PathBuf,
+}
+
+impl Directories {
+    /// The command lines of causewayd and of causeway-engine.
+    fn commands(&self, plan: &Plan, hosts: &[String]) -> Result<[Vec<String>; 2], PathError> {
+        let common = |program: &str| -> Result<Vec<String>, PathError> {
+            Ok(vec![
+                paths::sibling(program)?.display().to_string(),
+                "--state-dir".into(),
+                self.state_dir.display().to_string(),
+                "--run-dir".into(),
+                self.run_dir.display().to_string(),
+                "--log-level".into(),
+                plan.log_level.clone(),
+            ])
+        };
+        let mut causewayd = common("causewayd")?;
+        causewayd.extend(["--published-ports".into(), plan.published_ports.clone()]);
+        if let Some(settings) = &plan.network {
+            causewayd.extend(["--network-config".into(), self.keep(&settings.to_string())?]);
+        }
+        let mut engine = common("causeway-engine")?;
+        for host in hosts {
+            engine.extend(["-H".into(), host.clone()]);
+        }
+        engine.extend(plan.engine.iter().cloned());
+        Ok([causewayd, engine])
+    }
+
+    /// A file with this text, whose name says it: other settings are another file, so that those that turn out wrong do not
+    /// overwrite the ones before.
+    fn keep(&self, text: &str) -> Result<String, PathError> {
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let path = self.run_dir.join(format!("network-{:016x}.json", hasher.finish()));
+        fs::write(&path, text).map_err(PathError::at("write", &path))?;
+        Ok(path.display().to_string())
+    }
 }
 
 /// Holds the run directory for this process; another supervisor on it would fight over the same sockets.

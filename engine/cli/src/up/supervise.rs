@@ -44,6 +44,8 @@ pub(crate) struct Daemon {
     state: State,
     ready: bool,
     pause: Duration,
+    /// The command line that it was last ready with, while another is tried.
+    proven: Option<Vec<String>>,
 }
 
 enum State {
@@ -58,12 +60,19 @@ enum State {
     Ended,
 }
 
+/// sysexits.h (EX_CONFIG), and what clap exits with: another start by the same command line would end the same way.
+const MISCONFIGURED: [i32; 2] = [78, 2];
+
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {operation}")]
-pub(crate) struct SuperviseError {
-    operation: &'static str,
-    #[source]
-    source: Errno,
+pub(crate) enum SuperviseError {
+    #[error("cannot {operation}")]
+    System {
+        operation: &'static str,
+        #[source]
+        source: Errno,
+    },
+    #[error("{name} cannot run as it is configured: its last words are above")]
+    Misconfigured { name: &'static str },
 }
 
 impl Daemon {
@@ -75,7 +84,30 @@ impl Daemon {
     ) -> Result<Self, PathError> {
         let notifications = Notifications::open(run_dir.join(format!("{name}.notify")))?;
         let state = State::Waiting { until: Instant::now() };
-        Ok(Self { name, command, sockets, notifications, state, ready: false, pause: Duration::ZERO })
+        Ok(Self {
+            name,
+            command,
+            sockets,
+            notifications,
+            state,
+            ready: false,
+            pause: Duration::ZERO,
+            proven: None,
+        })
+    }
+
+    /// Runs by this command line from now on.
+    fn follow(&mut self, command: Vec<String>) {
+        if command == self.command {
+            return;
+        }
+        eprintln!("causeway: {} is started again with the new settings", self.name);
+        let before = std::mem::replace(&mut self.command, command);
+        if self.ready {
+            self.proven = Some(before);
+            self.ready = false;
+        }
+        end_process(self, Signal::SIGTERM);
     }
 
     fn start(&mut self, limit: DescriptorLimit) -> Result<(), SuperviseError> {
@@ -93,7 +125,7 @@ impl Daemon {
         let mut environment = strings(inherited.chain(own).map(|(k, v)| format!("{k}={v}")))?;
         let parent = getpid();
         // SAFETY: this process has one thread, so the child may allocate and call anything.
-        match unsafe { fork() }.map_err(|source| SuperviseError { operation: "fork", source })? {
+        match unsafe { fork() }.map_err(|source| SuperviseError::System { operation: "fork", source })? {
             ForkResult::Parent { child } => {
                 self.state = State::Running { pid: child, since: Instant::now() };
                 Ok(())
@@ -107,13 +139,30 @@ impl Daemon {
         }
     }
 
-    /// Takes note that the process ended, and when to start it again.
-    fn ended(&mut self, how: &str, stopping: bool) {
-        let State::Running { since, .. } = self.state else { return };
+    /// Takes note that the process ended, and when to start it again. Not at all when that would be in vain.
+    fn ended(&mut self, status: WaitStatus, stopping: bool) -> Result<(), SuperviseError> {
+        let State::Running { since, .. } = self.state else { return Ok(()) };
         if stopping {
             self.state = State::Ended;
-            return;
+            return Ok(());
         }
+        if let WaitStatus::Exited(_, code) = status
+            && MISCONFIGURED.contains(&code)
+        {
+            let Some(proven) = self.proven.take() else {
+                self.state = State::Ended;
+                return Err(SuperviseError::Misconfigured { name: self.name });
+            };
+            eprintln!("causeway: {} goes on with the settings that it had", self.name);
+            self.command = proven;
+            self.state = State::Waiting { until: Instant::now() };
+            return Ok(());
+        }
+        let how = match status {
+            WaitStatus::Signaled(_, signal, _) => format!("was killed by {signal}"),
+            WaitStatus::Exited(_, code) => format!("exited with status {code}"),
+            _ => "ended".to_owned(),
+        };
         self.pause = match self.pause {
             _ if since.elapsed() >= HEALTHY => Duration::ZERO,
             Duration::ZERO => Duration::from_millis(100),
@@ -121,23 +170,32 @@ impl Daemon {
         };
         eprintln!("causeway: {} {how}; starting it again in {} ms", self.name, self.pause.as_millis());
         self.state = State::Waiting { until: Instant::now() + self.pause };
+        Ok(())
     }
 }
 
-/// Runs the daemons until SIGTERM or SIGINT. `ready` is called once, when all have said that they are ready.
-pub(crate) fn run(mut daemons: Vec<Daemon>, ready: impl FnOnce()) -> Result<(), SuperviseError> {
-    let limit = raise_descriptors().map_err(|source| SuperviseError { operation: "raise limits", source })?;
+/// Runs the daemons until SIGTERM or SIGINT, or until one of them cannot run as it is configured. `ready` is called once,
+/// when all have said that they are ready; `reload` on each SIGHUP, for the command lines in the daemons' order, or for none
+/// when all stays.
+pub(crate) fn run(
+    mut daemons: Vec<Daemon>,
+    ready: impl FnOnce(),
+    mut reload: impl FnMut() -> Vec<Vec<String>>,
+) -> Result<(), SuperviseError> {
+    let limit =
+        raise_descriptors().map_err(|source| SuperviseError::System { operation: "raise limits", source })?;
     let mut watched = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD, Signal::SIGHUP] {
         watched.add(signal);
     }
-    watched.thread_block().map_err(|source| SuperviseError { operation: "block signals", source })?;
+    watched.thread_block().map_err(|source| SuperviseError::System { operation: "block signals", source })?;
     let signals = SignalFd::with_flags(&watched, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-        .map_err(|source| SuperviseError { operation: "watch signals", source })?;
+        .map_err(|source| SuperviseError::System { operation: "watch signals", source })?;
 
     let mut ready = Some(ready);
     let mut stop: Option<Instant> = None;
     let mut killed = false;
+    let mut failed = None;
     loop {
         if stop.is_none() {
             for daemon in &mut daemons {
@@ -149,7 +207,10 @@ pub(crate) fn run(mut daemons: Vec<Daemon>, ready: impl FnOnce()) -> Result<(), 
         wait(&signals, &daemons, stop)?;
 
         for daemon in &mut daemons {
-            daemon.ready |= daemon.notifications.read();
+            if daemon.notifications.read() {
+                daemon.ready = true;
+                daemon.proven = None;
+            }
         }
         if daemons.iter().all(|d| d.ready)
             && let Some(ready) = ready.take()
@@ -158,6 +219,11 @@ pub(crate) fn run(mut daemons: Vec<Daemon>, ready: impl FnOnce()) -> Result<(), 
         }
         while let Ok(Some(signal)) = signals.read_signal() {
             let asked = signal.ssi_signo as i32;
+            if asked == Signal::SIGHUP as i32 && stop.is_none() {
+                for (daemon, command) in daemons.iter_mut().zip(reload()) {
+                    daemon.follow(command);
+                }
+            }
             if (asked == Signal::SIGTERM as i32 || asked == Signal::SIGINT as i32) && stop.is_none() {
                 stop = Some(Instant::now());
                 // The engine first: it asks causewayd for the last time.
@@ -166,10 +232,16 @@ pub(crate) fn run(mut daemons: Vec<Daemon>, ready: impl FnOnce()) -> Result<(), 
                 }
             }
         }
-        reap(&mut daemons, stop.is_some());
+        if let Err(error) = reap(&mut daemons, stop.is_some()) {
+            failed = failed.or(Some(error));
+            stop = stop.or_else(|| Some(Instant::now()));
+            for daemon in daemons.iter_mut().rev() {
+                end(daemon, Signal::SIGTERM);
+            }
+        }
         if let Some(since) = stop {
             if daemons.iter().all(|d| matches!(d.state, State::Ended)) {
-                return Ok(());
+                return failed.map_or(Ok(()), Err);
             }
             if since.elapsed() >= GRACE && !killed {
                 killed = true;
@@ -197,12 +269,18 @@ fn raise_descriptors() -> Result<DescriptorLimit, Errno> {
     Ok((soft, hard))
 }
 
+/// For good.
 fn end(daemon: &mut Daemon, signal: Signal) {
-    match daemon.state {
-        // A process that is gone already is reaped on its SIGCHLD.
-        State::Running { pid, .. } => drop(kill(pid, signal)),
-        State::Waiting { .. } => daemon.state = State::Ended,
-        State::Ended => {}
+    end_process(daemon, signal);
+    if matches!(daemon.state, State::Waiting { .. }) {
+        daemon.state = State::Ended;
+    }
+}
+
+fn end_process(daemon: &Daemon, signal: Signal) {
+    // A process that is gone already is reaped on its SIGCHLD.
+    if let State::Running { pid, .. } = daemon.state {
+        let _ = kill(pid, signal);
     }
 }
 
@@ -226,26 +304,24 @@ fn wait(signals: &SignalFd, daemons: &[Daemon], stop: Option<Instant>) -> Result
     fds.extend(daemons.iter().map(|d| PollFd::new(d.notifications.as_fd(), PollFlags::POLLIN)));
     match poll(&mut fds, timeout) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
-        Err(source) => Err(SuperviseError { operation: "wait for the daemons", source }),
+        Err(source) => Err(SuperviseError::System { operation: "wait for the daemons", source }),
     }
 }
 
-fn reap(daemons: &mut [Daemon], stopping: bool) {
+fn reap(daemons: &mut [Daemon], stopping: bool) -> Result<(), SuperviseError> {
     loop {
         let status = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) | Err(_) => return,
+            Ok(WaitStatus::StillAlive) | Err(_) => return Ok(()),
             Ok(status) => status,
         };
-        let how = match status {
-            WaitStatus::Exited(_, code) => format!("exited with status {code}"),
-            WaitStatus::Signaled(_, signal, _) => format!("was killed by {signal}"),
-            _ => continue,
-        };
+        if !matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..)) {
+            continue;
+        }
         let gone = status.pid();
         if let Some(daemon) =
             daemons.iter_mut().find(|d| matches!(d.state, State::Running { pid, .. } if Some(pid) == gone))
         {
-            daemon.ended(&how, stopping);
+            daemon.ended(status, stopping)?;
         }
     }
 }
@@ -304,8 +380,8 @@ fn pass(sockets: &[i32]) -> Result<(), io::Error> {
 }
 
 fn strings(values: impl Iterator<Item = String>) -> Result<Vec<CString>, SuperviseError> {
-    values
-        .map(CString::new)
-        .collect::<Result<_, _>>()
-        .map_err(|_| SuperviseError { operation: "pass an argument with a NUL byte", source: Errno::EINVAL })
+    values.map(CString::new).collect::<Result<_, _>>().map_err(|_| SuperviseError::System {
+        operation: "pass an argument with a NUL byte",
+        source: Errno::EINVAL,
+    })
 }

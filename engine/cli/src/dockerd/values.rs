@@ -1,0 +1,83 @@
+//! What is wrong with settings though each is of its kind: Docker's `validate`, in its words where it has some.
+
+use serde_json::Value;
+
+use super::{file::Given, list, text};
+use crate::up::{PORT, listen};
+
+/// The levels that Docker's logger knows.
+const LEVELS: [&str; 8] = ["trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"];
+const COUNTS: [(&str, &str); 3] = [
+    ("max-concurrent-downloads", "invalid max concurrent downloads"),
+    ("max-concurrent-uploads", "invalid max concurrent uploads"),
+    ("max-download-attempts", "invalid max download attempts"),
+];
+
+/// The first thing that is wrong, after the name of its key.
+pub(super) fn judge(given: &Given) -> Result<(), String> {
+    if let Some(label) = list(given, "labels").iter().find(|label| !label.contains('=')) {
+        return Err(format!("labels: bad attribute format: {label}"));
+    }
+    if let Some(level) = text(given, "log-level").filter(|level| !LEVELS.contains(level)) {
+        return Err(format!("log-level: invalid logging level: {level}"));
+    }
+    if let Some(format) = text(given, "log-format").filter(|format| !matches!(*format, "text" | "json")) {
+        return Err(format!("log-format: invalid log format: {format}"));
+    }
+    let number = |name: &str| given.get(name).and_then(Value::as_i64);
+    if let Some(mtu) = number("mtu").filter(|mtu| *mtu < 0) {
+        return Err(format!("mtu: invalid default MTU: {mtu}"));
+    }
+    for (name, words) in COUNTS {
+        if let Some(count) = number(name).filter(|count| *count < 0) {
+            return Err(format!("{name}: {words}: {count}"));
+        }
+    }
+    for host in list(given, "hosts").iter().filter(|host| !host.starts_with("fd://")) {
+        if let Err(error) = listen::canonical(host, PORT) {
+            return Err(format!("hosts: invalid bind address: {error}"));
+        }
+    }
+    let gateways = list(given, "host-gateway-ips");
+    if [false, true].iter().any(|ipv6| gateways.iter().filter(|ip| ip.contains(':') == *ipv6).count() > 1) {
+        return Err("host-gateway-ips: at most one address of each family".to_owned());
+    }
+    if text(given, "bridge").is_some_and(|name| name != "none") {
+        for name in ["bip", "bip6"] {
+            if let Some(address) = text(given, name) {
+                return Err(format!(
+                    "bridge, {name}: give one of them: a bridge of your own keeps its address, {address} is not needed"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (name, value, says) in [
+            ("labels", serde_json::json!(["a=b", "a"]), "labels: bad attribute format: a"),
+            ("log-level", "foo".into(), "log-level: invalid logging level: foo"),
+            ("log-format", "xml".into(), "log-format: invalid log format: xml"),
+            ("mtu", (-1).into(), "mtu: invalid default MTU: -1"),
+            ("max-concurrent-uploads", (-2).into(), "max-concurrent-uploads: invalid"),
+            (
+                "hosts",
+                serde_json::json!(["fd://", "tcp://x:y:z"]),
+                "hosts: invalid bind address: cannot listen on \"tcp",
+            ),
+            ("host-gateway-ips", serde_json::json!(["1.1.1.1", "1.1.1.2"]), "host-gateway-ips: at most one"),
+        ] {
+            let problem = judge(&Given::from([(name, value)])).unwrap_err();
+            assert!(problem.starts_with(says), "{problem}");
+        }
+        let both = Given::from([("bridge", "br0".into()), ("bip", "10.0.0.1/8".into())]);
+        assert!(judge(&both).unwrap_err().starts_with("bridge, bip: "));
+        assert_eq!(judge(&Given::from([("bridge", "none".into()), ("bip", "10.0.0.1/8".into())])), Ok(()));
+    }
+}
