@@ -127,6 +127,7 @@ pub async fn start<S: Store, K: Kernel, M: PortMapper, N: NameServer>(
         host: host_sender,
         intent: intent.clone(),
         open: Default::default(),
+        ports_linger: false,
         bridges: Default::default(),
     };
     let clean = reconciler.full(Reason::Start).await;

@@ -71,6 +71,8 @@ pub(crate) struct Reconciler<K, M, N> {
     pub(crate) intent: Intent,
     /// The sandboxes whose resolver is open.
     pub(crate) open: BTreeSet<SandboxId>,
+    /// The mapper refused to take back ports: it is asked for all that it has until it does.
+    pub(crate) ports_linger: bool,
     /// What the mapper was last told of bridges.
     pub(crate) bridges: BTreeMap<NetworkId, String>,
 }
@@ -93,7 +95,7 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
             tokio::select! {
                 step = self.steps.recv() => {
                     let Some(step) = step else { break };
-                    self.follow(step).await;
+                    clean &= self.follow(step).await;
                 }
                 Some(question) = self.questions.recv() => self.answer(question).await,
                 drift = self.kernel.changed() => {
@@ -121,8 +123,9 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         debug!("the reconciler ends");
     }
 
-    /// One pass over what the waiting commits changed.
-    async fn follow(&mut self, first: Step) {
+    /// One pass over what the waiting commits changed. False when something lingers that was to go: nobody else will ask
+    /// for it again. (What was to come and did not is taken back by the actor.)
+    async fn follow(&mut self, first: Step) -> bool {
         let Step { mut revision, intent: mut after, mut change } = first;
         while let Ok(step) = self.steps.try_recv() {
             (revision, after) = (step.revision, step.intent);
@@ -156,7 +159,15 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         failures.extend(self.publish_ports(&compiler, &before, &after, &sound).await);
         failures.extend(self.tell_bridges(&compiler, &after, &touched).await);
         debug!(revision, operations = round.done.len(), failures = failures.len(), "followed the intent");
+        let gone = |subject: &Subject| match subject {
+            Subject::Shared => false,
+            Subject::Network(id) => after.network(id).is_none(),
+            Subject::Sandbox(id) => after.sandbox(id).is_none(),
+            Subject::Endpoint(id) => after.endpoint(id).is_none(),
+        };
+        let lingers = self.ports_linger || failures.iter().any(|(subject, _)| gone(subject));
         let _ = self.reports.send(Report { revision, failures });
+        !lingers
     }
 
     /// Everything, whatever was done before and by whom. Answers whether all of it is as it should be.
@@ -174,8 +185,10 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
 
         let all: Vec<SandboxId> = intent.sandboxes().map(|s| s.id.clone()).collect();
         let mut failures = self.open_resolvers(&intent, &all, &round.done).await;
-        if reason == Reason::Start || !round.done.is_empty() {
-            failures.extend(self.publish_all(&compiler, &intent).await);
+        if reason == Reason::Start || !round.done.is_empty() || self.ports_linger {
+            let unpublished = self.publish_all(&compiler, &intent).await;
+            self.ports_linger = !unpublished.is_empty();
+            failures.extend(unpublished);
         }
         for (subject, cause) in &failures {
             warn!(?subject, cause = chain(cause.as_ref()), "not as it should be");

@@ -42,8 +42,9 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
             .sandboxes
             .iter()
             .filter(|id| !mapped(before, id).is_empty() && mapped(after, id).is_empty());
-        // A failure is seen again when the mapper is asked for all it has, at the latest by the resync.
+        // A failure is seen again when the mapper is asked for all it has.
         for (id, error) in self.set(gone.map(|id| (id.clone(), Vec::new())).collect()).await {
+            self.ports_linger = true;
             tracing::warn!(
                 sandbox = id.short(),
                 error = crate::error::chain(&error),

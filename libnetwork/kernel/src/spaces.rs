@@ -60,7 +60,6 @@ impl Spaces {
     /// With the calling thread's namespace as the host's.
     pub(crate) fn open(dir: PathBuf) -> Result<Self, Cause> {
         fs::create_dir_all(&dir).map_err(cause)?;
-        sweep(&dir)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(errno)?;
         let host = Space::here(0)?;
         listen(&epoll, &host.watch, HOST)?;
@@ -151,9 +150,15 @@ impl Spaces {
         opened.into_iter().try_for_each(|(id, space)| self.adopt(id, space))
     }
 
-    /// Whether the namespace is there. Sockets of one that was replaced behind our back are closed.
+    /// Whether the namespace is there. Sockets of one that was replaced behind our back are closed, and a file that nothing
+    /// is mounted on is swept away: who died, or was refused, between the one and the other left it.
     pub(crate) fn exists(&mut self, sandbox: &SandboxId) -> Result<bool, Cause> {
-        let inode = namespace_at(&self.path(sandbox))?;
+        let path = self.path(sandbox);
+        let inode = namespace_at(&path)?;
+        if inode.is_none() {
+            // Mostly there is none. One that stays is met again by the next look.
+            let _as_it_was = fs::remove_file(&path);
+        }
         if self.sandboxes.get(sandbox).is_some_and(|space| Some(space.inode) != inode) {
             self.forget(sandbox);
         }
@@ -163,7 +168,9 @@ impl Spaces {
     /// The sandboxes whose namespaces are kept.
     pub(crate) fn list(&mut self) -> Result<Vec<SandboxId>, Cause> {
         let mut found = Vec::new();
-        for id in names(&self.dir)? {
+        for entry in fs::read_dir(&self.dir).map_err(cause)? {
+            let name = entry.map_err(cause)?.file_name();
+            let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
             if self.exists(&id)? {
                 found.push(id);
             }
@@ -225,27 +232,6 @@ impl Space {
     }
 }
 
-/// The sandboxes that have a file here, be a namespace mounted on it or not.
-fn names(dir: &Path) -> Result<Vec<SandboxId>, Cause> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).map_err(cause)? {
-        let name = entry.map_err(cause)?.file_name();
-        found.extend(name.to_str().and_then(|name| name.parse::<SandboxId>().ok()));
-    }
-    Ok(found)
-}
-
-/// Removes the files that nothing is mounted on: a process that died between file and mount left them.
-fn sweep(dir: &Path) -> Result<(), Cause> {
-    for id in names(dir)? {
-        let path = dir.join(id.as_str());
-        if namespace_at(&path)?.is_none() {
-            unmount(&path)?;
-        }
-    }
-    Ok(())
-}
-
 /// Wakes once for what came since it was last read, not for as long as it waits to be.
 fn listen(epoll: &Epoll, socket: &Socket, token: u64) -> Result<(), Cause> {
     epoll
@@ -254,7 +240,7 @@ fn listen(epoll: &Epoll, socket: &Socket, token: u64) -> Result<(), Cause> {
 }
 
 fn make(path: &Path) -> Result<Space, Cause> {
-    // A file without a mount is what a crash at this very place leaves, for the next start to sweep away.
+    // A file without a mount is what a crash at this very place leaves.
     fs::File::create(path).map_err(cause)?;
     let made = apart(|| {
         unshare(CloneFlags::CLONE_NEWNET).map_err(errno)?;

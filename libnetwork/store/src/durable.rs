@@ -7,7 +7,7 @@ use std::{
 };
 
 use libnetwork_core::StoreError;
-use libnetwork_model::{Mutation, Network, Revision};
+use libnetwork_model::{Intent, Mutation, Network, Revision};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,9 @@ const FORMAT: u64 = 1;
 const CACHE: usize = 256 << 10;
 
 pub(crate) struct Durable {
-    database: Database,
+    /// None after a commit that failed: redb takes no other on a database that met an I/O error (a disk that was full
+    /// for a moment), and what the failed one left in the file is not known until it is opened again.
+    database: Option<Database>,
     path: PathBuf,
 }
 
@@ -46,18 +48,44 @@ pub(crate) struct Loaded {
 
 impl Durable {
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        let database =
-            Database::builder().set_cache_size(CACHE).create(path).map_err(|error| match error {
-                DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: path.into() },
-                DatabaseError::UpgradeRequired(found) => StoreError::Corrupt {
-                    path: path.into(),
-                    record: format!("a file of redb's format {found}"),
-                },
-                error => io("open", path, error),
-            })?;
-        let this = Self { database, path: path.into() };
+        let this = Self { database: Some(Self::database(path)?), path: path.into() };
         this.prepare()?;
         Ok(this)
+    }
+
+    fn database(path: &Path) -> Result<Database, StoreError> {
+        Database::builder().set_cache_size(CACHE).create(path).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: path.into() },
+            DatabaseError::UpgradeRequired(found) => {
+                StoreError::Corrupt { path: path.into(), record: format!("a file of redb's format {found}") }
+            }
+            error => io("open", path, error),
+        })
+    }
+
+    /// Whether the last commit failed, so that only [`Durable::restore`] helps.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.database.is_none()
+    }
+
+    /// Opens the file again and makes its networks exactly those of `intent`: of a commit that failed all may be in it,
+    /// or nothing.
+    pub(crate) fn restore(
+        &mut self,
+        revision: Revision,
+        intent: &Intent,
+        tail: &Tail,
+    ) -> Result<(), StoreError> {
+        self.database = Some(Self::database(&self.path)?);
+        let networks: Vec<Mutation> = intent.networks().cloned().map(Mutation::PutNetwork).collect();
+        let surplus = self.load()?.networks.into_iter().filter_map(|mutation| match mutation {
+            Mutation::PutNetwork(network) if intent.network(&network.id).is_none() => {
+                Some(Mutation::RemoveNetwork(network.id.clone()))
+            }
+            _ => None,
+        });
+        let all: Vec<Mutation> = surplus.chain(networks).collect();
+        self.commit(revision, all.iter(), tail)
     }
 
     /// Makes the tables of a fresh file; refuses the file of a newer version before anything in it is read.
@@ -68,7 +96,7 @@ impl Durable {
             }
             Some(_) => Ok(()),
             None => {
-                let write = self.database.begin_write().map_err(self.failed("prepare"))?;
+                let write = self.opened()?.begin_write().map_err(self.failed("prepare"))?;
                 {
                     let mut meta = write.open_table(META).map_err(self.failed("prepare"))?;
                     meta.insert("format", FORMAT).map_err(self.failed("prepare"))?;
@@ -82,7 +110,7 @@ impl Durable {
     }
 
     fn format(&self) -> Result<Option<u64>, StoreError> {
-        let read = self.database.begin_read().map_err(self.failed("read"))?;
+        let read = self.opened()?.begin_read().map_err(self.failed("read"))?;
         match read.open_table(META) {
             Ok(meta) => Ok(meta.get("format").map_err(self.failed("read"))?.map(|row| row.value())),
             Err(TableError::TableDoesNotExist(_)) => Ok(None),
@@ -91,7 +119,7 @@ impl Durable {
     }
 
     pub(crate) fn load(&self) -> Result<Loaded, StoreError> {
-        let read = self.database.begin_read().map_err(self.failed("read"))?;
+        let read = self.opened()?.begin_read().map_err(self.failed("read"))?;
         let meta = read.open_table(META).map_err(self.failed("read"))?;
         let revision = meta.get("revision").map_err(self.failed("read"))?.map_or(0, |row| row.value());
 
@@ -118,7 +146,20 @@ impl Durable {
         networks: impl Iterator<Item = &'a Mutation>,
         tail: &Tail,
     ) -> Result<(), StoreError> {
-        let write = self.database.begin_write().map_err(self.failed("write"))?;
+        let result = self.write(revision, networks, tail);
+        if result.is_err() {
+            self.database = None;
+        }
+        result
+    }
+
+    fn write<'a>(
+        &self,
+        revision: Revision,
+        networks: impl Iterator<Item = &'a Mutation>,
+        tail: &Tail,
+    ) -> Result<(), StoreError> {
+        let write = self.opened()?.begin_write().map_err(self.failed("write"))?;
         {
             let mut table = write.open_table(NETWORKS).map_err(self.failed("write"))?;
             for mutation in networks {
@@ -155,6 +196,11 @@ impl Durable {
             path: self.path.clone(),
             record: format!("{} ({error})", record()),
         })
+    }
+
+    fn opened(&self) -> Result<&Database, StoreError> {
+        let closed = || std::io::Error::other("it is closed since a commit to it failed");
+        self.database.as_ref().ok_or_else(|| io("use", &self.path, closed()))
     }
 
     fn failed<E: Error + Send + Sync + 'static>(

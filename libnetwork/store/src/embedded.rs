@@ -86,12 +86,22 @@ impl Store for EmbeddedStore {
             // What it lacks is in the tail, which the next durable commit replaces.
             self.rewrite(&self.intent.clone(), self.revision)?;
         }
+        let durable = changes.iter().any(Change::is_durable);
+        if self.durable.is_broken() {
+            // The journal has what is mortal.
+            let tail = Tail { boot: self.boot.clone(), revision: base, mutations: Vec::new() };
+            let restored = self.durable.restore(base, &self.intent, &tail);
+            // While the disk stays full containers come and go all the same.
+            if durable {
+                restored?;
+            }
+        }
         let revision = base + changes.len() as u64;
         let next = changes.iter().fold(self.intent.clone(), |intent, change| intent.apply(change));
         let all = || changes.iter().flat_map(|c| &c.0);
         let mortal: Vec<Mutation> = all().filter(|m| !is_durable(m)).cloned().collect();
 
-        if changes.iter().any(Change::is_durable) {
+        if durable {
             let tail = Tail { boot: self.boot.clone(), revision, mutations: mortal };
             self.durable.commit(revision, all().filter(|m| is_durable(m)), &tail)?;
             // The commit is made: with the tail it would be read back whole. A journal that cannot take it (a full
