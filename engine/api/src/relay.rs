@@ -11,9 +11,13 @@ use tokio_util::sync::CancellationToken;
 /// How long to wait before asking a causewayd again that ended the stream. The client itself waits for one that is away.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Whom a repair is about: the host's network as a whole.
+const REPAIRED: &str = "host";
+
 /// Emits Docker's `network connect` and `network disconnect` for every endpoint that comes or goes, whoever asked for
-/// it, until `shutdown` is cancelled. Networks that are made and removed are told by the routes that do it, so that a
-/// client sees its own change. What happens while causewayd is away is not told.
+/// it, and `network repaired` for what causewayd made good again, until `shutdown` is cancelled. Networks that are made
+/// and removed are told by the routes that do it, so that a client sees its own change. What happens while causewayd is
+/// away is not told.
 pub async fn relay_network_events(network: Client, events: Events, shutdown: CancellationToken) {
     let relay = async {
         loop {
@@ -38,6 +42,12 @@ async fn listen(mut network: Client, events: &Events) -> Result<(), tonic::Statu
 }
 
 fn tell(event: &v1::Event, events: &Events) {
+    if event.kind == "repair" {
+        // What was missing, changed or too much, by those words.
+        let attributes = event.attributes.clone().into_iter().collect();
+        events.emit("network", &event.action, REPAIRED, attributes);
+        return;
+    }
     if event.kind != "endpoint" {
         return;
     }
@@ -54,10 +64,28 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn a_repair_is_told_with_what_was_wrong() {
+        let events = Events::default();
+        let mut told = events.subscribe(Some(0));
+        let attributes = [("missing".to_owned(), "table inet causeway".to_owned())];
+        let (kind, action) = ("repair".into(), "repaired".into());
+        tell(
+            &v1::Event { kind, action, attributes: attributes.clone().into(), ..Default::default() },
+            &events,
+        );
+        let seen = told.next().await.unwrap();
+        assert_eq!(
+            (seen.kind.as_str(), seen.action.as_str(), seen.actor.id.as_str()),
+            ("network", "repaired", "host")
+        );
+        assert_eq!(seen.actor.attributes, attributes.into());
+    }
+
+    #[tokio::test]
     async fn endpoints_are_told_with_dockers_attributes_and_nothing_else_is() {
         let events = Events::default();
         let mut told = events.subscribe(Some(0));
-        for kind in ["ready", "network", "repair"] {
+        for kind in ["ready", "network"] {
             tell(&v1::Event { kind: kind.into(), ..Default::default() }, &events);
         }
         let event = v1::Event {

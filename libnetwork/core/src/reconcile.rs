@@ -161,7 +161,7 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         debug!(revision, operations = round.done.len(), failures = failures.len(), "followed the intent");
         let gone = |subject: &Subject| match subject {
             Subject::Shared => false,
-            Subject::Network(id) => after.network(id).is_none(),
+            Subject::Network(id) | Subject::Segment(id, _) => after.network(id).is_none(),
             Subject::Sandbox(id) => after.sandbox(id).is_none(),
             Subject::Endpoint(id) => after.endpoint(id).is_none(),
         };

@@ -9,10 +9,12 @@ use std::{
 use libnetwork_plan::{Cause, Name, Ns};
 
 use crate::{
+    netlink::{Message, attributes},
     spaces::Spaces,
     thread::{cause, inside, open},
 };
 
+const IPV4_FORWARDING: &str = "net/ipv4/ip_forward";
 const ALL_IPV6_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
 
 /// Runs `work` where the settings are those of `ns`.
@@ -64,6 +66,33 @@ pub(crate) fn believing_routers() -> Result<Vec<String>, Cause> {
         }
     }
     Ok(found)
+}
+
+/// linux/rtnetlink.h. The only settings that the kernel tells of when they change.
+pub(crate) const RTM_NEWNETCONF: u16 = 80;
+/// linux/netconf.h: which link, -1 for all of them; and whether it forwards.
+const NETCONFA_IFINDEX: u16 = 1;
+const NETCONFA_FORWARDING: u16 = 2;
+/// struct netconfmsg, filled up to four bytes.
+const NETCONF_HEADER: usize = 4;
+
+/// The setting by which a namespace was made to forward a family no more, from [`RTM_NEWNETCONF`].
+pub(crate) fn forwarding_ended(message: &Message<'_>) -> Option<&'static str> {
+    let (mut link, mut forwards) = (None, None);
+    for attribute in attributes(message.payload.get(NETCONF_HEADER..)?) {
+        let value = attribute.value().try_into().ok().map(i32::from_ne_bytes);
+        match attribute.kind() {
+            NETCONFA_IFINDEX => link = value,
+            NETCONFA_FORWARDING => forwards = value,
+            _ => {}
+        }
+    }
+    let name = match i32::from(*message.payload.first()?) {
+        libc::AF_INET => IPV4_FORWARDING,
+        libc::AF_INET6 => ALL_IPV6_FORWARDING,
+        _ => return None,
+    };
+    (link == Some(-1) && forwards == Some(0)).then_some(name)
 }
 
 /// Names never lead out of /proc/sys/net.

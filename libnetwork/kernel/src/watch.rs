@@ -17,10 +17,11 @@ use crate::{
     netlink::{Message, Received, Socket},
     nft,
     ownership::{DOOMED, PROTOCOL, is_ours},
+    sysctl,
 };
 
-/// RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE (linux/rtnetlink.h).
-pub(crate) const ROUTE_GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
+/// RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE, IPV4_NETCONF, IPV6_NETCONF (linux/rtnetlink.h).
+pub(crate) const ROUTE_GROUPS: [u32; 7] = [1, 5, 7, 9, 11, 24, 25];
 
 /// What was last heard of a link.
 #[derive(Debug, Clone)]
@@ -208,6 +209,10 @@ impl Noticed {
                 }
             }
             libc::RTM_NEWADDR | libc::RTM_DELADDR => self.address(ns, links, expected, message),
+            sysctl::RTM_NEWNETCONF if *ns == Ns::Host => {
+                let name = sysctl::forwarding_ended(message);
+                self.keys.extend(name.map(|name| Key::Sysctl { ns: Ns::Host, name: name.into() }));
+            }
             libc::RTM_NEWROUTE | libc::RTM_DELROUTE => self.route(ns, links, expected, message),
             _ => {}
         }
