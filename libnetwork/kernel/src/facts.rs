@@ -13,7 +13,8 @@ use libnetwork_plan::{Cause, KernelError, Ns};
 
 use crate::{
     before::Before,
-    inet, link,
+    inet::{self, FoundRoute},
+    link,
     ownership::{PROTOCOL, is_ours},
     spaces::Spaces,
 };
@@ -32,7 +33,7 @@ pub(crate) fn host(
     let space = spaces.host();
     let links = link::list(&mut space.route).map_err(error)?;
     let addresses = inet::list_addresses(&mut space.route).map_err(error)?;
-    let routes = inet::list_routes(&mut space.route).map_err(error)?;
+    let routes = inet::list_routes_everywhere(&mut space.route).map_err(error)?;
 
     let by_index: HashMap<i32, &link::Found> = links.iter().map(|link| (link.index, link)).collect();
     let foreign = |index: i32| by_index.get(&index).filter(|link| !is_ours(link.group));
@@ -48,8 +49,8 @@ pub(crate) fn host(
             uplinks.entry(link.name.to_string()).or_insert(uplink).addresses.push(found.address);
         }
     }
-    let is_default = |net: &IpNet| net.prefix_len() == 0;
-    for route in routes.iter().filter(|r| r.protocol != PROTOCOL && !is_default(&r.destination)) {
+    // The default route says nothing of what is there, nor do its two halves, which VPNs put before it.
+    for route in routes.iter().filter(|r| r.protocol != PROTOCOL && r.destination.prefix_len() > 1) {
         // One without a single link (a blackhole, several hops) is taken all the same.
         let ours = by_index.get(&route.index).is_some_and(|link| is_ours(link.group));
         let link_local = matches!(route.destination, IpNet::V6(net) if net.addr().is_unicast_link_local());
@@ -60,7 +61,9 @@ pub(crate) fn host(
     taken.sort_unstable();
     taken.dedup();
     // IPv4's before IPv6's, then the one that the kernel prefers.
-    let ways_out = routes.iter().filter(|r| is_default(&r.destination) && r.protocol != PROTOCOL);
+    let main = |route: &&FoundRoute| route.table == u32::from(libc::RT_TABLE_MAIN);
+    let is_default = |route: &&FoundRoute| route.destination.prefix_len() == 0 && route.protocol != PROTOCOL;
+    let ways_out = routes.iter().filter(main).filter(is_default);
     let way_out = ways_out.min_by_key(|r| (r.destination.addr().is_ipv6(), r.metric));
     let mtu = way_out.and_then(|r| by_index.get(&r.index)).map_or(DEFAULT_MTU, |link| link.mtu);
     let (resolvers, search) = resolvers(&fs::read_to_string(resolv_conf).unwrap_or_default());

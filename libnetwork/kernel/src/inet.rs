@@ -170,12 +170,22 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
 
 /// The main table's routes, of both families.
 pub(crate) fn list_routes(socket: &mut Socket) -> Result<Vec<FoundRoute>, Cause> {
+    let routes = routes_of(socket, MAIN)?;
+    Ok(routes.into_iter().filter(|route| route.table == MAIN.into()).collect())
+}
+
+/// Those of every table: who routes by policy (WireGuard, Tailscale) keeps routes in tables of his own.
+pub(crate) fn list_routes_everywhere(socket: &mut Socket) -> Result<Vec<FoundRoute>, Cause> {
+    routes_of(socket, libc::RT_TABLE_UNSPEC)
+}
+
+fn routes_of(socket: &mut Socket, table: u8) -> Result<Vec<FoundRoute>, Cause> {
     let mut found = Vec::new();
     for address_family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut question = RouteMessage::default();
-        question.header = RouteHeader { address_family, table: MAIN, ..RouteHeader::default() };
+        question.header = RouteHeader { address_family, table, ..RouteHeader::default() };
         match socket.dump(Request::new(GetRoute(question), 0), read_route) {
-            Ok(routes) => found.extend(routes.into_iter().filter(|r| r.table == MAIN.into())),
+            Ok(routes) => found.extend(routes),
             // A table is made with its first route.
             Err(cause) if cause.errno() == Some(libc::ENOENT) => {}
             Err(cause) => return Err(cause),

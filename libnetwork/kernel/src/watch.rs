@@ -261,12 +261,13 @@ impl Noticed {
 
     fn route(&mut self, ns: &Ns, links: &Links, expected: &Expected, message: &Message<'_>) {
         let Some(found) = inet::read_route(message) else { return };
-        if found.table != u32::from(libc::RT_TABLE_MAIN) {
-            return;
-        }
         let added = message.kind == libc::RTM_NEWROUTE;
         let replaced = added && i32::from(message.flags) & libc::NLM_F_REPLACE != 0;
         let ours = found.protocol == PROTOCOL;
+        self.host |= !ours && *ns == Ns::Host && !links.ours(found.index);
+        if found.table != u32::from(libc::RT_TABLE_MAIN) {
+            return;
+        }
         if (ours && !added) || (!ours && replaced) {
             let key = Key::Route { ns: ns.clone(), destination: found.destination, metric: found.metric };
             let link = links.0.get(&found.index).map(|known| &known.name);
@@ -274,7 +275,6 @@ impl Noticed {
                 self.keys.insert(key);
             }
         }
-        self.host |= !ours && *ns == Ns::Host && !links.ours(found.index);
     }
 }
 

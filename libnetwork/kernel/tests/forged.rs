@@ -32,7 +32,9 @@ fn arrives(from: u8, source: &str, target: &str) -> bool {
     inside(from, &format!("busybox ping -c 1 -W 1 -I {source} {target}")).status.success()
 }
 
-fn expect(arrived: bool, wanted: bool) {
+/// What is to arrive may need more than one attempt on a busy machine; what is not gets one.
+fn expect(wanted: bool, mut arrives: impl FnMut() -> bool) {
+    let arrived = if wanted { (0..20).any(|_| arrives()) } else { arrives() };
     assert_eq!(arrived, wanted, "whether it arrives");
 }
 
@@ -46,9 +48,9 @@ fn a_forged_source_does_not_arrive() {
             // The answers' way is given, so that ARP and ND have no part in it.
             run(3, "ip neigh add 10.100.1.99 lladdr 02:42:0a:64:01:02 dev eth0");
             run(3, "ip neigh add fd00:1::99 lladdr 02:42:0a:64:01:02 dev eth0");
-            expect(arrives(2, "10.100.1.99", "10.100.1.3"), !guarded);
-            expect(arrives(2, "fd00:1::99", "fd00:1::3"), !guarded);
-            assert!(arrives(2, "10.100.1.2", "10.100.1.3"), "its own address still does");
+            expect(!guarded, || arrives(2, "10.100.1.99", "10.100.1.3"));
+            expect(!guarded, || arrives(2, "fd00:1::99", "fd00:1::3"));
+            expect(true, || arrives(2, "10.100.1.2", "10.100.1.3"));
         });
     }
 }
@@ -61,7 +63,7 @@ fn a_forged_mac_does_not_arrive() {
             run(2, "ip link set eth0 address 02:00:00:00:00:99");
             run(3, "ip neigh replace 10.100.1.2 lladdr 02:00:00:00:00:99 dev eth0");
             run(2, "ip neigh replace 10.100.1.3 lladdr 02:42:0a:64:01:03 dev eth0");
-            expect(arrives(2, "10.100.1.2", "10.100.1.3"), !guarded);
+            expect(!guarded, || arrives(2, "10.100.1.2", "10.100.1.3"));
         });
     }
 }
@@ -75,7 +77,7 @@ fn a_forged_answer_to_arp_or_neighbour_discovery_is_not_believed() {
             run(2, "ip addr add fd00:1::4/64 dev eth0 nodad");
             // Nobody is .4: who answers for it lies.
             for target in ["10.100.1.4", "fd00:1::4"] {
-                expect(pings(3, target), !guarded);
+                expect(!guarded, || pings(3, target));
                 let known = inside(3, &format!("ip neigh show {target}"));
                 let known = String::from_utf8_lossy(&known.stdout).contains("02:42:0a:64:01:02");
                 assert_eq!(known, !guarded, "whether {target} is believed to be its");
@@ -95,6 +97,6 @@ fn what_nobody_guards_is_left_alone() {
         let (mut kernel, mut world) = (kernel(), World::new());
         world.network(1, |_| {});
         settle(&mut kernel, &world).await;
-        assert!(try_sh("busybox ping -c 1 -W 1 10.9.0.2").status.success());
+        expect(true, || try_sh("busybox ping -c 1 -W 1 10.9.0.2").status.success());
     });
 }
