@@ -3,7 +3,7 @@
 
 /// The layout of the maps below. Raise it with every change to a struct, or to what a field of it means: an engine that
 /// finds maps of another version makes its own and drops those.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// An IPv6 address, or an IPv4 one as `::ffff:a.b.c.d`. A packet never carries the mapped form, so the two families
 /// cannot meet in a key; an IPv6 socket that talks IPv4 uses it, so that one lookup serves both.
@@ -71,6 +71,8 @@ pub struct Target {
     pub link: u32,
     /// Interface index of the bridge.
     pub bridge: u32,
+    /// The id of the first of the targets of which each took over ports of the one before: see [`Flow::lineage`].
+    pub lineage: u32,
     /// The published range, both ends included, in the host's byte order.
     pub first: u16,
     pub last: u16,
@@ -88,8 +90,9 @@ pub struct Target {
 pub const TOWARDS: u8 = 0;
 pub const BACK: u8 = 1;
 
-/// A packet's addresses and ports as they arrive, in the map `FLOWS`; in `CLOSED` when their TCP
-/// connection is closed. Each flow has two entries, one for each direction.
+/// A packet's addresses and ports as they arrive: in the map `PROBATION`, in `FLOWS` when the flow is confirmed and its
+/// source has not had its share, in `CLOSED` when its TCP connection is closed. Each flow has two entries, one for each
+/// direction.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowKey {
@@ -114,11 +117,14 @@ pub struct Flow {
     /// Network byte order, as is the next.
     pub source_port: u16,
     pub destination_port: u16,
-    /// Key in `TARGETS`: a flow is dead when its target is gone.
+    /// Key in `TARGETS`: a flow is dead when its target is gone, unless another one of the same lineage has its port.
     pub target: u32,
+    /// The target's: a range of which a part is withdrawn is published anew without it, and its flows go on.
+    pub lineage: u32,
     /// When a packet was last seen, in seconds of CLOCK_MONOTONIC.
     pub seen: u32,
-    /// Bits of `FIN_TOWARDS`, `FIN_BACK` and `RESET`; the same in both entries.
+    /// Bits of [`FIN_TOWARDS`], [`FIN_BACK`], [`RESET`], [`ANSWERED`] and [`HELD_BACK`]; the same in both entries, but
+    /// for the last.
     pub state: u8,
     pub zero: [u8; 3],
 }
@@ -129,6 +135,50 @@ pub const FIN_TOWARDS: u8 = 1;
 pub const FIN_BACK: u8 = 2;
 /// Either end reset the connection (TCP).
 pub const RESET: u8 = 4;
+/// The container sent something.
+pub const ANSWERED: u8 = 8;
+/// Confirmed, but counted as one for which its source has no share left.
+pub const HELD_BACK: u8 = 16;
+
+/// How many flows in `FLOWS` are of one source, in the map `SOURCES` by [`source`]: one who has many addresses on his
+/// link is one source.
+pub type Source = Address;
+
+/// An IPv4 address, or the first 64 bits of an IPv6 one.
+#[inline(always)]
+pub const fn source(a: &Address) -> Source {
+    if is_ipv4(a) {
+        return *a;
+    }
+    [a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], 0, 0, 0, 0, 0, 0, 0, 0]
+}
+
+/// How flows came and stayed, in the one entry of `PRESSURE`, for each CPU.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Pressure {
+    /// Flows that began.
+    pub begun: u64,
+    /// Those that the container answered, and whose client then sent again.
+    pub confirmed: u64,
+    /// Those of them that stayed on probation, since their source had its share.
+    pub held_back: u64,
+}
+
+/// What the fragments of one datagram have in common, in the map `FRAGMENTS`; the value is what became of the first.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FragmentKey {
+    pub source: Address,
+    pub destination: Address,
+    /// Network byte order; of IPv4, 16 bits.
+    pub id: u32,
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// [`TOWARDS`] or [`BACK`].
+    pub direction: u8,
+    pub zero: [u8; 2],
+}
 
 /// What the host's own filter says of the first packet of a flow, in the map `JUDGED` by the packet's [`FlowKey`].
 #[repr(C)]
@@ -145,7 +195,13 @@ pub struct Judged {
 pub const ASKED: u32 = 0;
 pub const ACCEPTED: u32 = 1;
 
-/// The values of the one entry of `SETTINGS`: published ports obey the host's filter, or are open whatever it says.
+/// The entries of `SETTINGS`: whether the host's filter is asked ([`OBEY`] or [`OPEN`]), how many flows one source may
+/// have in `FLOWS`, and the mark of sockets that may be bound to published ports.
+pub const FILTER: u32 = 0;
+pub const SHARE: u32 = 1;
+pub const PROBE: u32 = 2;
+
+/// Published ports obey the host's filter, or are open whatever it says.
 pub const OBEY: u32 = 0;
 pub const OPEN: u32 = 1;
 
@@ -208,11 +264,15 @@ unsafe impl Plain for SocketOrigin {}
 unsafe impl Plain for Judged {}
 // SAFETY: as above.
 unsafe impl Plain for Figures {}
+// SAFETY: as above.
+unsafe impl Plain for Pressure {}
 
 const _: () = assert!(size_of::<PortKey>() == 1 + 1 + 16 + 2);
-const _: () = assert!(size_of::<Target>() == 16 * 2 + 32 + 16 + 4 * 2 + 2 * 3 + 6 * 2 + 2);
+const _: () = assert!(size_of::<Target>() == 16 * 2 + 32 + 16 + 4 * 3 + 2 * 3 + 6 * 2 + 2);
 const _: () = assert!(size_of::<FlowKey>() == 16 * 2 + 2 * 2 + 4);
-const _: () = assert!(size_of::<Flow>() == 16 * 2 + 2 * 2 + 4 * 2 + 4);
+const _: () = assert!(size_of::<Flow>() == 16 * 2 + 2 * 2 + 4 * 3 + 4);
+const _: () = assert!(size_of::<FragmentKey>() == 16 * 2 + 4 + 4);
+const _: () = assert!(size_of::<Pressure>() == 8 * 3);
 const _: () = assert!(size_of::<SocketKey>() == 8 + 16 + 2 + 1 + 5);
 const _: () = assert!(size_of::<SocketOrigin>() == 16 + 2 + 2);
 const _: () = assert!(size_of::<Judged>() == 4 * 3);

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Seconds after which a stream of datagrams is over, as the programs have it.
-const UDP_IDLE: u32 = 120;
+pub(crate) const UDP_IDLE: u32 = 120;
 
 /// In the order of `ports`. Reads the whole table of flows, once.
 pub(crate) fn of(
@@ -58,7 +58,7 @@ fn leads(target: &Target, port: &PublishedPort) -> bool {
 }
 
 /// Of the clock that the programs read.
-fn seconds() -> io::Result<u32> {
+pub(crate) fn seconds() -> io::Result<u32> {
     // SAFETY: integers, for which zeros are a value; the call fills them in.
     let (result, time) = unsafe {
         let mut time: libc::timespec = mem::zeroed();

@@ -1,9 +1,11 @@
 //! Host ports that processes of the host have.
 
 use std::{
+    hash::{BuildHasher, RandomState},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::AsRawFd,
+    sync::LazyLock,
 };
 
 use libnetwork_model::Protocol;
@@ -16,11 +18,11 @@ use nix::{
 };
 
 /// Whether a process of the host already has the port, found by trying to take it in the calling thread's network
-/// namespace. `None` asks for every address of both families. False when the family or the protocol does not exist
+/// namespace. Ports that this process's own mappers publish count as free; those of another engine are in use. `None` asks for every address of both families. False when the family or the protocol does not exist
 /// here: nobody can have the port then. Other refusals are errors, EADDRNOTAVAIL for an address that the host does not
 /// have among them.
 ///
-/// The answer is of this moment: nothing keeps a process from taking the port after it.
+/// The answer is of this moment: nothing keeps a process from taking the port before it is published.
 pub fn host_port_in_use(protocol: Protocol, ip: Option<IpAddr>, port: u16) -> io::Result<bool> {
     let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
     for ip in ip.as_ref().map_or(&any[..], std::slice::from_ref) {
@@ -52,9 +54,17 @@ fn take(protocol: Protocol, address: SocketAddr) -> Result<(), Errno> {
         // What closed connections leave behind (TIME_WAIT) has no process.
         setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     }
+    setsockopt(&socket, sockopt::Mark, &mark())?;
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
     // With SO_REUSEADDR it is the second to listen that is refused.
     if connected { listen(&socket, Backlog::new(1)?) } else { Ok(()) }
+}
+
+/// Of sockets that the programs let be bound to a published port: another number in each process, so that one engine
+/// is refused what another has published.
+pub(crate) fn mark() -> u32 {
+    static MARK: LazyLock<u32> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()) as u32 | 1);
+    *MARK
 }
 
 #[cfg(test)]

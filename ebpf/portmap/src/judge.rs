@@ -10,14 +10,13 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{Map, MapData, MapError},
+    maps::{Map, MapData},
 };
 use aya_obj::Object;
 use libnetwork_core::PortError;
 
 use crate::{
     error::OnError,
-    object,
     sys::{self, Hook},
 };
 
@@ -94,11 +93,4 @@ fn data(map: &Map) -> Option<&MapData> {
         Map::PerCpuArray(data) | Map::PerCpuHashMap(data) => Some(data),
         _ => None,
     }
-}
-
-/// The setting that the programs look at.
-pub(crate) fn set(ebpf: &mut Ebpf, value: u32) -> Result<(), MapError> {
-    let map =
-        ebpf.map_mut(object::SETTINGS).ok_or(MapError::InvalidName { name: object::SETTINGS.into() })?;
-    aya::maps::Array::<_, u32>::try_from(map)?.set(0, value, 0)
 }

@@ -17,8 +17,10 @@ mod links;
 mod mapper;
 mod object;
 mod prefixes;
+mod pressure;
 mod sys;
 mod tables;
 
 pub use host_port::host_port_in_use;
 pub use mapper::{BpfPortMapper, Options, purge};
+pub use pressure::{Flood, Watch};

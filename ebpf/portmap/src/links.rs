@@ -11,14 +11,15 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
+    maps::{Array, MapError},
     programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier},
 };
-use ebpf_layouts::{OBEY, OPEN};
+use ebpf_layouts::{FILTER, OBEY, OPEN, PROBE, SHARE};
 use libnetwork_core::PortError;
 
 use crate::{
     error::OnError,
-    filters, judge, kernel_types,
+    filters, host_port, judge, kernel_types,
     object::{self, SOCKET_HOOKS},
     sys::{self, Hook},
 };
@@ -44,6 +45,8 @@ impl Role {
 /// The pin of an uplink's link, by interface index: the kernel gives an index to one interface only, and bpffs refuses
 /// dots, which names of interfaces may have.
 const UPLINK: &str = "uplink-";
+/// The same, at its egress.
+const EGRESS: &str = "egress-";
 
 pub(crate) struct Links {
     /// Holds the programs open, for what is to be attached yet.
@@ -54,14 +57,15 @@ pub(crate) struct Links {
     ours: BTreeSet<(Role, u32)>,
 }
 
-/// Loads the object with its maps pinned in `maps`, or found there.
+/// Loads the object with its maps pinned in `maps`, or found there. `flows`: see [`crate::Options`].
 pub(crate) fn load(object: &[u8], maps: &Path, flows: u32, cookie: u64) -> Result<Ebpf, PortError> {
     let mut loader = EbpfLoader::new();
     for map in &object::PINNED {
         loader.map_pin_path(map.name, maps.join(map.name));
     }
-    // Two entries a flow; of the closed ones, those of the last quarter that closed.
+    // Two entries a flow; on probation half as many; of the closed ones, those of the last quarter that closed.
     loader.map_max_entries(object::FLOWS, flows.saturating_mul(2).max(2));
+    loader.map_max_entries(object::PROBATION, flows.max(2));
     loader.map_max_entries(object::CLOSED, (flows / 2).max(2));
     let skb_data = kernel_types::member_offset("sk_buff", "data").on("look at", "the kernel's types")?;
     loader.override_global("HOST_COOKIE", &cookie, true);
@@ -89,7 +93,8 @@ pub(crate) fn load(object: &[u8], maps: &Path, flows: u32, cookie: u64) -> Resul
 }
 
 impl Links {
-    /// With `judge` published ports obey the host's filter; without, they are open.
+    /// With `judge` published ports obey the host's filter; without, they are open. One source has at most `share` flows
+    /// that others cannot push out.
     ///
     /// Gives the links that are pinned in `pins` the programs of `ebpf`, each in one step, and attaches what of the
     /// cgroup's hooks is missing. Pins whose interface is gone are removed. Filters keep their programs until
@@ -97,6 +102,7 @@ impl Links {
     pub(crate) fn adopt(
         mut ebpf: Ebpf,
         judge: Option<&OwnedFd>,
+        share: u32,
         pins: PathBuf,
         cgroup: &Path,
     ) -> Result<Self, PortError> {
@@ -104,8 +110,9 @@ impl Links {
         if let Some(judge) = judge {
             judge::attach(judge, &pins)?;
         }
-        let setting = if judge.is_some() { OBEY } else { OPEN };
-        judge::set(&mut ebpf, setting).on("write map", object::SETTINGS)?;
+        let filter = if judge.is_some() { OBEY } else { OPEN };
+        let settings = [(SHARE, share), (PROBE, host_port::mark()), (FILTER, filter)];
+        set(&mut ebpf, &settings).on("write map", object::SETTINGS)?;
         if judge.is_none() {
             judge::detach(&pins)?;
         }
@@ -120,8 +127,11 @@ impl Links {
             let name = entry.on("list", links.pins.display())?.file_name();
             let index = name.to_str().and_then(|name| name.strip_prefix(UPLINK)).and_then(|i| i.parse().ok());
             if let Some(index) = index
-                && links.update(&uplink_pin(index), object::TOWARDS)?
+                && links.update(&pin(UPLINK, index), object::TOWARDS)?
             {
+                if !links.update(&pin(EGRESS, index), object::SENT)? {
+                    links.create(object::SENT, Hook::Egress(index), &pin(EGRESS, index))?;
+                }
                 links.uplinks.insert(index);
             }
         }
@@ -155,7 +165,7 @@ impl Links {
     /// Makes these the uplinks. Interfaces that vanished meanwhile are left out.
     pub(crate) fn set_uplinks(&mut self, indices: &BTreeSet<u32>) -> Result<(), PortError> {
         for index in indices.difference(&self.uplinks.clone()) {
-            match self.create(object::TOWARDS, Hook::Ingress(*index), &uplink_pin(*index)) {
+            match self.attach_uplink(*index) {
                 Err(error) if is_gone(&error) => {
                     tracing::debug!(index, "uplink gone before it was attached to")
                 }
@@ -163,10 +173,20 @@ impl Links {
             }
         }
         for index in self.uplinks.difference(indices).copied().collect::<Vec<_>>() {
-            detach_pin(&self.pins.join(uplink_pin(index))).on("detach", uplink_pin(index))?;
+            for role in [EGRESS, UPLINK] {
+                detach_pin(&self.pins.join(pin(role, index))).on("detach", pin(role, index))?;
+            }
             self.uplinks.remove(&index);
         }
         Ok(())
+    }
+
+    /// The egress first, and anew where an attempt was cut off: by the other's pin an uplink is known to be attached to.
+    fn attach_uplink(&self, index: u32) -> Result<(), PortError> {
+        let egress = pin(EGRESS, index);
+        detach_pin(&self.pins.join(&egress)).on("detach", &egress)?;
+        self.create(object::SENT, Hook::Egress(index), &egress)?;
+        self.create(object::TOWARDS, Hook::Ingress(index), &pin(UPLINK, index))
     }
 
     /// False when nothing is pinned by that name, or when what it was attached to is gone; the pin is removed then.
@@ -202,8 +222,16 @@ impl Links {
     }
 }
 
-fn uplink_pin(index: u32) -> String {
-    format!("{UPLINK}{index}")
+fn pin(role: &str, index: u32) -> String {
+    format!("{role}{index}")
+}
+
+/// What the programs look at, by the entry's number. The last one takes effect on what is open.
+fn set(ebpf: &mut Ebpf, settings: &[(u32, u32)]) -> Result<(), MapError> {
+    let map =
+        ebpf.map_mut(object::SETTINGS).ok_or(MapError::InvalidName { name: object::SETTINGS.into() })?;
+    let mut map = Array::<_, u32>::try_from(map)?;
+    settings.iter().try_for_each(|(entry, value)| map.set(*entry, value, 0))
 }
 
 /// Takes off what is pinned in a directory of links.

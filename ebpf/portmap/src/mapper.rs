@@ -26,8 +26,9 @@ pub struct Options {
     /// The cgroup (v2) whose processes are led to published ports when they connect to one by an address of the host.
     /// None: the root of the hierarchy, so every process of the host namespace.
     pub cgroup: Option<PathBuf>,
-    /// Flows tracked at once; the ones idle the longest make room. About 400 bytes of kernel memory each. Maps that are
-    /// there already keep their size.
+    /// Confirmed flows tracked at once; the ones idle the longest make room. An eighth of them may be of one source. For
+    /// all other flows there is room for half as many. About 600 bytes of kernel memory each, set aside at once. Maps
+    /// that are there already keep their size.
     pub flows: u32,
     /// What the host's own filter (nftables, iptables, ufw, firewalld: its input hook) denies is denied at published ports
     /// too. False: what is published is open. Clients on the host itself are not asked about.
@@ -35,6 +36,9 @@ pub struct Options {
     /// Another build of the programs than the one compiled in: a developer's.
     pub object: Option<PathBuf>,
 }
+
+/// So many sources can fill the table of flows, not one.
+const SOURCES: u32 = 8;
 
 impl Default for Options {
     fn default() -> Self {
@@ -89,7 +93,8 @@ impl BpfPortMapper {
             false => None,
         };
         let tables = Tables::open(&mut ebpf, &map_pins)?;
-        let links = Links::adopt(ebpf, judge.as_ref(), link_pins, &cgroup)?;
+        let share = (options.flows / SOURCES).max(1);
+        let links = Links::adopt(ebpf, judge.as_ref(), share, link_pins, &cgroup)?;
         // Other layouts' programs go when ours are in place.
         bpffs::remove_versions(bpffs, Some(VERSION))?;
         let interfaces = Interfaces::open().on("open", "a socket")?;
@@ -140,6 +145,7 @@ impl BpfPortMapper {
             host,
             link: self.interfaces.index(&way.link).on("find interface", &way.link)?,
             bridge: self.interfaces.index(&way.bridge).on("find interface", &way.bridge)?,
+            lineage: 0,
             first: port.host_ports.first(),
             last: port.host_ports.last(),
             container_port: port.container_port,
@@ -156,8 +162,8 @@ impl PortMapper for BpfPortMapper {
         Ok(self.tables.sandboxes().map(|bytes| SandboxId::from_bytes(*bytes)).collect())
     }
 
-    /// Mappings that were there stay as they are, with their flows. New ones are there before old ones go, so that a
-    /// port which moves is never without.
+    /// Mappings that were there stay as they are, with their flows; of one whose range changes, the flows of the ports that
+    /// stay. New ones are there before old ones go, so that a port which moves is never without.
     fn set(&mut self, sandbox: &SandboxId, mappings: &[PortMapping]) -> Result<(), PortError> {
         let sandbox = sandbox_bytes(sandbox);
         let wanted = self.targets(sandbox, mappings)?;
@@ -171,13 +177,19 @@ impl PortMapper for BpfPortMapper {
             }
             self.tables.add_address(host::address(way.gateway))?;
         }
+        let before = held.clone();
         for target in &wanted {
             match held.iter().find(|(_, held)| is_same_mapping(held, target)).map(|(id, held)| (*id, *held)) {
-                None => self.tables.insert(*target)?,
+                None => {
+                    let lineage =
+                        before.values().find(|held| leads_alike(held, target)).map_or(0, |h| h.lineage);
+                    self.tables.insert(Target { lineage, ..*target })?;
+                }
                 Some((id, present)) => {
                     held.remove(&id);
-                    if present != *target {
-                        self.tables.put(id, *target)?;
+                    let target = Target { lineage: present.lineage, ..*target };
+                    if present != target {
+                        self.tables.put(id, target)?;
                     }
                 }
             }
@@ -262,6 +274,12 @@ pub fn purge(bpffs: &Path) -> Result<(), PortError> {
 fn is_same_mapping(a: &Target, b: &Target) -> bool {
     let key = |t: &Target| (t.protocol, t.host, t.first, t.last, t.container_port, t.address);
     key(a) == key(b)
+}
+
+/// Whether both have ports in common, and lead them to the same place: the flows of those may go on.
+fn leads_alike(a: &Target, b: &Target) -> bool {
+    let key = |t: &Target| (t.protocol, t.host, t.address, t.container_port.wrapping_sub(t.first));
+    key(a) == key(b) && a.first <= b.last && b.first <= a.last
 }
 
 fn check(port: &PublishedPort) -> Result<(), PortError> {

@@ -2,7 +2,10 @@
 
 use aya::{include_bytes_aligned, maps::MapType};
 use aya_obj::generated::bpf_attach_type;
-use ebpf_layouts::{Address, Figures, Flow, FlowKey, Judged, PortKey, SocketKey, SocketOrigin, Target};
+use ebpf_layouts::{
+    Address, Figures, Flow, FlowKey, FragmentKey, Judged, PortKey, Pressure, SocketKey, SocketOrigin, Source,
+    Target,
+};
 
 /// Built by `ebpf/build` from `ebpf/programs`, and checked by `ebpf/check-object`.
 pub(crate) static OBJECT: &[u8] = include_bytes_aligned!("../object/portmap.o");
@@ -11,8 +14,13 @@ pub(crate) static OBJECT: &[u8] = include_bytes_aligned!("../object/portmap.o");
 pub(crate) const TOWARDS: &str = "towards";
 pub(crate) const BACK: &str = "back";
 
+/// At the egress of uplinks.
+pub(crate) const SENT: &str = "sent";
+
 /// On the cgroup hierarchy.
-pub(crate) const SOCKET_HOOKS: [(&str, bpf_attach_type); 8] = [
+pub(crate) const SOCKET_HOOKS: [(&str, bpf_attach_type); 10] = [
+    ("bind4", bpf_attach_type::BPF_CGROUP_INET4_BIND),
+    ("bind6", bpf_attach_type::BPF_CGROUP_INET6_BIND),
     ("connect4", bpf_attach_type::BPF_CGROUP_INET4_CONNECT),
     ("connect6", bpf_attach_type::BPF_CGROUP_INET6_CONNECT),
     ("sendmsg4", bpf_attach_type::BPF_CGROUP_UDP4_SENDMSG),
@@ -27,6 +35,9 @@ pub(crate) const PORTS: &str = "PORTS";
 pub(crate) const TARGETS: &str = "TARGETS";
 pub(crate) const ADDRESSES: &str = "ADDRESSES";
 pub(crate) const FLOWS: &str = "FLOWS";
+pub(crate) const PROBATION: &str = "PROBATION";
+pub(crate) const SOURCES: &str = "SOURCES";
+pub(crate) const PRESSURE: &str = "PRESSURE";
 pub(crate) const CLOSED: &str = "CLOSED";
 pub(crate) const SOCKETS: &str = "SOCKETS";
 pub(crate) const JUDGED: &str = "JUDGED";
@@ -44,11 +55,16 @@ pub(crate) struct Pinned {
 /// A longest-prefix trie's keys begin with the length of the prefix.
 const PREFIX_LENGTH: usize = 4;
 
-pub(crate) const PINNED: [Pinned; 9] = [
+pub(crate) const PINNED: [Pinned; 14] = [
     pinned::<u32>(PORTS, MapType::LpmTrie, PREFIX_LENGTH + size_of::<PortKey>()),
     pinned::<Target>(TARGETS, MapType::Hash, size_of::<u32>()),
     pinned::<u8>(ADDRESSES, MapType::Hash, size_of::<Address>()),
     pinned::<Flow>(FLOWS, MapType::LruHash, size_of::<FlowKey>()),
+    pinned::<Flow>(PROBATION, MapType::LruHash, size_of::<FlowKey>()),
+    pinned::<u64>(SOURCES, MapType::LruHash, size_of::<Source>()),
+    pinned::<Pressure>(PRESSURE, MapType::PerCpuArray, size_of::<u32>()),
+    pinned::<Flow>("FRAGMENTS", MapType::LruHash, size_of::<FragmentKey>()),
+    pinned::<u32>("SENT", MapType::LruHash, size_of::<FlowKey>()),
     pinned::<Flow>(CLOSED, MapType::LruHash, size_of::<FlowKey>()),
     pinned::<SocketOrigin>(SOCKETS, MapType::LruHash, size_of::<SocketKey>()),
     pinned::<Judged>(JUDGED, MapType::LruHash, size_of::<FlowKey>()),

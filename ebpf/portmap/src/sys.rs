@@ -15,8 +15,9 @@ use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_
 /// What a link hangs on.
 pub(crate) enum Hook<'a> {
     Cgroup(BorrowedFd<'a>, bpf_attach_type),
-    /// The ingress of the interface of this index in the calling thread's namespace.
+    /// The ingress of the interface of this index in the calling thread's namespace, or its egress.
     Ingress(u32),
+    Egress(u32),
     /// Netfilter's input hook of the calling thread's namespace, for one family (NFPROTO_*).
     Input {
         family: u32,
@@ -71,6 +72,10 @@ pub(crate) fn link_create(program: BorrowedFd<'_>, hook: Hook<'_>) -> io::Result
         Hook::Ingress(index) => {
             attr.link_create.__bindgen_anon_2.target_ifindex = index;
             attr.link_create.attach_type = bpf_attach_type::BPF_TCX_INGRESS as u32;
+        }
+        Hook::Egress(index) => {
+            attr.link_create.__bindgen_anon_2.target_ifindex = index;
+            attr.link_create.attach_type = bpf_attach_type::BPF_TCX_EGRESS as u32;
         }
         Hook::Input { family, priority } => {
             attr.link_create.attach_type = bpf_attach_type::BPF_NETFILTER as u32;

@@ -18,7 +18,7 @@ use crate::{error::OnError, object, prefixes::prefixes};
 /// A struct of ours as bytes of a map.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Raw<T>(T);
+pub(crate) struct Raw<T>(pub(crate) T);
 
 // SAFETY: what is `Plain` has no padding, and every bit pattern is a value of it.
 unsafe impl<T: Plain + 'static> Pod for Raw<T> {}
@@ -34,7 +34,8 @@ pub(crate) struct Tables {
     /// One entry: the id that the next target gets. Pinned, since a flow that outlives its target must not find another
     /// one by the same id.
     next_id: Array<MapData, u32>,
-    flows: HashMap<MapData, Raw<FlowKey>, Raw<Flow>>,
+    /// Those confirmed, and those on probation.
+    flows: [HashMap<MapData, Raw<FlowKey>, Raw<Flow>>; 2],
     figures: PerCpuHashMap<MapData, u32, Raw<Figures>>,
     held: Held,
 }
@@ -56,7 +57,10 @@ impl Tables {
         let addresses =
             HashMap::try_from(take(ebpf, object::ADDRESSES)?).on("open map", object::ADDRESSES)?;
         let next_id = open_next_id(&pins.join("NEXT_ID")).on("open map", "NEXT_ID")?;
-        let flows = HashMap::try_from(take(ebpf, object::FLOWS)?).on("open map", object::FLOWS)?;
+        let flows = [
+            HashMap::try_from(take(ebpf, object::FLOWS)?).on("open map", object::FLOWS)?,
+            HashMap::try_from(take(ebpf, object::PROBATION)?).on("open map", object::PROBATION)?,
+        ];
         let figures =
             PerCpuHashMap::try_from(take(ebpf, object::FIGURES)?).on("open map", object::FIGURES)?;
         let mut tables = Self { ports, targets, addresses, next_id, flows, figures, held: Held::default() };
@@ -109,10 +113,14 @@ impl Tables {
         ids.filter_map(|id| Some((*id, *self.held.targets.get(id)?))).collect()
     }
 
-    /// Publishes a target by a new id: no flow leads to it yet.
-    pub(crate) fn insert(&mut self, target: Target) -> Result<(), PortError> {
+    /// Publishes a target by a new id. With the lineage of another it takes over the flows of those of its ports that the
+    /// other has, when that one is removed; with 0 no flow leads to it yet.
+    pub(crate) fn insert(&mut self, mut target: Target) -> Result<(), PortError> {
         let id = self.next_id.get(&0, 0).on("read map", "NEXT_ID")?.max(1);
         self.next_id.set(0, id.wrapping_add(1), 0).on("write map", "NEXT_ID")?;
+        if target.lineage == 0 {
+            target.lineage = id;
+        }
         self.put(id, target)
     }
 
@@ -166,7 +174,7 @@ impl Tables {
 
     /// Calls for each flow that is there, once. Looks at all of them, so it is for people's questions alone.
     pub(crate) fn each_flow(&self, mut call: impl FnMut(&FlowKey, &Flow)) -> Result<(), PortError> {
-        for entry in self.flows.iter() {
+        for entry in self.flows.iter().flat_map(HashMap::iter) {
             match entry {
                 Ok((Raw(key), Raw(flow))) if key.direction == TOWARDS => call(&key, &flow),
                 // One that goes while they are read.

@@ -11,9 +11,8 @@ use aya_ebpf::{
 };
 
 use crate::{
-    figures, flows, icmp,
+    figures, flows, fragments, icmp,
     layouts::{BACK, Target},
-    maps::FLOWS,
     packet::{self, Packet, last4},
     ports,
 };
@@ -26,6 +25,7 @@ pub fn run(ctx: &TcContext) -> i32 {
     let Some(packet) = packet::parse(ctx, BACK) else { return TCX_NEXT };
     let now = flows::seconds();
     let is_error = icmp::is_icmp(packet);
+    fragments::forget(packet);
     let target = if is_error {
         match icmp::translate(ctx, packet) {
             icmp::NOT_OURS => return TCX_NEXT,
@@ -34,9 +34,14 @@ pub fn run(ctx: &TcContext) -> i32 {
         }
         let Some(target) = ports::target(packet.to.target) else { return TC_ACT_SHOT as i32 };
         target
-    } else if let Some(flow) = FLOWS.get_ptr_mut(&packet.key) {
-        let flow = unsafe { &mut *flow };
-        let Some(target) = target_at(ctx, flow.target) else { return TCX_NEXT };
+    } else if packet.fragment == packet::LATER {
+        if !fragments::follow(packet, now) {
+            return TCX_NEXT;
+        }
+        let Some(target) = at_veth(ctx, ports::target(packet.to.target)) else { return TCX_NEXT };
+        target
+    } else if let Some((flow, _)) = flows::find(&packet.key) {
+        let Some(target) = at_veth(ctx, flows::target(&packet.key, flow)) else { return TCX_NEXT };
         if flows::is_over(&packet.key, flow, now) {
             return TCX_NEXT;
         }
@@ -50,18 +55,20 @@ pub fn run(ctx: &TcContext) -> i32 {
         }
         target
     } else if flows::closed(packet, now) {
-        let Some(target) = target_at(ctx, packet.to.target) else { return TCX_NEXT };
+        let Some(target) = at_veth(ctx, ports::target(packet.to.target)) else { return TCX_NEXT };
         target
     } else {
         return TCX_NEXT;
     };
-    let Some(mut next_hop) = route(ctx, packet, target) else {
+    let mut next_hop: NextHop = unsafe { core::mem::zeroed() };
+    if !route(ctx, packet, target, &mut next_hop) {
         // An error's addresses are changed already: where no way leads to the client, it ends here.
         return if is_error { TC_ACT_SHOT as i32 } else { TCX_NEXT };
-    };
+    }
     if !is_error && packet::rewrite(ctx, packet).is_err() {
         return TC_ACT_SHOT as i32;
     }
+    fragments::remember(packet);
     figures::passed(packet, unsafe { (*ctx.skb.skb).len } - packet::ETHERNET as u32);
     let size = size_of::<bpf_redir_neigh>() as i32;
     unsafe { bpf_redirect_neigh(next_hop.link, &mut next_hop.neighbour, size, 0) as i32 }
@@ -69,9 +76,8 @@ pub fn run(ctx: &TcContext) -> i32 {
 
 /// The target, if the packet comes from its veth: from another, the source address is forged.
 #[inline(always)]
-fn target_at(ctx: &TcContext, id: u32) -> Option<&'static Target> {
-    let target = ports::target(id)?;
-    (target.link == unsafe { (*ctx.skb.skb).ifindex }).then_some(target)
+fn at_veth(ctx: &TcContext, target: Option<&'static Target>) -> Option<&'static Target> {
+    target.filter(|target| target.link == unsafe { (*ctx.skb.skb).ifindex })
 }
 
 struct NextHop {
@@ -79,10 +85,10 @@ struct NextHop {
     neighbour: bpf_redir_neigh,
 }
 
-/// The way to the client by the host's routes. None: leave the packet as the container sent it to the host's stack,
+/// The way to the client by the host's routes. False: leave the packet as the container sent it to the host's stack,
 /// which answers the container what there is to answer: that there is no route, or that the packet is too big.
-#[inline(always)]
-fn route(ctx: &TcContext, packet: &Packet, target: &Target) -> Option<NextHop> {
+#[inline(never)]
+fn route(ctx: &TcContext, packet: &Packet, target: &Target, next_hop: &mut NextHop) -> bool {
     let flow = &packet.to;
     let mut fib: Fib = unsafe { core::mem::zeroed() };
     fib.l4_protocol = packet.key.protocol;
@@ -107,9 +113,9 @@ fn route(ctx: &TcContext, packet: &Packet, target: &Target) -> Option<NextHop> {
     let result = unsafe { bpf_fib_lookup(ctx.as_ptr(), &mut fib, size, BPF_FIB_LOOKUP_SKIP_NEIGH) };
     match result as u32 {
         BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH => {}
-        _ => return None,
+        _ => return false,
     }
-    let mut neighbour: bpf_redir_neigh = unsafe { core::mem::zeroed() };
+    let neighbour = &mut next_hop.neighbour;
     // The gateway's family, where the route has one, may be another than the packet's.
     neighbour.nh_family = fib.family.into();
     unsafe {
@@ -119,5 +125,6 @@ fn route(ctx: &TcContext, packet: &Packet, target: &Target) -> Option<NextHop> {
             neighbour.__bindgen_anon_1.ipv6_nh = fib.__bindgen_anon_4.ipv6_dst;
         }
     }
-    Some(NextHop { link: fib.ifindex, neighbour })
+    next_hop.link = fib.ifindex;
+    true
 }

@@ -15,7 +15,6 @@ use aya_ebpf::{
 use crate::{
     SCTP, TCP, UDP, flows,
     layouts::{Address, FlowKey, TOWARDS, mapped},
-    maps::FLOWS,
     packet::{ETHERNET, Packet, csum_diff, store},
     ports,
 };
@@ -104,7 +103,7 @@ fn try_to(ctx: &TcContext, packet: &mut Packet) -> Option<Result<(), c_long>> {
         direction: packet.key.direction,
         zero: [0; 2],
     };
-    packet.to = unsafe { *FLOWS.get_ptr(&packet.key)? };
+    packet.to = *flows::find(&packet.key)?.0;
     let flow = &packet.to;
     let target = ports::target(flow.target)?;
     if flows::is_over(&packet.key, flow, flows::seconds()) {

@@ -17,9 +17,9 @@ use aya_ebpf::{
 
 use crate::{
     figures,
-    layouts::{ACCEPTED, ASKED, Judged, OPEN, TOWARDS},
+    layouts::{ACCEPTED, ASKED, FILTER, Judged, OPEN, TOWARDS},
     maps::{JUDGED, SETTINGS, SKB_DATA},
-    packet::{self, Bytes, Packet},
+    packet::{self, Bytes, LATER, Packet, WHOLE},
     ports,
 };
 
@@ -27,8 +27,8 @@ use crate::{
 const SECOND_LOOK: u32 = 0xca57_11e5;
 
 /// Seconds in which the answer must come, and in which it holds for the packet sent again: a filter may ask user space
-/// (NFQUEUE), and then the clone comes too early.
-const PATIENCE: i32 = 10;
+/// (NFQUEUE), and then the clone comes too early; and of a datagram in fragments there is no clone.
+const PATIENCE: i32 = 60;
 
 /// What to do with a packet that may begin a flow.
 pub enum Verdict {
@@ -50,7 +50,7 @@ pub fn is_second_look(ctx: &TcContext) -> bool {
 
 #[inline(always)]
 pub fn ask(ctx: &TcContext, packet: &Packet, second: bool, target: u32, now: u32) -> Verdict {
-    if SETTINGS.get(0).copied() == Some(OPEN) {
+    if SETTINGS.get(FILTER).copied() == Some(OPEN) {
         return Verdict::Accepted;
     }
     if let Some(judged) = JUDGED.get_ptr_mut(&packet.key) {
@@ -70,6 +70,11 @@ pub fn ask(ctx: &TcContext, packet: &Packet, second: bool, target: u32, now: u32
     let _ = ctx.pull_data(if length < headers { length } else { headers });
     if JUDGED.insert(&packet.key, Judged { target, at: now, state: ASKED }, 0).is_err() {
         return Verdict::Refused;
+    }
+    // The filter sees the datagram when all of it is there (of IPv6 where connection tracking is on), and by then the
+    // clone would have come. The next datagram finds the answer.
+    if packet.fragment != WHOLE {
+        return Verdict::Asked;
     }
     let mark = unsafe { (*ctx.skb.skb).mark };
     ctx.skb.set_mark(SECOND_LOOK);
@@ -102,6 +107,13 @@ impl Bytes for Bare {
         let at = self.0.wrapping_add(offset).wrapping_sub(packet::ETHERNET);
         unsafe { bpf_probe_read_kernel(at.cast()) }.ok()
     }
+
+    #[inline(always)]
+    fn load_to<T>(&self, offset: usize, to: *mut T) -> Option<()> {
+        let at = self.0.wrapping_add(offset).wrapping_sub(packet::ETHERNET);
+        unsafe { *to = bpf_probe_read_kernel(at.cast()).ok()? };
+        Some(())
+    }
 }
 
 /// At the end of the host's input hooks.
@@ -112,7 +124,10 @@ pub fn run(ctx: *const NetfilterContext) -> i32 {
     let Ok(data) = (unsafe { bpf_probe_read_kernel::<*const u8>(data.cast()) }) else { return ACCEPT };
     let mut packet: Packet = unsafe { zeroed() };
     packet.key.direction = TOWARDS;
-    if packet::parse_bare(&Bare(data), &mut packet).is_none() || !packet::may_begin(&packet) {
+    if packet::parse_bare(&Bare(data), &mut packet).is_none()
+        || packet.fragment == LATER
+        || !packet::may_begin(&packet)
+    {
         return ACCEPT;
     }
     let Some(judged) = JUDGED.get_ptr_mut(&packet.key) else { return ACCEPT };

@@ -1,12 +1,14 @@
-//! The maps, pinned by user space under these names, and the one setting.
+//! The maps, pinned by user space under these names, and what it sets before loading.
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuHashMap},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap},
 };
 
-use crate::layouts::{Address, Figures, Flow, FlowKey, Judged, PortKey, SocketKey, SocketOrigin, Target};
+use crate::layouts::{
+    Address, Figures, Flow, FlowKey, FragmentKey, Judged, PortKey, Pressure, SocketKey, SocketOrigin, Source, Target,
+};
 
 /// Published ranges, as prefixes of ports: a target's id.
 #[map]
@@ -19,9 +21,30 @@ pub static TARGETS: HashMap<u32, Target> = HashMap::with_max_entries(1 << 18, BP
 #[map]
 pub static ADDRESSES: HashMap<Address, u8> = HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
 
-/// User space sets the size.
+/// Flows that nobody else's can push out: those that are confirmed, of each source no more than its share. User space
+/// sets the size.
 #[map]
 pub static FLOWS: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(1 << 17, 0);
+
+/// All other flows, which work the same, but make room for each other. User space sets the size.
+#[map]
+pub static PROBATION: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(1 << 16, 0);
+
+/// How many flows a source has in `FLOWS`. User space counts again when somebody has too many by it.
+#[map]
+pub static SOURCES: LruHashMap<Source, u64> = LruHashMap::with_max_entries(1 << 14, 0);
+
+#[map]
+pub static PRESSURE: PerCpuArray<Pressure> = PerCpuArray::with_max_entries(1, 0);
+
+/// What became of the first fragment of a datagram, for the others.
+#[map]
+pub static FRAGMENTS: LruHashMap<FragmentKey, Flow> = LruHashMap::with_max_entries(1 << 12, 0);
+
+/// The answers that wait for nobody but the host: to datagrams that left by an uplink from a published address and port.
+/// When the last one left, in seconds of CLOCK_MONOTONIC.
+#[map]
+pub static SENT: LruHashMap<FlowKey, u32> = LruHashMap::with_max_entries(1 << 13, 0);
 
 /// The entries of TCP connections that are closed, for their last packets. User space sets the size.
 #[map]
@@ -38,9 +61,8 @@ pub static HOST_COOKIE: u64 = 0;
 #[map]
 pub static JUDGED: LruHashMap<FlowKey, Judged> = LruHashMap::with_max_entries(1 << 13, 0);
 
-/// One entry: whether the host's filter is asked at all. User space sets it.
 #[map]
-pub static SETTINGS: Array<u32> = Array::with_max_entries(1, 0);
+pub static SETTINGS: Array<u32> = Array::with_max_entries(3, 0);
 
 /// An entry comes with the first packet, so that a port which nobody uses costs nothing.
 #[map]

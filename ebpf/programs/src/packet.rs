@@ -6,7 +6,7 @@ use core::{mem::offset_of, ptr};
 use aya_ebpf::{
     bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM},
     cty::c_long,
-    helpers::{bpf_csum_diff, bpf_skb_store_bytes},
+    helpers::{bpf_csum_diff, bpf_skb_load_bytes, bpf_skb_store_bytes},
     macros::map,
     maps::PerCpuArray,
     programs::TcContext,
@@ -32,7 +32,13 @@ pub const SYN: u8 = 0x02;
 pub const RST: u8 = 0x04;
 pub const ACK: u8 = 0x10;
 
-/// A whole TCP, UDP, SCTP or ICMP packet over IP over Ethernet; ICMP's ports are 0. It lies in a per-CPU map: the stack is too small for it.
+/// What part of a datagram the packet is. A later fragment has no ports: they are 0.
+pub const WHOLE: u8 = 0;
+pub const FIRST: u8 = 1;
+pub const LATER: u8 = 2;
+
+/// A TCP, UDP, SCTP or ICMP packet over IP over Ethernet; ICMP's ports are 0. It lies in a per-CPU map: the stack is too
+/// small for it.
 #[repr(C)]
 pub struct Packet {
     /// Its addresses and ports as they arrive.
@@ -49,6 +55,10 @@ pub struct Packet {
     pub tcp_flags: u8,
     /// The sender forbids fragmenting; always so with IPv6.
     pub no_fragments: bool,
+    /// [`WHOLE`], [`FIRST`] or [`LATER`].
+    pub fragment: u8,
+    /// Of the datagram, if it is in fragments; network byte order.
+    pub id: u32,
 }
 
 #[map]
@@ -57,6 +67,8 @@ static PACKET: PerCpuArray<Packet> = PerCpuArray::with_max_entries(1, 0);
 /// Where the bytes of a packet come from. Offsets count from the Ethernet header, whether or not it can be read.
 pub trait Bytes {
     fn load<T>(&self, offset: usize) -> Option<T>;
+    /// For what is better not on the stack in between.
+    fn load_to<T>(&self, offset: usize, to: *mut T) -> Option<()>;
 }
 
 impl Bytes for TcContext {
@@ -64,9 +76,16 @@ impl Bytes for TcContext {
     fn load<T>(&self, offset: usize) -> Option<T> {
         TcContext::load(self, offset).ok()
     }
+
+    #[inline(always)]
+    fn load_to<T>(&self, offset: usize, to: *mut T) -> Option<()> {
+        let result =
+            unsafe { bpf_skb_load_bytes(self.skb.skb.cast(), offset as u32, to.cast(), size_of::<T>() as u32) };
+        (result == 0).then_some(())
+    }
 }
 
-/// None: not understood. Fragments are among those. Packets are seen one at a time on a CPU, with softirqs off, so the
+/// None: not understood. Fragments of ICMP are among those. Packets are seen one at a time on a CPU, with softirqs off, so the
 /// map's one entry is the caller's until it returns.
 #[inline(always)]
 pub fn parse(ctx: &TcContext, direction: u8) -> Option<&'static mut Packet> {
@@ -107,12 +126,14 @@ pub fn parse_bare(bytes: &impl Bytes, packet: &mut Packet) -> Option<()> {
 fn parse_ipv4(ctx: &impl Bytes, packet: &mut Packet) -> Option<()> {
     let h: [u8; 20] = ctx.load(ETHERNET)?;
     let words = usize::from(h[0] & 0x0f);
-    let fragment = u16::from_be_bytes([h[6], h[7]]);
-    if h[0] >> 4 != 4 || words < 5 || fragment & 0x3fff != 0 {
+    let place = u16::from_be_bytes([h[6], h[7]]);
+    if h[0] >> 4 != 4 || words < 5 {
         return None;
     }
     packet.ipv4 = true;
-    packet.no_fragments = fragment & 0x4000 != 0;
+    packet.no_fragments = place & 0x4000 != 0;
+    packet.fragment = fragment(place & 0x1fff, place & 0x2000);
+    packet.id = u32::from(u16::from_ne_bytes([h[4], h[5]]));
     packet.transport = (ETHERNET + words * 4) as u32;
     packet.length = u32::from(u16::from_be_bytes([h[2], h[3]]));
     packet.key.protocol = h[9];
@@ -128,17 +149,34 @@ fn parse_ipv4(ctx: &impl Bytes, packet: &mut Packet) -> Option<()> {
 fn parse_ipv6(ctx: &impl Bytes, packet: &mut Packet) -> Option<()> {
     const HOP_BY_HOP: u8 = 0;
     const DESTINATION_OPTIONS: u8 = 60;
+    const FRAGMENT: u8 = 44;
 
     let h: [u8; 8] = ctx.load(ETHERNET)?;
     if h[0] >> 4 != 6 {
         return None;
     }
-    let [source, destination]: [Address; 2] = ctx.load(ETHERNET + 8)?;
-    if !is_one_host(&source) || !is_one_host(&destination) {
+    // Side by side in both.
+    ctx.load_to(ETHERNET + 8, (&raw mut packet.key).cast::<[Address; 2]>())?;
+    if !is_one_host(&packet.key.source) || !is_one_host(&packet.key.destination) {
         return None;
     }
     let (mut next, mut transport) = (h[6], (ETHERNET + 40) as u32);
+    packet.fragment = WHOLE;
+    packet.id = 0;
     for _ in 0..EXTENSIONS {
+        if next == FRAGMENT {
+            let h: [u8; 8] = ctx.load(transport as usize)?;
+            let place = u16::from_be_bytes([h[2], h[3]]);
+            next = h[0];
+            transport += 8;
+            packet.fragment = fragment(place >> 3, place & 1);
+            packet.id = u32::from_ne_bytes([h[4], h[5], h[6], h[7]]);
+            // Behind it, the headers of a later one are data.
+            if packet.fragment == LATER {
+                break;
+            }
+            continue;
+        }
         if next != HOP_BY_HOP && next != DESTINATION_OPTIONS {
             break;
         }
@@ -151,9 +189,16 @@ fn parse_ipv6(ctx: &impl Bytes, packet: &mut Packet) -> Option<()> {
     packet.transport = transport;
     packet.length = 40 + u32::from(u16::from_be_bytes([h[4], h[5]]));
     packet.key.protocol = next;
-    packet.key.source = source;
-    packet.key.destination = destination;
     Some(())
+}
+
+#[inline(always)]
+fn fragment(offset: u16, more: u16) -> u8 {
+    match (offset, more) {
+        (0, 0) => WHOLE,
+        (0, _) => FIRST,
+        _ => LATER,
+    }
 }
 
 /// A unicast address that a router may forward. An IPv4 one in its mapped form is none: it would be taken for IPv4.
@@ -168,6 +213,14 @@ fn is_one_host(a: &Address) -> bool {
 /// The length of its header.
 #[inline(always)]
 fn parse_transport(ctx: &impl Bytes, packet: &mut Packet) -> Option<u32> {
+    if packet.fragment == LATER {
+        // It is behind the whole header, or the header is a lie.
+        let _: u8 = ctx.load(packet.transport as usize)?;
+        packet.key.source_port = 0;
+        packet.key.destination_port = 0;
+        packet.tcp_flags = 0;
+        return Some(0);
+    }
     Some(match packet.key.protocol {
         TCP => {
             let h: [u8; 20] = ctx.load(packet.transport as usize)?;
@@ -191,7 +244,7 @@ fn parse_transport(ctx: &impl Bytes, packet: &mut Packet) -> Option<u32> {
             packet.tcp_flags = if h[12] == SCTP_INIT { SYN } else { 0 };
             12
         }
-        ICMP | ICMPV6 => {
+        ICMP | ICMPV6 if packet.fragment == WHOLE => {
             packet.key.source_port = 0;
             packet.key.destination_port = 0;
             packet.tcp_flags = 0;
@@ -222,14 +275,17 @@ pub fn rewrite(ctx: &TcContext, packet: &Packet) -> Result<(), c_long> {
     };
     let pseudo = mangled | u64::from(BPF_F_PSEUDO_HDR);
     let is_sctp = packet.key.protocol == SCTP;
+    // The first fragment has the checksum of the whole.
+    let has_sum = !is_sctp && packet.fragment != LATER;
     if is_sctp
+        && packet.fragment != LATER
         && (packet.key.source_port, packet.key.destination_port) != (flow.source_port, flow.destination_port)
     {
         return Err(-1);
     }
     // Both structs hold the two addresses side by side, and the two ports. What mapped addresses share adds nothing.
     let difference = csum_diff(&packet.key.source, &flow.source, 32);
-    if !is_sctp {
+    if has_sum {
         ctx.l4_csum_replace(field, 0, difference, pseudo)?;
     }
     if packet.ipv4 {
@@ -242,7 +298,7 @@ pub fn rewrite(ctx: &TcContext, packet: &Packet) -> Result<(), c_long> {
         store(ctx, ETHERNET + 8, &flow.source, 32, u64::from(BPF_F_RECOMPUTE_CSUM))?;
     }
     // SCTP's checksum, a CRC, is of the ports but not of the addresses: the ports stay.
-    if is_sctp {
+    if !has_sum {
         return Ok(());
     }
     let difference = csum_diff(&packet.key.source_port, &flow.source_port, 4);
@@ -250,6 +306,7 @@ pub fn rewrite(ctx: &TcContext, packet: &Packet) -> Result<(), c_long> {
     store(ctx, transport, &flow.source_port, 4, 0)
 }
 
+const _: () = assert!(offset_of!(FlowKey, source) == 0);
 const _: () = assert!(offset_of!(FlowKey, destination) == offset_of!(FlowKey, source) + 16);
 const _: () = assert!(offset_of!(Flow, destination) == offset_of!(Flow, source) + 16);
 const _: () = assert!(offset_of!(FlowKey, destination_port) == offset_of!(FlowKey, source_port) + 2);

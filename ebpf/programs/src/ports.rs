@@ -21,6 +21,18 @@ pub fn published_on_any(protocol: u8, address: &Address, port: u16) -> Option<u3
     published_on(protocol, &any, port)
 }
 
+/// The id of the range that a packet to this address is for.
+#[inline(always)]
+pub fn published(protocol: u8, address: &Address, port: u16) -> Option<u32> {
+    if let Some(id) = published_on(protocol, address, port) {
+        return Some(id);
+    }
+    if !is_host_address(address) {
+        return None;
+    }
+    published_on_any(protocol, address, port)
+}
+
 #[inline(always)]
 pub fn is_host_address(address: &Address) -> bool {
     unsafe { ADDRESSES.get(address) }.is_some()

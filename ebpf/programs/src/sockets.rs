@@ -12,9 +12,9 @@ use aya_ebpf::{
 use crate::{
     TCP, UDP, figures,
     layouts::{
-        ANY_IPV4, ANY_IPV6, Address, LOOPBACK_IPV4, LOOPBACK_IPV6, SocketKey, SocketOrigin, is_ipv4, mapped,
+        ANY_IPV4, ANY_IPV6, Address, LOOPBACK_IPV4, LOOPBACK_IPV6, PROBE, SocketKey, SocketOrigin, is_ipv4, mapped,
     },
-    maps::{HOST_COOKIE, SOCKETS},
+    maps::{HOST_COOKIE, SETTINGS, SOCKETS},
     ports,
 };
 
@@ -52,6 +52,27 @@ pub fn lead<const FAMILY: u8>(ctx: &SockAddrContext) {
         write::<FAMILY>(ctx, &target.address, led_to);
         figures::begun(id);
     }
+}
+
+/// Whether the call would take a port that is published on its address. The kernel picks a port (0) after this.
+#[inline(always)]
+pub fn is_reserved<const FAMILY: u8>(ctx: &SockAddrContext) -> bool {
+    if !in_host_namespace(ctx) {
+        return false;
+    }
+    let (address, port) = read::<FAMILY>(ctx);
+    let (protocol, mark) = unsafe {
+        let sk = (&raw const (*ctx.sock_addr).__bindgen_anon_1.sk).read_volatile();
+        ((*ctx.sock_addr).protocol as u8, (&raw const (*sk).mark).read_volatile())
+    };
+    if port == 0 || (protocol != TCP && protocol != UDP) {
+        return false;
+    }
+    // The engine asks whether a process has the port: what is published it knows.
+    if mark != 0 && SETTINGS.get(PROBE).copied() == Some(mark) {
+        return false;
+    }
+    published(protocol, &address, port).is_some()
 }
 
 /// Gives the peer's address back as the process knows it.

@@ -8,12 +8,14 @@ use aya_ebpf::{
 };
 
 use crate::{
-    SCTP, UDP, figures, flows, icmp,
+    SCTP, UDP, figures,
+    flows::{self, Place},
+    fragments, icmp,
     judge::{self, Verdict},
-    layouts::{Flow, FlowKey, TOWARDS, Target},
-    maps::FLOWS,
+    layouts::{Flow, HELD_BACK, TOWARDS, Target},
+    maps::PROBATION,
     packet::{self, Packet, last4},
-    ports,
+    ports, sent, sources,
 };
 
 /// The packet was sent to this machine alone: not to a group, nor to a neighbour.
@@ -23,7 +25,7 @@ const PACKET_HOST: u32 = 0;
 /// kernel picks ports from (net.ipv4.ip_local_port_range ends at 60999), so that no socket of the host has them.
 const FIRST_SPARE: u32 = 61_000;
 const SPARE: u32 = 65_536 - FIRST_SPARE;
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: u32 = 4;
 
 #[inline(always)]
 pub fn run(ctx: &TcContext) -> i32 {
@@ -43,36 +45,67 @@ pub fn run(ctx: &TcContext) -> i32 {
         };
     }
     let now = flows::seconds();
-
-    if let Some(flow) = FLOWS.get_ptr_mut(&packet.key) {
-        let flow = unsafe { &mut *flow };
-        if let Some(target) = ports::target(flow.target)
-            && keep(packet, flow, now)
-        {
-            if flows::is_closed(packet.to.state) {
-                flows::close(&packet.key, &packet.to);
-            }
-            return deliver(ctx, packet, target);
+    let known = if packet.fragment == packet::LATER {
+        if !fragments::follow(packet, now) {
+            return TCX_NEXT;
         }
-        let _ = FLOWS.remove(&packet.key);
+        true
+    } else {
+        fragments::forget(packet);
+        follow(packet, now) || flows::closed(packet, now)
+    };
+    if !known {
+        match first(ctx, packet, second_look, now) {
+            BEGUN => {}
+            // Of a clone, the packet itself is with the host already.
+            NOT_OURS if second_look => return TC_ACT_SHOT as i32,
+            NOT_OURS | ASKED => return TCX_NEXT,
+            _ => return TC_ACT_SHOT as i32,
+        }
     }
-    if flows::closed(packet, now)
-        && let Some(target) = ports::target(packet.to.target)
-    {
-        return deliver(ctx, packet, target);
+    match ports::target(packet.to.target) {
+        Some(target) => deliver(ctx, packet, target),
+        None => TC_ACT_SHOT as i32,
     }
+}
 
-    // Of a clone, the packet itself is with the host already.
-    let pass = if second_look { TC_ACT_SHOT as i32 } else { TCX_NEXT };
-    let Some(id) = published(&packet.key) else { return pass };
-    let Some(target) = ports::target(id) else { return pass };
-    if belongs_to_host(ctx, packet) {
-        return pass;
+/// Whether the packet has a flow that goes on: it is in `packet.to`.
+#[inline(never)]
+fn follow(packet: &mut Packet, now: u32) -> bool {
+    let Some((flow, place)) = flows::find(&packet.key) else { return false };
+    if flows::target(&packet.key, flow).is_none() || !keep(packet, flow, place, now) {
+        flows::forget(&packet.key);
+        return false;
+    }
+    if flows::is_closed(packet.to.state) {
+        flows::close(&packet.key, &packet.to);
+    }
+    true
+}
+
+// What became of a packet without a flow.
+const NOT_OURS: u32 = 0;
+/// The flow is in `packet.to`.
+const BEGUN: u32 = 1;
+/// The host's filter is to see it first.
+const ASKED: u32 = 2;
+const REFUSED: u32 = 3;
+
+/// Begins a flow with the packet, if it is for a published port and may. Apart, as the stack is small.
+#[inline(never)]
+fn first(ctx: &TcContext, packet: &mut Packet, second_look: bool, now: u32) -> u32 {
+    let key = &packet.key;
+    let Some(id) = ports::published(key.protocol, &key.destination, key.destination_port) else {
+        return NOT_OURS;
+    };
+    let Some(target) = ports::target(id) else { return NOT_OURS };
+    if sent::is_answer(key, now) || belongs_to_host(ctx, packet) {
+        return NOT_OURS;
     }
     match judge::ask(ctx, packet, second_look, id, now) {
         Verdict::Accepted => {}
-        Verdict::Asked => return TCX_NEXT,
-        Verdict::Refused => return TC_ACT_SHOT as i32,
+        Verdict::Asked => return ASKED,
+        Verdict::Refused => return REFUSED,
     }
     packet.to = Flow {
         source: packet.key.source,
@@ -80,42 +113,40 @@ pub fn run(ctx: &TcContext) -> i32 {
         source_port: packet.key.source_port,
         destination_port: ports::container_port(target, packet.key.destination_port),
         target: id,
+        lineage: target.lineage,
         seen: now,
         state: 0,
         zero: [0; 3],
     };
     if !begin(packet, target, now) {
         figures::no_place(id);
-        return TC_ACT_SHOT as i32;
+        return REFUSED;
     }
     figures::begun(id);
-    deliver(ctx, packet, target)
+    sources::begun();
+    BEGUN
 }
 
 /// Whether the flow goes on as it is: its answers still find back.
 #[inline(always)]
-fn keep(packet: &mut Packet, flow: &mut Flow, now: u32) -> bool {
-    if flow.seen != now {
+fn keep(packet: &mut Packet, flow: &mut Flow, place: Place, now: u32) -> bool {
+    // One that was held back tries again about once a second.
+    let confirmed = place == Place::Probation
+        && flows::is_confirmed(flow, packet.tcp_flags)
+        && (flow.state & HELD_BACK == 0 || flow.seen != now);
+    if flow.seen != now || confirmed {
         flow.seen = now;
-        if !flows::pair(&packet.key, flow, now) {
+        if !flows::pair(&packet.key, flow, now, place) {
             return false;
         }
     }
     flows::track(&packet.key, flow, packet.tcp_flags);
     packet.to = *flow;
+    if confirmed && !flows::is_closed(packet.to.state) && flows::confirm(&packet.key, &packet.to) {
+        flow.state |= HELD_BACK;
+        sources::held_back();
+    }
     true
-}
-
-#[inline(always)]
-fn published(key: &FlowKey) -> Option<u32> {
-    let (protocol, address, port) = (key.protocol, &key.destination, key.destination_port);
-    if let Some(id) = ports::published_on(protocol, address, port) {
-        return Some(id);
-    }
-    if !ports::is_host_address(address) {
-        return None;
-    }
-    ports::published_on_any(protocol, address, port)
 }
 
 /// Whether the packet begins nothing, so that it may belong to what the host itself, or its masquerading, has open on a
@@ -125,6 +156,11 @@ fn belongs_to_host(ctx: &TcContext, packet: &Packet) -> bool {
     if packet.key.protocol != UDP {
         return !packet::may_begin(packet);
     }
+    has_socket(ctx, packet)
+}
+
+#[inline(never)]
+fn has_socket(ctx: &TcContext, packet: &Packet) -> bool {
     let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
     unsafe {
         let size = if packet.ipv4 {
@@ -165,8 +201,8 @@ fn begin(packet: &mut Packet, target: &Target, now: u32) -> bool {
         }
     }
     for _ in 0..ATTEMPTS {
-        if flows::pair(&packet.key, &packet.to, now) {
-            return FLOWS.insert(&packet.key, &packet.to, 0).is_ok();
+        if flows::pair(&packet.key, &packet.to, now, Place::Probation) {
+            return PROBATION.insert(&packet.key, &packet.to, 0).is_ok();
         }
         // Its ports cannot be changed: see packet::rewrite.
         if packet.key.protocol == SCTP {
@@ -187,6 +223,7 @@ fn deliver(ctx: &TcContext, packet: &Packet, target: &Target) -> i32 {
     if packet::rewrite(ctx, packet).is_err() {
         return TC_ACT_SHOT as i32;
     }
+    fragments::remember(packet);
     hand_over(ctx, packet, target)
 }
 

@@ -6,6 +6,7 @@
 
 mod args;
 mod boot;
+mod floods;
 mod host_ports;
 mod listen;
 mod lookups;

@@ -32,7 +32,7 @@ use tracing::{info, warn};
 
 use crate::{
     args::{Directories, PublishedPorts},
-    boot, host_ports, listen,
+    boot, floods, host_ports, listen,
     listen::Inherited,
     mapper::Mapper,
     network_config::{self, ConfigError, Configured},
@@ -161,10 +161,12 @@ async fn serve(
     info!(adopted, "resolvers kept");
 
     let bpffs = directories.bpffs();
+    let pins = bpffs.clone();
     let mapper =
         tokio::task::spawn_blocking(move || Mapper::open(&bpffs, published)).await.map_err(RunError::Task)?;
     let (backend, reason) = mapper.describe();
     info!(backend, reason, "published ports");
+    tokio::spawn(floods::report(pins, root.child_token()));
 
     let parts = Parts {
         store,

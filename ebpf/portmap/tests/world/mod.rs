@@ -23,6 +23,8 @@ use libnetwork_core::{PortMapper, PortMapping, PortTarget};
 use libnetwork_model::{HostFacts, PortRange, Protocol, PublishedPort, SandboxId, Uplink};
 use nix::sched::{CloneFlags, setns};
 
+pub mod packets;
+pub mod runner;
 pub mod talk;
 
 pub const A_MAC: &str = "02:42:0a:01:00:02";
@@ -33,6 +35,8 @@ pub struct World {
     mapper: Option<BpfPortMapper>,
     /// For the next mapper: whether the host's filter is obeyed.
     pub obey: bool,
+    /// How many flows it has room for.
+    pub flows: u32,
 }
 
 static WORLDS: AtomicU32 = AtomicU32::new(0);
@@ -40,7 +44,7 @@ static WORLDS: AtomicU32 = AtomicU32::new(0);
 impl World {
     pub fn new() -> Self {
         let name = format!("pm{}-{}", std::process::id(), WORLDS.fetch_add(1, Ordering::Relaxed));
-        let world = Self { name, dir: tempfile::tempdir().unwrap(), mapper: None, obey: true };
+        let world = Self { name, dir: tempfile::tempdir().unwrap(), mapper: None, obey: true, flows: 4096 };
         for place in ["host", "outside", "a", "b", "c"] {
             ip(&["netns", "add", &world.namespace(place)]);
             world.ip(place, "link set lo up");
@@ -77,7 +81,8 @@ impl World {
         let pins = self.pins();
         // The object that `ebpf/check-object` built afresh, if it says so.
         let object = std::env::var_os("CAUSEWAY_BPF_OBJECT").map(Into::into);
-        let options = Options { flows: 4096, object, obey_host_filter: self.obey, ..Options::default() };
+        let options =
+            Options { flows: self.flows, object, obey_host_filter: self.obey, ..Options::default() };
         let mapper =
             self.inside("host", || BpfPortMapper::open(&pins, &options).unwrap_or_else(|e| panic!("{e:?}")));
         self.mapper = Some(mapper);
@@ -295,6 +300,11 @@ pub fn hardware_address(interface: &str) -> [u8; 6] {
 
 /// Sends a frame as it is, from the calling thread's namespace.
 pub fn send_frame(interface: &str, frame: &[u8]) {
+    send_frames(interface, [frame]);
+}
+
+/// The same of many, by one socket: to close one takes the kernel long.
+pub fn send_frames(interface: &str, frames: impl IntoIterator<Item = impl AsRef<[u8]>>) {
     use std::os::fd::{FromRawFd, OwnedFd};
     // SAFETY: plain calls; the descriptor is checked, and the address is whole.
     unsafe {
@@ -305,14 +315,17 @@ pub fn send_frame(interface: &str, frame: &[u8]) {
         to.sll_family = libc::AF_PACKET as u16;
         to.sll_ifindex = nix::net::if_::if_nametoindex(interface).unwrap() as i32;
         let size = size_of_val(&to) as libc::socklen_t;
-        let sent = libc::sendto(
-            socket.as_raw_fd(),
-            frame.as_ptr().cast(),
-            frame.len(),
-            0,
-            (&raw const to).cast(),
-            size,
-        );
-        assert_eq!(sent, frame.len() as isize, "{}", std::io::Error::last_os_error());
+        for frame in frames {
+            let frame = frame.as_ref();
+            let sent = libc::sendto(
+                socket.as_raw_fd(),
+                frame.as_ptr().cast(),
+                frame.len(),
+                0,
+                (&raw const to).cast(),
+                size,
+            );
+            assert_eq!(sent, frame.len() as isize, "{}", std::io::Error::last_os_error());
+        }
     }
 }

@@ -164,7 +164,7 @@ fn listen(address: SocketAddr) -> TcpListener {
 }
 
 /// A socket of one family alone, bound with SO_REUSEADDR.
-fn bind(address: SocketAddr, kind: libc::c_int) -> std::os::fd::OwnedFd {
+pub fn bind(address: SocketAddr, kind: libc::c_int) -> std::os::fd::OwnedFd {
     use nix::sys::socket::{setsockopt, sockopt};
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: a plain call; the descriptor is checked and has no other owner.
