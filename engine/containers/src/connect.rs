@@ -75,6 +75,7 @@ impl Inner {
                 );
             }
             container.change(|live| live.sandbox = Some(Arc::new(sandbox)));
+            self.tell_linked(&container.id).await;
         }
         self.save_config(&container, config).await?;
         if !running {

@@ -80,7 +80,12 @@ impl Containers {
         }
         executable(&container)?;
         let id = names::id()?;
-        let spec = exec_spec(&container.config().config, &body);
+        let config = container.config();
+        let mut env = self.inner.environment(&config);
+        if !config.config.hostname.is_empty() {
+            env.insert(0, format!("HOSTNAME={}", config.config.hostname));
+        }
+        let spec = exec_spec(&config.config, env, &body);
         // Prepared by the shim now, so that what cannot be (an unknown user) is told now, as Docker does.
         self.inner.live_task(&container)?.exec(&id, &spec).await?;
         let exec = Arc::new(Exec { id: id.clone(), body, live: watch::Sender::new(ExecLive::default()) });
@@ -270,9 +275,10 @@ impl Inner {
 }
 
 /// What to run: the container's environment, directory and user, with the exec's on top.
-fn exec_spec(config: &ContainerConfig, body: &ExecCreate) -> ExecSpec {
-    let mut env: Vec<String> = config.env.clone().unwrap_or_default();
-    for entry in body.env.iter().flatten() {
+fn exec_spec(config: &ContainerConfig, own: Vec<String>, body: &ExecCreate) -> ExecSpec {
+    // The last of a name counts.
+    let mut env: Vec<String> = Vec::with_capacity(own.len());
+    for entry in own.iter().chain(body.env.iter().flatten()) {
         let name = entry.split_once('=').map_or(entry.as_str(), |(name, _)| name);
         env.retain(|known| known.split_once('=').map_or(known.as_str(), |(name, _)| name) != name);
         if entry.contains('=') {

@@ -2,7 +2,7 @@
 
 use crate::{
     Containers, Result,
-    config::{GraphDriver, Inspect, MountPoint, State, Status},
+    config::{GraphDriver, HostConfig, Inspect, MountPoint, State, Status},
     container::Live,
     files, network,
     record::Config,
@@ -61,7 +61,7 @@ impl Containers {
             process_label: String::new(),
             app_armor_profile: String::new(),
             exec_ids: (!execs.is_empty()).then_some(execs),
-            host_config: config.host.clone(),
+            host_config: HostConfig { links: self.inner.shown_links(config), ..config.host.clone() },
             graph_driver,
             size_rw: sizes.map(|size| size.rw as i64),
             size_root_fs: sizes.map(|size| size.root_fs as i64),

@@ -24,6 +24,7 @@ mod exit;
 mod files;
 mod health;
 mod inspect;
+mod links;
 mod list;
 mod load;
 mod logs;

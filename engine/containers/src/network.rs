@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use engine_runtime::NetworkNamespace;
+use libnetwork_model::ErrorKind;
 use libnetwork_rpc::{client::again, v1};
 
 use crate::{
@@ -47,7 +48,19 @@ impl Inner {
         };
         match again(call).await {
             Ok(sandbox) => Ok(Some(sandbox)),
-            Err(status) => Err(Error::from(status).during("failed to set up container networking")),
+            Err(status) => {
+                let error = Error::from(status);
+                let absent =
+                    |error: &Error| matches!(error, Error::Network { kind: ErrorKind::NotFound, .. });
+                if config.host.network_mode == "bridge"
+                    && absent(&error)
+                    && self.network("bridge").await.is_err_and(|error| absent(&error))
+                {
+                    // As by Docker, whose `bridge: none` leaves containers their loopback.
+                    return Ok(None);
+                }
+                Err(error.during("failed to set up container networking"))
+            }
         }
     }
 
@@ -68,7 +81,8 @@ impl Inner {
         sandbox: Option<&v1::Sandbox>,
     ) -> Result<NetworkNamespace> {
         if let Some(other) = config.host.network_mode.strip_prefix("container:") {
-            let other = self.find(other)?;
+            let joining = |error: Error| error.during("joining network namespace of container");
+            let other = self.find(other).map_err(joining)?;
             let live = other.live();
             if !live.state.has_process() {
                 return Err(Error::Conflict(format!(
@@ -133,7 +147,7 @@ impl Inner {
             };
             entries.extend(ips.into_iter().map(|ip| Entry { ip, names: vec![name.to_owned()] }));
         }
-        entries.extend(self.link_entries(config)?);
+        entries.extend(self.link_entries(config));
         let own = &config.config;
         let mut names = vec![own.hostname.clone()];
         if !own.domainname.is_empty() {
@@ -144,38 +158,6 @@ impl Inner {
                 if let Some((ip, _)) = cidr.split_once('/') {
                     entries.push(Entry { ip: ip.to_owned(), names: names.clone() });
                 }
-            }
-        }
-        Ok(entries)
-    }
-
-    /// `--link` as lines of the hosts file.
-    fn link_entries(&self, config: &Config) -> Result<Vec<Entry>> {
-        let mut entries = Vec::new();
-        let default = config.host.links.iter().flatten().map(|link| ("bridge", link));
-        let named = config.networks.iter().flat_map(|(network, settings)| {
-            settings.links.iter().flatten().map(move |link| (network.as_str(), link))
-        });
-        for (network, link) in default.chain(named) {
-            let (target, alias) = link.rsplit_once(':').unwrap_or((link, link));
-            let target = self
-                .find(target)
-                .map_err(|error| error.during(format!("could not get container for {target}")))?;
-            let live = target.live();
-            if !live.state.has_process() {
-                return Err(Error::Conflict(format!(
-                    "Cannot link to a non running container: /{} AS /{}/{alias}",
-                    live.config.name, config.name
-                )));
-            }
-            let endpoints = live.sandbox.iter().flat_map(|sandbox| &sandbox.endpoints);
-            for endpoint in endpoints.filter(|endpoint| endpoint.network_name == network) {
-                let Some((ip, _)) = endpoint.ipv4.split_once('/') else { continue };
-                let mut names =
-                    vec![alias.trim_start_matches('/').to_owned(), live.config.config.hostname.clone()];
-                names.push(live.config.name.clone());
-                names.dedup();
-                entries.push(Entry { ip: ip.to_owned(), names });
             }
         }
         Ok(entries)

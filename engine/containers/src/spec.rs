@@ -154,10 +154,12 @@ impl Inner {
             .collect())
     }
 
-    fn environment(&self, config: &Config) -> Vec<String> {
+    /// What its processes find in their environment, beside what every container's have.
+    pub(crate) fn environment(&self, config: &Config) -> Vec<String> {
         // `NAME` alone takes a variable away, as in Docker.
         let env = config.config.env.iter().flatten();
-        env.filter(|entry| entry.contains('=')).cloned().collect()
+        let own = env.filter(|entry| entry.contains('=')).cloned();
+        self.link_environment(config).into_iter().chain(own).collect()
     }
 
     fn namespace(&self, mode: &str, what: &str) -> Result<NamespaceMode> {

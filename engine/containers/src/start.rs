@@ -75,6 +75,7 @@ impl Inner {
         container: &Arc<Container>,
         config: &Config,
     ) -> Result<(Task, Option<Arc<v1::Sandbox>>)> {
+        self.check_links(config)?;
         // Neither needs the other. Both are waited for: what one of them made is taken back when the other failed.
         let (mounted, joined) = tokio::join!(self.mount(config), self.join(config));
         let (rootfs, mounts) = mounted?;
@@ -195,6 +196,7 @@ impl Inner {
                 "cannot record a start"
             );
         }
+        self.tell_linked(&container.id).await;
         self.emit(container, "start", &[]);
         self.monitor(container.clone(), task.clone());
     }

@@ -21,6 +21,8 @@ pub enum FilterError {
     /// As Go prints a list of strings: `dangling=[x y]`.
     #[error("invalid filter '{key}=[{}]'", values.join(" "))]
     Value { key: String, values: Vec<String> },
+    #[error("failed to parse value as time or duration: {0:?}")]
+    Moment(String),
     #[error("more than one until filter specified")]
     SeveralUntil,
 }
@@ -128,7 +130,9 @@ impl Filters {
         let mut values = self.values("until");
         match (values.next(), values.next()) {
             (None, _) => Ok(None),
-            (Some(text), None) => until::moment(text, now).map(Some).ok_or_else(|| self.refuse("until")),
+            (Some(text), None) => {
+                until::moment(text, now).map(Some).ok_or_else(|| FilterError::Moment(text.to_owned()))
+            }
             _ => Err(FilterError::SeveralUntil),
         }
     }
@@ -222,6 +226,9 @@ mod tests {
         assert_eq!(until(&[]), Ok(None));
         assert_eq!(until(&["1h"]), Ok(Some(Timestamp::from_second(6_400).unwrap())));
         assert_eq!(until(&["1h", "2h"]), Err(FilterError::SeveralUntil));
-        assert_eq!(until(&["soon"]).unwrap_err().to_string(), "invalid filter 'until=[soon]'");
+        assert_eq!(
+            until(&["soon"]).unwrap_err().to_string(),
+            "failed to parse value as time or duration: \"soon\""
+        );
     }
 }

@@ -332,3 +332,36 @@ fn what_is_unknown_or_taken_is_named() {
     assert!(text.contains("network nope not found"), "{text}");
     assert_eq!(host.d("ps -q").lines().count(), 1);
 }
+
+#[test]
+fn links_on_the_default_bridge_are_variables_and_lines_that_follow() {
+    let host = Host::with_image();
+    host.d("run -d --name db -e FOO=bar --expose 70-72/udp -p 8089:80 box sleep 1000");
+    host.d("run -d --name app --link db:my-db -e MY_DB_ENV_FOO=own box sleep 1000");
+    let address = host.address("db", "bridge");
+    let said = host.d("exec app env");
+    for line in [
+        format!("MY_DB_PORT=tcp://{address}:80"),
+        format!("MY_DB_PORT_80_TCP_ADDR={address}"),
+        "MY_DB_PORT_70_UDP_PORT_END=72".to_owned(),
+        "MY_DB_NAME=/app/my-db".to_owned(),
+        "MY_DB_ENV_FOO=own".to_owned(),
+    ] {
+        assert!(said.lines().any(|said| said == line), "{line}: {said}");
+    }
+    assert_eq!(host.inspect("app")["HostConfig"]["Links"][0], "/db:/app/my-db");
+    let line =
+        |address: &str| format!("{address}\tmy-db {} db", host.d("inspect -f {{.Config.Hostname}} db"));
+    assert!(host.d("exec app cat /etc/hosts").contains(&line(&address)));
+    // It comes back elsewhere.
+    host.d("network disconnect bridge db");
+    host.d("run -d --name filler box sleep 1000");
+    host.d("network connect bridge db");
+    let moved = host.address("db", "bridge");
+    assert_ne!(moved, address);
+    assert!(host.d("exec app cat /etc/hosts").contains(&line(&moved)));
+    host.d("exec app ping -c 1 -W 5 my-db");
+    host.d("stop -t 0 db");
+    let refused = host.docker(&["run", "--rm", "--link", "db:x", "box", "true"]).err();
+    assert!(refused.contains("Cannot link to a non running container: /db AS "), "{refused}");
+}

@@ -20,6 +20,9 @@ impl<'a> Wanted<'a> {
         if let Some(other) = filters.values("type").find(|kind| !matches!(*kind, "builtin" | "custom")) {
             return Err(ApiError::invalid(format!("invalid filter: 'type'='{other}'")));
         }
+        if filters.values("dangling").count() > 1 {
+            return Err(ApiError::invalid("got more than one value for filter key \"dangling\""));
+        }
         let mut dangling = None;
         for value in filters.values("dangling") {
             dangling = match value {

@@ -1,0 +1,202 @@
+//! `--link`: what a container is told of others that run: a line of its hosts file each, and on the default bridge
+//! variables, too. Both as Docker has them.
+
+use libnetwork_model::Protocol;
+use libnetwork_rpc::v1;
+
+use crate::{
+    Error, Result,
+    container::Live,
+    files::Entry,
+    ports::{self, ContainerPort},
+    record::Config,
+    service::Inner,
+};
+
+const BRIDGE: &str = "bridge";
+
+/// `TARGET:ALIAS` on a network; without an alias the target's own name is one.
+#[derive(Debug, Clone, Copy)]
+struct Link<'a> {
+    network: &'a str,
+    target: &'a str,
+    alias: &'a str,
+}
+
+fn links(config: &Config) -> impl Iterator<Item = Link<'_>> {
+    let default = config.host.links.iter().flatten().map(|link| (BRIDGE, link));
+    let named = config.networks.iter().flat_map(|(network, settings)| {
+        settings.links.iter().flatten().map(move |link| (network.as_str(), link))
+    });
+    default.chain(named).map(|(network, link)| {
+        let (target, alias) = link.rsplit_once(':').unwrap_or((link, link));
+        // As `inspect` shows it: /CONTAINER/ALIAS.
+        let alias = alias.rsplit_once('/').map_or(alias, |(_, alias)| alias);
+        Link { network, target, alias }
+    })
+}
+
+impl Inner {
+    /// Refuses a start on the default bridge whose links lead to what does not run.
+    pub(crate) fn check_links(&self, config: &Config) -> Result<()> {
+        for Link { target, alias, .. } in links(config).filter(|link| link.network == BRIDGE) {
+            let found = self
+                .find(target)
+                .map_err(|error| error.during(format!("could not get container for {target}")))?;
+            let live = found.live();
+            if !live.state.has_process() {
+                return Err(Error::Conflict(format!(
+                    "Cannot link to a non running container: /{} AS /{}/{alias}",
+                    live.config.name, config.name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lines of the hosts file. What does not run has none.
+    pub(crate) fn link_entries(&self, config: &Config) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for link in links(config) {
+            let Some((live, ip)) = self.linked(link) else { continue };
+            let mut names = vec![link.alias.to_owned(), live.config.config.hostname.clone()];
+            if live.config.name != link.alias {
+                names.push(live.config.name.clone());
+            }
+            entries.push(Entry { ip, names });
+        }
+        entries
+    }
+
+    /// `ALIAS_PORT_80_TCP=…` and the like, for links on the default bridge.
+    pub(crate) fn link_environment(&self, config: &Config) -> Vec<String> {
+        if !config.networks.contains_key(BRIDGE) {
+            return Vec::new();
+        }
+        let own = links(config).filter(|link| link.network == BRIDGE);
+        own.filter_map(|link| Some((link, self.linked(link)?)))
+            .flat_map(|(link, (live, ip))| {
+                let exposed = ports::exposed(&live.config.config.exposed_ports).unwrap_or_default();
+                let name = format!("/{}/{}", config.name, link.alias);
+                variables(link.alias, &name, &ip, exposed, live.config.config.env.iter().flatten())
+            })
+            .collect()
+    }
+
+    /// Tells the containers that link to this one where it is now.
+    pub(crate) async fn tell_linked(&self, id: &str) {
+        for other in self.all().into_iter().filter(|other| other.id != id) {
+            let live = other.live();
+            let leads_here = |link: Link<'_>| self.find(link.target).is_ok_and(|found| found.id == id);
+            if !live.state.has_process() || !links(&live.config).any(leads_here) {
+                continue;
+            }
+            if let Err(error) = self.write_files(&other, &live.config, live.sandbox.as_deref()).await {
+                let error = crate::error::chain(&error);
+                tracing::warn!(container = other.id, error, "cannot refresh the hosts file");
+            }
+        }
+    }
+
+    /// The container that a link leads to and its address on the link's network, while it runs.
+    fn linked(&self, link: Link<'_>) -> Option<(Live, String)> {
+        let live = self.find(link.target).ok()?.live();
+        if !live.state.has_process() {
+            return None;
+        }
+        let on = |endpoint: &&v1::Endpoint| endpoint.network_name == link.network;
+        let endpoint = live.sandbox.as_ref()?.endpoints.iter().find(on)?;
+        let (ip, _) = endpoint.ipv4.split_once('/').or_else(|| endpoint.ipv6.split_once('/'))?;
+        let ip = ip.to_owned();
+        Some((live, ip))
+    }
+
+    /// `HostConfig.Links` as `inspect` shows it.
+    pub(crate) fn shown_links(&self, config: &Config) -> Option<Vec<String>> {
+        let given = config.host.links.as_ref()?;
+        let show = |link: Link<'_>| {
+            let target = self.find(link.target).map(|found| found.config().name.clone());
+            let target = target.unwrap_or_else(|_| link.target.trim_start_matches('/').to_owned());
+            format!("/{target}:/{}/{}", config.name, link.alias)
+        };
+        Some(links(config).take(given.len()).map(show).collect())
+    }
+}
+
+fn variables<'a>(
+    alias: &str,
+    name: &str,
+    ip: &str,
+    mut exposed: Vec<ContainerPort>,
+    env: impl Iterator<Item = &'a String>,
+) -> Vec<String> {
+    let alias = alias.to_uppercase().replace('-', "_");
+    exposed.sort_by_key(|port| (port.protocol != Protocol::Tcp, *port));
+    let url = |port: &ContainerPort| format!("{}://{ip}:{}", port.protocol, port.number);
+    let start = |port: &ContainerPort| {
+        format!("{alias}_PORT_{}_{}", port.number, port.protocol.to_string().to_uppercase())
+    };
+    let mut all = Vec::new();
+    all.extend(exposed.first().map(|port| format!("{alias}_PORT={}", url(port))));
+    for port in &exposed {
+        let start = start(port);
+        all.push(format!("{start}={}", url(port)));
+        all.push(format!("{start}_ADDR={ip}"));
+        all.push(format!("{start}_PORT={}", port.number));
+        all.push(format!("{start}_PROTO={}", port.protocol));
+    }
+    let in_line = |a: &ContainerPort, b: &ContainerPort| {
+        a.protocol == b.protocol && a.number.checked_add(1) == Some(b.number)
+    };
+    for run in exposed.chunk_by(in_line) {
+        if let [first, _, .., last] = run {
+            let start = start(first);
+            all.push(format!("{start}_START={}", url(first)));
+            all.push(format!("{start}_PORT_START={}", first.number));
+            all.push(format!("{start}_END={}", url(last)));
+            all.push(format!("{start}_PORT_END={}", last.number));
+        }
+    }
+    all.push(format!("{alias}_NAME={name}"));
+    // What every image says is nothing about this container.
+    let told =
+        env.filter_map(|entry| entry.split_once('=')).filter(|(key, _)| !matches!(*key, "HOME" | "PATH"));
+    all.extend(told.map(|(key, value)| format!("{alias}_ENV_{key}={value}")));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_docker_s() {
+        let exposed: Vec<ContainerPort> =
+            ["5432/tcp", "70/udp", "71/udp", "72/udp", "80/tcp"].iter().map(|p| p.parse().unwrap()).collect();
+        let env = ["FOO=bar=x".to_owned(), "PATH=/bin".to_owned(), "BARE".to_owned()];
+        let all = variables("my-db", "/app/my-db", "172.17.0.2", exposed, env.iter());
+        assert_eq!(all[0], "MY_DB_PORT=tcp://172.17.0.2:80");
+        assert_eq!(
+            all[1..5],
+            [
+                "MY_DB_PORT_80_TCP=tcp://172.17.0.2:80",
+                "MY_DB_PORT_80_TCP_ADDR=172.17.0.2",
+                "MY_DB_PORT_80_TCP_PORT=80",
+                "MY_DB_PORT_80_TCP_PROTO=tcp"
+            ]
+        );
+        assert_eq!(
+            all[21..],
+            [
+                "MY_DB_PORT_70_UDP_START=udp://172.17.0.2:70",
+                "MY_DB_PORT_70_UDP_PORT_START=70",
+                "MY_DB_PORT_70_UDP_END=udp://172.17.0.2:72",
+                "MY_DB_PORT_70_UDP_PORT_END=72",
+                "MY_DB_NAME=/app/my-db",
+                "MY_DB_ENV_FOO=bar=x"
+            ]
+        );
+        let none = variables("a", "/b/a", "10.0.0.1", Vec::new(), [].iter());
+        assert_eq!(none, ["A_NAME=/b/a"]);
+    }
+}
