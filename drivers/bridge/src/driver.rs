@@ -61,6 +61,10 @@ impl Driver for BridgeDriver {
         if self.forwarding {
             sysctls(network, out);
         }
+        // Somebody else's is used as it is.
+        if host.bridges.contains_key(&*bridge) {
+            return;
+        }
         let link = Link {
             kind: LinkKind::Bridge,
             id: network.id.as_str().into(),
@@ -131,7 +135,8 @@ impl Driver for BridgeDriver {
         }
         if options.anti_spoofing {
             guard::elements(endpoint, &veth_name(endpoint), out);
-            neighbours(network, &options, endpoint, out);
+            let own_bridge = !host.bridges.contains_key(&*bridge_name(network, &options));
+            neighbours(network, &options, endpoint, own_bridge, out);
         }
         let link = Link { known_only: options.anti_spoofing && has_own_mac(endpoint), ..link };
         out.insert(link_key(LinkRank::Veth, &veth_name(endpoint)), Object::Link(link));
@@ -186,13 +191,22 @@ impl Driver for BridgeDriver {
 
 /// Where an endpoint is, said instead of asked for and learned: to the containers of the network, to the host, to bridges.
 /// Only where a container is held to its addresses, so that what is said stays true.
-fn neighbours(network: &Network, options: &Options<'_>, endpoint: &Endpoint, out: &mut Desired) {
+/// Nothing is said to a bridge that somebody else made.
+fn neighbours(
+    network: &Network,
+    options: &Options<'_>,
+    endpoint: &Endpoint,
+    own_bridge: bool,
+    out: &mut Desired,
+) {
     let Some(mac) = endpoint.mac else { return };
     let bridge = bridge_name(network, options);
     for address in endpoint.addresses() {
         guard::home(address, mac, out);
-        let key = Key::Neighbour { ns: Ns::Host, link: bridge.clone(), address };
-        out.insert(key, Object::Neighbour(Neighbour { mac }));
+        if own_bridge {
+            let key = Key::Neighbour { ns: Ns::Host, link: bridge.clone(), address };
+            out.insert(key, Object::Neighbour(Neighbour { mac }));
+        }
     }
     if has_own_mac(endpoint) {
         let mut port = |link: Name| out.insert(Key::Fdb { ns: Ns::Host, link, mac }, Object::Fdb);

@@ -260,7 +260,7 @@ fn an_endpoint_has_the_settings_and_addresses_that_it_asked_for() {
     let network = Network { ipv6: true, ..network(&[(ANTI_SPOOFING, "false")]) };
     let mut endpoint = endpoint(&network);
     endpoint.link_local = vec!["169.254.8.8/16".parse().unwrap(), "fe80::77/64".parse().unwrap()];
-    let sysctls = "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.IFNAME.accept_ra=2";
+    let sysctls = "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.ifname.accept_ra=2";
     endpoint.options.insert(SYSCTLS.into(), sysctls.into());
     BridgeDriver::default().validate_endpoint(&network, &endpoint).unwrap();
     let mut out = Desired::new();

@@ -246,11 +246,14 @@ pub(crate) fn sysctls(endpoint: &Endpoint) -> Result<Vec<(String, String)>, Driv
 fn sysctl(text: &str, ifname: &str) -> Option<(String, String)> {
     let (name, value) = text.split_once('=')?;
     let parts: Vec<&str> = name.trim().split('.').collect();
-    let ["net", family @ ("ipv4" | "ipv6" | "mpls"), kind @ ("conf" | "neigh"), "IFNAME", setting] =
-        parts[..]
+    let ["net", family @ ("ipv4" | "ipv6" | "mpls"), kind @ ("conf" | "neigh"), link, setting] = parts[..]
     else {
         return None;
     };
+    // The docker CLI sends options of `--network` in small letters.
+    if !link.eq_ignore_ascii_case("IFNAME") {
+        return None;
+    }
     let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     let plain = !setting.is_empty() && setting.chars().all(word) && !value.contains(['\n', '\0']);
     plain.then(|| (format!("net/{family}/{kind}/{ifname}/{setting}"), value.trim().to_owned()))

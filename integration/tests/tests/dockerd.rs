@@ -262,3 +262,75 @@ impl Pki {
         self.0.join(name).display().to_string()
     }
 }
+
+#[test]
+fn a_bridge_of_the_user_s_is_used_as_it_is() {
+    let host = Host::new();
+    let missing = refused(&host, &["--bridge", "lan0"]);
+    assert!(missing.contains("lan0 must be created manually"), "{missing}");
+    host.host.ip("link add lan0 type bridge");
+    let bare = refused(&host, &["--bridge", "lan0"]);
+    assert!(bare.contains("lan0") && bare.contains("its addresses are: none"), "{bare}");
+    host.host.ip("addr add 10.88.0.254/24 dev lan0");
+    host.host.ip("link set lan0 up");
+    // Left by dockerd, say: of the default name, and with an address of its own.
+    host.host.ip("link add br-user type bridge");
+    host.host.ip("addr add 10.87.0.1/24 dev br-user");
+    host.host.ip("link set br-user up");
+    let running = Running::start(dockerd(&host, &["--bridge", "lan0"]));
+    eventually("dockerd answers", || host.docker(&["version"]).status.success());
+    host.import("box");
+    assert_eq!(host.inspect("bridge")["IPAM"]["Config"][0]["Subnet"], "10.88.0.0/24");
+    assert_eq!(host.inspect("bridge")["IPAM"]["Config"][0]["Gateway"], "10.88.0.254");
+    host.d("network create --subnet 10.87.0.0/24 -o com.docker.network.bridge.name=br-user net");
+    for network in ["bridge", "net"] {
+        host.d(&format!("run -d --name on-{network} --network {network} -p 80 box probe serve 80"));
+        eventually("the server serves", || host.d(&format!("logs on-{network}")).contains("serving"));
+        let port = host.d(&format!("port on-{network} 80/tcp"));
+        let port = port.lines().next().unwrap().rsplit(':').next().unwrap().to_owned();
+        let mut command = host.client.command(integration_testkit::probe().to_str().unwrap());
+        command.args(["tcp", Host::ADDRESS, &port]);
+        run(command, b"").ok();
+        // By the host's address from a neighbour, and out of it.
+        host.d(&format!("run --rm --network {network} box probe tcp {} {port}", Host::ADDRESS));
+        host.d(&format!("run --rm --network {network} box ping -c 1 -W 5 {}", Host::CLIENT));
+    }
+    let refusal = host.docker(&[
+        "network",
+        "create",
+        "--subnet",
+        "10.86.0.0/24",
+        "-o",
+        "com.docker.network.bridge.name=uplink",
+        "x",
+    ]);
+    refusal.err();
+    host.d("rm -f on-net on-bridge");
+    host.d("network rm net");
+    end(running).ok();
+    purge(&host).ok();
+    for bridge in ["lan0", "br-user"] {
+        assert!(host.host.ip(&format!("addr show {bridge}")).contains("inet 10.8"), "it is the user's");
+    }
+}
+
+#[test]
+fn a_docker0_that_dockerd_left_is_taken_over_and_none_means_none() {
+    let host = Host::new();
+    host.host.ip("link add docker0 type bridge");
+    host.host.ip("addr add 172.17.0.1/16 dev docker0");
+    let running = Running::start(dockerd(&host, &[]));
+    eventually("dockerd answers", || host.docker(&["version"]).status.success());
+    host.import("box");
+    host.host.ip("link set docker0 up");
+    host.d(&format!("run --rm box ping -c 1 -W 5 {}", Host::CLIENT));
+    end(running).ok();
+    let running = Running::start(dockerd(&host, &["--bridge", "none"]));
+    eventually("dockerd answers", || host.docker(&["version"]).status.success());
+    let names = host.d("network ls --format {{.Name}}");
+    assert!(!names.lines().any(|name| name == "bridge"), "{names}");
+    let alone = host.d("run --rm box ip -o link");
+    assert_eq!(alone.lines().count(), 1, "{alone}");
+    end(running).ok();
+    purge(&host).ok();
+}

@@ -26,6 +26,8 @@ pub struct Defaults {
     pub network_options: BTreeMap<String, BTreeMap<String, String>>,
 }
 
+const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+
 impl Desk<'_> {
     /// What is missing of `bridge`, `host` and `none`, and what of the default bridge is not as the configuration has it.
     pub(crate) fn predefined(&mut self) -> Result<Change, Error> {
@@ -58,6 +60,7 @@ impl Desk<'_> {
                 network.options = default_bridge_options();
                 network.options.extend(defaults.bridge_options.clone());
                 network.subnets.clone_from(&defaults.bridge_subnets);
+                self.refuse_absent_bridge(&network, old.as_deref())?;
             }
             match old {
                 None => change.0.push(Mutation::PutNetwork(Arc::new(self.settle(network)?))),
@@ -65,6 +68,19 @@ impl Desk<'_> {
             }
         }
         Ok(change)
+    }
+
+    /// A default bridge under another name than its usual one is the user's to make (Docker's rule and words).
+    fn refuse_absent_bridge(&self, network: &Network, old: Option<&Network>) -> Result<(), Error> {
+        let Some(name) = self.defaults.bridge_options.get(BRIDGE_NAME) else { return Ok(()) };
+        let known = old.is_some_and(|old| old.options.get(BRIDGE_NAME) == Some(name));
+        let Some(driver) = self.drivers.of(network) else { return Ok(()) };
+        driver.validate(network, self.host).map_err(Error::Driver)?;
+        if known || self.foreign_bridge(driver, network).is_some() {
+            return Ok(());
+        }
+        let what = format!("bridge device with non default name {name} must be created manually");
+        Err(Error::Invalid { what })
     }
 
     /// Refuses options that no network could be made with. Those of a driver that is not there are nobody's.
@@ -77,7 +93,8 @@ impl Desk<'_> {
 
     /// The network that `old` becomes; none when it is as it should be. Subnets stay while containers live by them.
     fn adapt(&self, old: &Arc<Network>, mut network: Network) -> Result<Option<Arc<Network>>, Error> {
-        for ipv6 in [false, true] {
+        let adopted = self.drivers.of(&network).is_some_and(|d| self.foreign_bridge(d, &network).is_some());
+        for ipv6 in [false, true].into_iter().filter(|_| !adopted) {
             let chosen = |s: &&Subnet| !s.requested && s.subnet.addr().is_ipv6() == ipv6;
             if network.subnet(ipv6).is_none() {
                 network.subnets.extend(old.subnets.iter().filter(chosen).cloned());
@@ -139,7 +156,7 @@ fn default_bridge_options() -> BTreeMap<String, String> {
         ("com.docker.network.bridge.enable_icc", "true"),
         ("com.docker.network.bridge.enable_ip_masquerade", "true"),
         ("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0"),
-        ("com.docker.network.bridge.name", "docker0"),
+        (BRIDGE_NAME, "docker0"),
     ]
     .into_iter()
     .map(|(key, value)| (key.to_owned(), value.to_owned()))

@@ -13,7 +13,7 @@ use crate::{NameError, PortError, StoreError};
 pub enum Error {
     #[error("network {reference} not found")]
     NetworkNotFound { reference: String },
-    #[error("network {reference} is ambiguous ({count} matches found based on ID prefix)")]
+    #[error("{count} matches found based on ID prefix: network {reference} is ambiguous")]
     NetworkAmbiguous { reference: String, count: usize },
     #[error("network with name {name} already exists")]
     NetworkExists { name: String },

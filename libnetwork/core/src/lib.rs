@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 mod actor;
+mod adoption;
 mod compile;
 mod converge;
 mod defaults;

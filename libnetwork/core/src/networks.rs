@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use ipnet::IpNet;
 use libnetwork_ipam::{SubnetError, choose, choose_ula, complete, validate};
 use libnetwork_model::{Change, DnsOptions, Mutation, Network, NetworkId, Subnet};
+use libnetwork_plan::Driver;
 
 use crate::{
     Error, Event,
@@ -151,12 +152,14 @@ impl Desk<'_> {
             self.drivers.of(&network).ok_or_else(|| Error::UnknownPlugin { name: network.driver.clone() })?;
         // Subnets of a family that is not enabled are ignored, as Docker ignores them.
         network.subnets.retain(|s| if is_v6(s.subnet) { network.ipv6 } else { network.ipv4 });
+        self.adopt(driver, &mut network);
         // IPv4 first, as Docker shows them; the docker CLI sends them in any order.
         network.subnets.sort_by_key(|s| is_v6(s.subnet));
         for subnet in &network.subnets {
             validate(subnet).map_err(Error::Config)?;
         }
         driver.validate(&network, self.host).map_err(Error::Driver)?;
+        self.refuse_same_links(driver, &network)?;
         DnsOptions::read(&network).map_err(|error| Error::Invalid { what: error.to_string() })?;
         if !driver.leases_addresses() {
             network.subnets.clear();
@@ -176,7 +179,25 @@ impl Desk<'_> {
         }
         network.subnets =
             network.subnets.into_iter().map(complete).collect::<Result<_, _>>().map_err(Error::Subnet)?;
+        self.refuse_absent_gateways(driver, &network)?;
         Ok(network)
+    }
+
+    /// Two networks on one bridge would be one (Docker's words).
+    fn refuse_same_links(&self, driver: &dyn Driver, network: &Network) -> Result<(), Error> {
+        let names = driver.link_names(network);
+        let others = self.intent.networks().filter(|other| other.id != network.id && !other.config_only);
+        for other in others {
+            let theirs = self.drivers.of(other).map(|driver| driver.link_names(other)).unwrap_or_default();
+            if let Some(name) = names.iter().find(|name| theirs.contains(name)) {
+                let what = format!(
+                    "cannot create network {} ({name}): conflicts with network {} ({name}): networks have same bridge name",
+                    network.id, other.id
+                );
+                return Err(Error::Forbidden { what });
+            }
+        }
+        Ok(())
     }
 
     /// Asked-for subnets may lie on what the host can reach (somebody means it), never on another network of ours.

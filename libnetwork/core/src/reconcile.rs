@@ -242,7 +242,7 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
             }
         }
         // Links follow the MTU: all of them are looked at again, and soon.
-        clean && old.mtu == facts.mtu && old.closed == facts.closed
+        clean && old.mtu == facts.mtu && old.closed == facts.closed && old.bridges == facts.bridges
     }
 
     fn speak_of(&self, round: &Round, reason: Reason) {

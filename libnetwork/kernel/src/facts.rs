@@ -39,10 +39,16 @@ pub(crate) fn host(
     let foreign = |index: i32| by_index.get(&index).filter(|link| !is_ours(link.group));
     let mut uplinks: BTreeMap<String, Uplink> = BTreeMap::new();
     let mut taken = Vec::new();
+    let others = links.iter().filter(|link| link.kind == "bridge" && !is_ours(link.group));
+    let mut bridges: BTreeMap<String, Vec<IpNet>> =
+        others.map(|link| (link.name.to_string(), Vec::new())).collect();
     for found in &addresses {
         let Some(link) = foreign(found.index) else { continue };
         if !found.link_local {
             taken.push(found.address.trunc());
+            if let Some(bridge) = bridges.get_mut(&*link.name) {
+                bridge.push(found.address);
+            }
         }
         if !link.loopback {
             let uplink = Uplink { index: link.index as u32, mtu: link.mtu, addresses: Vec::new() };
@@ -69,7 +75,7 @@ pub(crate) fn host(
     let (resolvers, search) = resolvers(&fs::read_to_string(resolv_conf).unwrap_or_default());
     let closed = before.closed().map_err(error)?;
     let ephemeral = fs::read_to_string(PORT_RANGE).ok().and_then(|text| ephemeral(&text));
-    Ok(HostFacts { uplinks, taken, mtu, resolvers, search, closed, ephemeral })
+    Ok(HostFacts { uplinks, bridges, taken, mtu, resolvers, search, closed, ephemeral })
 }
 
 /// As ip(7) has it: the first port and the last.

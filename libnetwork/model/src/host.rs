@@ -9,6 +9,8 @@ use crate::PortRange;
 pub struct HostFacts {
     /// The links that outside traffic arrives on, by name: those with an address that are not ours and not loopback.
     pub uplinks: BTreeMap<String, Uplink>,
+    /// Bridges that somebody else made, by name, with their addresses (without link-local ones).
+    pub bridges: BTreeMap<String, Vec<IpNet>>,
     /// Prefixes that addresses and routes of the host cover (without the default routes): never handed out as pools.
     pub taken: Vec<IpNet>,
     /// The MTU in bytes of the link that the default route leaves by; 1500 where there is none.

@@ -77,9 +77,10 @@ impl<'a> Pass<'a> {
     /// that they name, and must not catch a link that is not ours.
     fn find_foreign(&mut self, key: &Key) {
         let Some((key, want)) = self.desired.get_key_value(key) else { return };
-        if let Some((other, have)) = self.foreign_at(key) {
+        if let Some((_, have)) = self.foreign_at(key) {
             self.blocked.extend(want.provides(key));
-            self.foreign.push((other.clone(), have.clone()));
+            // By the key that is wanted: a link that is in the way of another kind's is known by that one's owner.
+            self.foreign.push((key.clone(), have.clone()));
         }
     }
 

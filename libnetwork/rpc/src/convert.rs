@@ -47,14 +47,14 @@ pub fn mac(field: &'static str, text: &str) -> Result<Option<MacAddress>, FieldE
 /// A subnet as it was asked for, host bits kept: `libnetwork-ipam` refuses them in Docker's words.
 pub fn subnet(message: &v1::Subnet) -> Result<Subnet, FieldError> {
     let Some(net) = optional("subnet", &message.subnet, "invalid CIDR block notation")? else {
-        return Err(refuse("subnet", "", "it is missing"));
+        return Err(refuse("subnet", "", "invalid CIDR block notation"));
     };
     let auxiliary = message
         .auxiliary
         .iter()
-        .map(|(name, text)| match address("auxiliary address", text)? {
-            Some(address) => Ok((name.clone(), address)),
-            None => Err(refuse("auxiliary address", name, "it is missing")),
+        .map(|(name, text)| match text.parse() {
+            Ok(address) => Ok((name.clone(), address)),
+            Err(_) => Err(refuse("auxiliary address", name, "invalid address")),
         })
         .collect::<Result<BTreeMap<_, _>, _>>()?;
     Ok(Subnet {
