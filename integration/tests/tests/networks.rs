@@ -132,6 +132,23 @@ fn a_bad_network_is_refused_and_leaves_nothing() {
             "1.2.3.4",
         ),
         (json!({"Name": "x", "IPAM": {"Config": [{"Subnet": "10.76.0.128/25"}]}}), 403, "10.76.0.128/25"),
+        (
+            json!({"Name": "x", "IPAM": {"Config": [{"Subnet": "10.77.0.0/24", "AuxiliaryAddresses": {"a": "1.1.1.1"}}]}}),
+            400,
+            "invalid auxiliary address a: parent subnet 10.77.0.0/24 doesn't contain this address",
+        ),
+        (
+            json!({"Name": "x", "IPAM": {"Config": [{"Subnet": "10.77.0.7/24"}]}}),
+            400,
+            "it should be 10.77.0.0/24",
+        ),
+        (json!({"Name": "x", "ConfigFrom": {"Network": "nope"}}), 404, "\"nope\" does not exist"),
+        (json!({"Name": "x", "Options": {"com.docker.network.bridge.name": "uplink"}}), 409, "uplink"),
+        (
+            json!({"Name": "x", "Options": {"com.docker.network.bridge.name": "docker0"}}),
+            403,
+            "same bridge name",
+        ),
         (json!({"Name": "x", "Options": {"com.docker.network.bridge.enable_ic": "true"}}), 400, "enable_icc"),
         (json!({"Name": "x", "Options": {"com.docker.network.driver.mtu": "many"}}), 400, "many"),
     ] {

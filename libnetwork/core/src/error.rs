@@ -28,6 +28,8 @@ pub enum Error {
     /// Something that Docker answers with 403; the text says what and names the thing.
     #[error("{what}")]
     Forbidden { what: String },
+    #[error("configuration network {name:?} does not exist")]
+    ConfigurationNotFound { name: String },
     #[error("configuration network {name:?} is in use by network {user}")]
     ConfigurationInUse { name: String, user: String },
     #[error("only one instance of \"{driver}\" network is allowed")]
@@ -113,6 +115,7 @@ impl HasKind for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Error::NetworkNotFound { .. }
+            | Error::ConfigurationNotFound { .. }
             | Error::SandboxNotFound { .. }
             | Error::NotConnected { .. }
             | Error::UnknownPlugin { .. } => ErrorKind::NotFound,

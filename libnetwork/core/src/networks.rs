@@ -125,8 +125,7 @@ impl Desk<'_> {
             return Err(Error::Forbidden { what: what.into() });
         }
         let source = self.intent.network_by_name(&name).filter(|n| n.config_only);
-        let missing = || Error::Forbidden { what: format!("configuration network {name:?} does not exist") };
-        let source = source.ok_or_else(missing)?;
+        let source = source.ok_or_else(|| Error::ConfigurationNotFound { name: name.clone() })?;
         let own = [
             ("ipam", !network.subnets.is_empty() || !network.ipam_options.is_empty()),
             ("driver options", !network.options.is_empty()),

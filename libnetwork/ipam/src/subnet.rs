@@ -20,10 +20,14 @@ pub enum SubnetError {
     RangeHostBits { range: IpNet, should: IpNet },
     #[error("invalid ip-range {range}: parent subnet {subnet} doesn't contain ip-range")]
     RangeOutside { range: IpNet, subnet: IpNet },
-    #[error("invalid {role} {address}: parent subnet is an {family} block")]
-    AddressFamily { role: String, address: IpAddr, family: &'static str },
-    #[error("invalid {role} {address}: parent subnet {subnet} doesn't contain this address")]
-    AddressOutside { role: String, address: IpAddr, subnet: IpNet },
+    #[error("invalid {which}: parent subnet is an {family} block")]
+    AddressFamily { which: String, family: &'static str },
+    #[error("invalid {which}: parent subnet {subnet} doesn't contain this address")]
+    AddressOutside { which: String, subnet: IpNet },
+    #[error(
+        "failed to allocate secondary ip address ({name}:{address}): Address already in use: it is the gateway"
+    )]
+    AuxiliaryGateway { name: String, address: IpAddr },
     #[error(
         "failed to allocate gateway ({address}): Address already in use: it is the network or broadcast address of {subnet}"
     )]
@@ -46,6 +50,8 @@ impl HasKind for SubnetError {
         match self {
             // Docker answers 403 here.
             SubnetError::Overlap { .. } => ErrorKind::InUse,
+            // And 500 here.
+            SubnetError::AuxiliaryGateway { .. } => ErrorKind::Internal,
             _ => ErrorKind::Invalid,
         }
     }
@@ -72,13 +78,16 @@ pub fn validate(subnet: &Subnet) -> Result<(), SubnetError> {
         }
     }
     if let Some(gateway) = subnet.gateway {
-        inside(net, gateway, || "gateway".to_owned())?;
+        inside(net, gateway, || format!("gateway {gateway}"))?;
         if is_edge(net, gateway) {
             return Err(SubnetError::GatewayReserved { address: gateway, subnet: net });
         }
     }
     for (name, address) in &subnet.auxiliary {
         inside(net, *address, || format!("auxiliary address {name}"))?;
+        if subnet.gateway == Some(*address) {
+            return Err(SubnetError::AuxiliaryGateway { name: name.clone(), address: *address });
+        }
     }
     Ok(())
 }
@@ -107,12 +116,12 @@ pub(crate) fn is_edge(net: IpNet, address: IpAddr) -> bool {
     address == net.network() || (address.is_ipv4() && address == net.broadcast())
 }
 
-fn inside(net: IpNet, address: IpAddr, role: impl Fn() -> String) -> Result<(), SubnetError> {
+fn inside(net: IpNet, address: IpAddr, which: impl Fn() -> String) -> Result<(), SubnetError> {
     if address.is_ipv4() != net.addr().is_ipv4() {
-        return Err(SubnetError::AddressFamily { role: role(), address, family: family(net) });
+        return Err(SubnetError::AddressFamily { which: which(), family: family(net) });
     }
     if !net.contains(&address) {
-        return Err(SubnetError::AddressOutside { role: role(), address, subnet: net });
+        return Err(SubnetError::AddressOutside { which: which(), subnet: net });
     }
     Ok(())
 }
