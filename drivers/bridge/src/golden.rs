@@ -130,8 +130,9 @@ fn a_further_segment_is_a_bridge_that_leads_to_the_first() {
         let network = Network { ipv6: true, ..network(&[(ICC, icc)]) };
         let mut out = Desired::new();
         let driver = BridgeDriver::default();
-        driver.segment_objects(&network, 31, &host(), &mut out);
-        driver.endpoint_objects(&network, &Endpoint { segment: 31, ..endpoint(&network) }, &host(), &mut out);
+        let host = HostFacts { neighbours: [Some(1024), Some(65_536)], ..host() };
+        driver.segment_objects(&network, 31, &host, &mut out);
+        driver.endpoint_objects(&network, &Endpoint { segment: 31, ..endpoint(&network) }, &host, &mut out);
         text.push_str(&format!("# icc={icc}\n{}\n", render(&out)));
         let longest = out.keys().filter_map(|key| match key {
             Key::Link { name, .. } => Some(name.len()),

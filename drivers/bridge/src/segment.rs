@@ -4,7 +4,7 @@
 
 use libnetwork_model::{HostFacts, MacAddress, Network};
 use libnetwork_plan::{
-    Desired, Ipv6, Link, LinkKind, LinkRank, Name, Ns, Object, Peer, Segments, Value, Verdict,
+    Desired, Ipv6, Key, Link, LinkKind, LinkRank, Name, Ns, Object, Peer, Segments, Value, Verdict,
 };
 
 use crate::{
@@ -13,6 +13,9 @@ use crate::{
     options::Options,
     rules,
 };
+
+/// Some 25 MB when all are in use.
+const NEIGHBOURS: u32 = 65_536;
 
 /// What a bridge holds. The first one keeps a port for each of the others; what is left of its 1,023 is for links that
 /// are not ours.
@@ -42,6 +45,7 @@ pub(crate) fn objects(network: &Network, segment: u16, host: &HostFacts, out: &m
     );
     out.insert(guard::segmented(&far), Object::SetElement(None));
 
+    neighbour_table(network, host, out);
     let link = Link {
         kind: LinkKind::Bridge,
         id: network.id.as_str().into(),
@@ -70,6 +74,24 @@ pub(crate) fn objects(network: &Network, segment: u16, host: &HostFacts, out: &m
         ipv6: Ipv6::Off,
     };
     out.insert(link_key(LinkRank::Veth, &near), Object::Link(pair));
+}
+
+/// The kernel remembers 1,024 neighbours, those of all containers together, and refuses to talk to more. Networks of this
+/// size talk to more.
+fn neighbour_table(network: &Network, host: &HostFacts, out: &mut Desired) {
+    let families = [("ipv4", network.ipv4), ("ipv6", network.ipv6)];
+    for ((family, on), known) in families.into_iter().zip(host.neighbours) {
+        if !on || known.is_none_or(|known| known >= NEIGHBOURS) {
+            continue;
+        }
+        let mut set = |setting: &str, value: u32| {
+            let name = format!("net/{family}/neigh/default/{setting}").into();
+            out.insert(Key::Sysctl { ns: Ns::Host, name }, Object::Sysctl(value.to_string().into()));
+        };
+        // From the first on, entries that are older than five seconds are searched for and dropped.
+        set("gc_thresh2", NEIGHBOURS / 2);
+        set("gc_thresh3", NEIGHBOURS);
+    }
 }
 
 /// Of at most 15 characters, as a link's name may have; forty bits of the network's id, which is random.

@@ -21,6 +21,9 @@ use crate::{
 
 /// Of the namespace of the reading thread, which is the host's.
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+/// By family; there in the machine's first namespace alone.
+const NEIGHBOURS: [&str; 2] =
+    ["/proc/sys/net/ipv4/neigh/default/gc_thresh3", "/proc/sys/net/ipv6/neigh/default/gc_thresh3"];
 /// Where there is no default route.
 const DEFAULT_MTU: u32 = 1500;
 
@@ -75,7 +78,8 @@ pub(crate) fn host(
     let (resolvers, search) = resolvers(&fs::read_to_string(resolv_conf).unwrap_or_default());
     let closed = before.closed().map_err(error)?;
     let ephemeral = fs::read_to_string(PORT_RANGE).ok().and_then(|text| ephemeral(&text));
-    Ok(HostFacts { uplinks, bridges, taken, mtu, resolvers, search, closed, ephemeral })
+    let neighbours = NEIGHBOURS.map(|path| fs::read_to_string(path).ok()?.trim().parse().ok());
+    Ok(HostFacts { uplinks, bridges, taken, mtu, resolvers, search, closed, ephemeral, neighbours })
 }
 
 /// As ip(7) has it: the first port and the last.

@@ -23,6 +23,9 @@ pub struct HostFacts {
     pub closed: [bool; 2],
     /// Where the host takes ports from that nobody asked for by number (`net.ipv4.ip_local_port_range`). None: not known.
     pub ephemeral: Option<PortRange>,
+    /// By family, IPv4 first: how many neighbours the kernel remembers, for all namespaces together (gc_thresh3). None: it
+    /// is not for this namespace to say.
+    pub neighbours: [Option<u32>; 2],
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

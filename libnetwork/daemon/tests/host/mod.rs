@@ -119,6 +119,11 @@ impl Host {
         command
     }
 
+    /// A path of this host's, as it is seen from outside its mount namespace.
+    pub(crate) fn seen_from_outside(&self, path: &str) -> PathBuf {
+        format!("/proc/{}/root{path}", self.holder.id()).into()
+    }
+
     /// The host's links that are not loopback, by name.
     pub(crate) fn links(&self) -> Vec<String> {
         let listing = self.network.ip("-o link show");
