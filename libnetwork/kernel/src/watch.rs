@@ -101,7 +101,7 @@ impl Expected {
                     Thing::Namespace(id) => {
                         expected.namespaces.insert(id);
                     }
-                    Thing::Table(..) => {}
+                    Thing::Port(..) | Thing::Family(..) | Thing::Table(..) => {}
                 }
             }
             // A port that comes and goes is heard of at its bridge as well.

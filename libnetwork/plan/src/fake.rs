@@ -127,7 +127,11 @@ impl FakeKernel {
     }
 
     fn create(&mut self, key: &Key, object: &Object) -> Result<(), i32> {
-        if !matches!(key, Key::Sysctl { .. } | Key::LinkSysctl { .. }) && self.objects.contains_key(key) {
+        let replaces = matches!(
+            key,
+            Key::Sysctl { .. } | Key::LinkSysctl { .. } | Key::Neighbour { .. } | Key::Fdb { .. }
+        );
+        if !replaces && self.objects.contains_key(key) {
             return Err(EEXIST);
         }
         self.check(key, object)?;

@@ -99,6 +99,11 @@ pub struct Neighbour {
 pub enum Thing {
     Namespace(SandboxId),
     Link(Ns, Name),
+    /// A link's being a port of its bridge.
+    Port(Ns, Name),
+    /// A link's taking part in IPv4 (false) or IPv6: the kernel forgets its neighbours when it goes down, or loses its last
+    /// address.
+    Family(Ns, Name, bool),
     Table(Ns, Table),
 }
 
@@ -134,13 +139,34 @@ impl Object {
             (Key::Ruleset { ns, table }, _) => vec![Thing::Table(ns.clone(), table.clone())],
             (Key::Link { ns, name, .. }, object) => {
                 let mut things = vec![Thing::Link(ns.clone(), name.clone())];
-                if let Object::Link(Link { kind: LinkKind::Veth { peer: Some(peer) }, .. }) = object {
+                let Object::Link(link) = object else { return things };
+                things.extend(link.master.iter().map(|_| Thing::Port(ns.clone(), name.clone())));
+                if let LinkKind::Veth { peer: Some(peer) } = &link.kind {
                     things.push(Thing::Link(peer.ns.clone(), peer.name.clone()));
                 }
                 things
             }
+            (Key::Address { ns, link, address }, _) => {
+                vec![Thing::Family(ns.clone(), link.clone(), address.addr().is_ipv6())]
+            }
             _ => Vec::new(),
         }
+    }
+
+    /// What is lost of a link's when it becomes this in place, and comes into being anew.
+    pub(crate) fn renews(&self, key: &Key, observed: &Object) -> Vec<Thing> {
+        let (Key::Link { ns, name, .. }, Object::Link(want), Object::Link(have)) = (key, self, observed)
+        else {
+            return Vec::new();
+        };
+        let mut things = Vec::new();
+        if want.master != have.master {
+            things.push(Thing::Port(ns.clone(), name.clone()));
+        }
+        if want.up != have.up {
+            things.extend([false, true].map(|ipv6| Thing::Family(ns.clone(), name.clone(), ipv6)));
+        }
+        things
     }
 
     /// What must be there for this object to be made.
@@ -176,7 +202,16 @@ impl Object {
                 | Key::Neighbour { ns, link, .. }
                 | Key::Fdb { ns, link, .. },
                 _,
-            ) => things.push(on(ns, link)),
+            ) => {
+                things.push(on(ns, link));
+                match key {
+                    Key::Fdb { .. } => things.push(Thing::Port(ns.clone(), link.clone())),
+                    Key::Neighbour { address, .. } => {
+                        things.push(Thing::Family(ns.clone(), link.clone(), address.is_ipv6()));
+                    }
+                    _ => {}
+                }
+            }
             (Key::Route { ns, .. }, Object::Route(route)) => things.push(on(ns, &route.link)),
             _ => {}
         }

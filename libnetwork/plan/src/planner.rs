@@ -116,6 +116,9 @@ impl<'a> Pass<'a> {
             self.gone.extend(have.provides(key));
             self.fresh.extend(want.provides(key));
         }
+        let renewed = want.renews(key, have);
+        self.gone.extend(renewed.iter().cloned());
+        self.fresh.extend(renewed);
         let update = Operation::Update { key: key.clone(), from: have.clone(), object: want.clone() };
         self.put.insert(key, update);
     }
@@ -130,7 +133,7 @@ impl<'a> Pass<'a> {
         if matches!(key, Key::Sysctl { .. } | Key::LinkSysctl { .. }) {
             return;
         }
-        if !self.is_gone(key, have) {
+        if !self.goes_along(key, have) {
             self.delete.insert(key, have);
         }
         self.gone.extend(have.provides(key));
@@ -148,6 +151,14 @@ impl<'a> Pass<'a> {
             .find_map(|rank| foreign(&Key::Link { rank, ns: ns.clone(), name: name.clone() }))
     }
 
+    /// Whether it goes with something else for certain. A neighbour does not with one address of several, and an object that
+    /// is deleted before what it hangs on changes is never missing.
+    fn goes_along(&self, key: &Key, have: &Object) -> bool {
+        let certain = |thing: &Thing| !matches!(thing, Thing::Port(..) | Thing::Family(..));
+        have.hangs_on(key).iter().any(|thing| certain(thing) && self.gone.contains(thing))
+    }
+
+    /// Whether it may be gone by the time that it is wanted.
     fn is_gone(&self, key: &Key, have: &Object) -> bool {
         !self.gone.is_empty() && have.hangs_on(key).iter().any(|thing| self.gone.contains(thing))
     }
@@ -212,6 +223,18 @@ fn dependents<'a>(desired: &'a Desired, thing: &Thing) -> Vec<(&'a Key, &'a Obje
                 from,
                 &|key| matches!(key, Key::SetElement { ns: n, table: t, .. } if n == ns && t == table),
             );
+        }
+        Thing::Port(ns, name) => {
+            let [.., from] = lowest::on_link(ns, name);
+            range(from, &|key| matches!(key, Key::Fdb { ns: n, link, .. } if n == ns && link == name));
+        }
+        Thing::Family(ns, name, ipv6) => {
+            let [_, _, from, _] = lowest::on_link(ns, name);
+            let of = |key: &Key| matches!(key, Key::Neighbour { ns: n, link, .. } if n == ns && link == name);
+            range(from, &of);
+            let same =
+                |key: &Key| matches!(key, Key::Neighbour { address, .. } if address.is_ipv6() == *ipv6);
+            found.retain(|(key, _)| same(key));
         }
         Thing::Link(ns, name) => {
             for from in lowest::on_link(ns, name) {
