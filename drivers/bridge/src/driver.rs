@@ -137,6 +137,9 @@ impl Driver for BridgeDriver {
             guard::elements(endpoint, &veth_name(endpoint), out);
             let own_bridge = !host.bridges.contains_key(&*bridge_name(network, &options));
             neighbours(network, &options, endpoint, own_bridge, out);
+            if own_bridge {
+                out.insert(guard::hushed(&veth_name(endpoint)), Object::SetElement(None));
+            }
         }
         let link = Link { known_only: options.anti_spoofing && has_own_mac(endpoint), ..link };
         out.insert(link_key(LinkRank::Veth, &veth_name(endpoint)), Object::Link(link));

@@ -20,6 +20,8 @@ use libnetwork_plan::{
 const SEGMENTED: &str = "segmented";
 /// The host's ends of guarded endpoints.
 const PORTS: &str = "ports";
+/// Those of them on bridges of ours, where nobody listens for who is in which multicast group.
+const HUSHED: &str = "hushed";
 /// What each of them may send from.
 const MACS: &str = "macs";
 const SOURCES_IPV4: &str = "sources4";
@@ -37,6 +39,8 @@ const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const REDIRECT: u8 = 137;
 const ICMPV6: u8 = 58;
+/// RFC 3376. MLD's messages are ICMPv6's (RFC 2710, RFC 3810).
+const IGMP: u8 = 2;
 
 pub(crate) static RULES: LazyLock<Arc<Ruleset>> = LazyLock::new(|| {
     let map = |name: &str, key: SetType| Set {
@@ -52,6 +56,7 @@ pub(crate) static RULES: LazyLock<Arc<Ruleset>> = LazyLock::new(|| {
         sets: vec![
             set(SEGMENTED, &[SetType::Ifname]),
             set(PORTS, &[SetType::Ifname]),
+            set(HUSHED, &[SetType::Ifname]),
             set(MACS, &[SetType::Ifname, SetType::Mac]),
             set(SOURCES_IPV4, &[SetType::Ifname, SetType::V4]),
             set(SOURCES_IPV6, &[SetType::Ifname, SetType::V6]),
@@ -64,6 +69,11 @@ pub(crate) static RULES: LazyLock<Arc<Ruleset>> = LazyLock::new(|| {
 
 pub(crate) fn key() -> Key {
     Key::Ruleset { ns: Ns::Host, table: RULES.table.clone() }
+}
+
+/// The element that stands for a port on which membership of multicast groups is not said.
+pub(crate) fn hushed(port: &Name) -> Key {
+    element(HUSHED, vec![Datum::Ifname(port.clone())])
 }
 
 /// The element that stands for a port of a segment beyond a network's first.
@@ -169,11 +179,22 @@ fn prerouting() -> Chain {
         all.push(drop());
         Rule::new(reason, all)
     };
+    let mld = |reason: &str, number: u8| {
+        let frame = [Expr::EtherType(IPV6), Expr::Transport(ICMPV6), Expr::Icmpv6Type(number), drop()];
+        Rule::new(reason, [port(HUSHED, false)].into_iter().chain(frame))
+    };
     let rules = vec![
         // Where bridged frames are tracked (br_netfilter), a connection that is seen on a segment first would count as
         // settled when it comes to the gateway, and not be masqueraded.
         Rule::new("tracked by the network's first bridge", [port(SEGMENTED, false), Expr::NoTrack]),
         Rule::new("not from a guarded container", [port(PORTS, true), pass()]),
+        // Each interface that comes up says to all, several times, which groups it is in. Only routers of multicast listen,
+        // and bridges, once somebody asks as such a router would: neither is a container's business.
+        Rule::new("IGMP", [port(HUSHED, false), Expr::EtherType(IPV4), Expr::Transport(IGMP), drop()]),
+        mld("MLD, a query", 130),
+        mld("MLD, a report", 131),
+        mld("MLD, done", 132),
+        mld("MLDv2, a report", 143),
         Rule::new("a forged MAC", [not_in(Field::EtherSource, MACS), drop()]),
         Rule::new(
             "a forged IPv4 source",

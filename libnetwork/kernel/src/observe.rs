@@ -69,9 +69,12 @@ impl Look<'_> {
         let route = &mut self.spaces.get(ns).map_err(at("open", ns))?.route;
         let addresses = inet::list_addresses(route).map_err(&error)?;
         let routes = inet::list_routes(route).map_err(&error)?;
-        let neighbours = inet::list_neighbours(route).map_err(&error)?;
-        let forwarding =
-            if *ns == Ns::Host { inet::list_forwarding(route).map_err(&error)? } else { Vec::new() };
+        // Ours are in the host alone; and the kernel goes through those of all namespaces to list one's.
+        let mut neighbours = Vec::new();
+        if *ns == Ns::Host {
+            neighbours = inet::list_neighbours(route).map_err(&error)?;
+            neighbours.extend(inet::list_forwarding(route).map_err(&error)?);
+        }
         let ours = |index: &i32| names.get(index).filter(|(_, ours)| *ours).map(|(name, _)| name);
         for found in &addresses {
             self.address(ns, ours(&found.index), found);
@@ -82,7 +85,7 @@ impl Look<'_> {
                 self.route(ns, names.get(&found.index).map(|(name, _)| name), found);
             }
         }
-        for found in neighbours.iter().chain(&forwarding) {
+        for found in &neighbours {
             self.neighbour(ns, ours(&found.index), found);
         }
         self.rulesets(ns).map_err(error)

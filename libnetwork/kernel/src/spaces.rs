@@ -53,6 +53,10 @@ pub(crate) struct Spaces {
 }
 
 const HOST: u64 = 0;
+/// So many sandboxes are listened to. The kernel goes through all sockets that listen, of all namespaces, for each thing
+/// that it has to say: one for each of thousands would make every change dear. What happens inside the others is found when
+/// everything is looked at.
+const WATCHED: usize = 256;
 /// Sockets looked at in one go.
 const READY: usize = 64;
 
@@ -61,7 +65,7 @@ impl Spaces {
     pub(crate) fn open(dir: PathBuf) -> Result<Self, Cause> {
         fs::create_dir_all(&dir).map_err(cause)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(errno)?;
-        let host = Space::here(0)?;
+        let host = Space::here(0, true)?;
         listen(&epoll, &host.watch, HOST)?;
         let tokens = HashMap::from([(HOST, Ns::Host)]);
         Ok(Spaces { dir, host, sandboxes: HashMap::new(), epoll, tokens, next_token: HOST + 1 })
@@ -126,7 +130,8 @@ impl Spaces {
         if !self.sandboxes.contains_key(id) {
             let path = self.path(id);
             let inode = namespace_at(&path)?.ok_or(Cause::Errno(libc::ENOENT))?;
-            let space = inside(open(&path)?.as_fd(), || Space::here(inode))??;
+            let watched = self.sandboxes.len() < WATCHED;
+            let space = inside(open(&path)?.as_fd(), || Space::here(inode, watched))??;
             self.adopt(id.clone(), space)?;
         }
         self.sandboxes.get_mut(id).ok_or(Cause::Errno(libc::ENOENT))
@@ -136,13 +141,15 @@ impl Spaces {
     pub(crate) fn open_many(&mut self, ids: &[SandboxId]) -> Result<(), Cause> {
         let missing: Vec<_> = ids.iter().filter(|id| !self.sandboxes.contains_key(*id)).cloned().collect();
         let paths: Vec<_> = missing.into_iter().map(|id| (self.path(&id), id)).collect();
+        let others = self.sandboxes.len();
         let opened = apart(move || {
             let mut opened = Vec::with_capacity(paths.len());
             for (path, id) in paths {
                 let Ok(Some(inode)) = namespace_at(&path) else { continue };
                 let Ok(namespace) = open(&path) else { continue };
                 if nix::sched::setns(namespace, CloneFlags::CLONE_NEWNET).is_ok() {
-                    opened.push((id, Space::here(inode)?));
+                    let watched = others + opened.len() < WATCHED;
+                    opened.push((id, Space::here(inode, watched)?));
                 }
             }
             Ok(opened)
@@ -184,7 +191,7 @@ impl Spaces {
         if namespace_at(&path)?.is_some() {
             return Err(Cause::Errno(libc::EEXIST));
         }
-        let space = make(&path)?;
+        let space = make(&path, self.sandboxes.len() < WATCHED)?;
         self.adopt(sandbox.clone(), space)
     }
 
@@ -220,8 +227,9 @@ impl Spaces {
 
 impl Space {
     /// In the namespace of the calling thread.
-    fn here(inode: u64) -> Result<Self, Cause> {
-        let watch = Socket::watch(Protocol::Route, &watch::ROUTE_GROUPS)?;
+    fn here(inode: u64, watched: bool) -> Result<Self, Cause> {
+        let groups = if watched { &watch::ROUTE_GROUPS[..] } else { &[] };
+        let watch = Socket::watch(Protocol::Route, groups)?;
         let route = Socket::open(Protocol::Route)?;
         Ok(Space { route, nft: None, watch, links: Links::default(), token: HOST, inode })
     }
@@ -239,14 +247,14 @@ fn listen(epoll: &Epoll, socket: &Socket, token: u64) -> Result<(), Cause> {
         .map_err(errno)
 }
 
-fn make(path: &Path) -> Result<Space, Cause> {
+fn make(path: &Path, watched: bool) -> Result<Space, Cause> {
     // A file without a mount is what a crash at this very place leaves.
     fs::File::create(path).map_err(cause)?;
     let made = apart(|| {
         unshare(CloneFlags::CLONE_NEWNET).map_err(errno)?;
         let own = Some("/proc/thread-self/ns/net");
         mount(own, path, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(errno)?;
-        let mut space = Space::here(fs::metadata(path).map_err(cause)?.ino())?;
+        let mut space = Space::here(fs::metadata(path).map_err(cause)?.ino(), watched)?;
         // Its rules come next.
         space.nft = Some(Socket::open(Protocol::Netfilter)?);
         let [up] = &mut space.route.request(&mut [link::loopback_up()])[..] else { return Ok(space) };

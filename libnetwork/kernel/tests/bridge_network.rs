@@ -51,7 +51,7 @@ fn a_change_is_made_by_looking_at_its_own_objects() {
         let after = world.desired();
         let fresh = after.keys().filter(|key| !before.contains_key(key)).cloned().collect();
         let plan = scoped_pass(&mut kernel, &after, &Scope::Keys(fresh)).await;
-        assert_eq!(plan.operations.len(), 17, "{:#?}", plan.operations);
+        assert_eq!(plan.operations.len(), 18, "{:#?}", plan.operations);
         assert_settled(&mut kernel, &after).await;
         assert!(reaches(3, "10.100.1.2"));
 
