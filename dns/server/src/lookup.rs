@@ -120,7 +120,7 @@ fn reason(zone: &Zone, source: Source<'_>) -> Reason {
             };
             let holders: Vec<_> = holders.keys().filter_map(sandbox).collect();
             let is_own =
-                holders.iter().any(|s| s.name.eq_ignore_ascii_case(name) || s.owner.starts_with(name));
+                holders.iter().any(|s| s.name.eq_ignore_ascii_case(name) || s.owner.get(..12) == Some(name));
             Reason::Container {
                 network: network.name.clone(),
                 name: name.to_owned(),
