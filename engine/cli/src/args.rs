@@ -61,8 +61,9 @@ pub(crate) struct Directories {
 pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) directories: Directories,
-    /// Where the Docker API listens [default: unix://RUN_DIR/docker.sock]; may be given more than once
-    #[arg(short = 'H', long = "host", value_name = "unix://PATH")]
+    /// Where the Docker API listens, unix://PATH or tcp://ADDRESS:PORT [default: unix://RUN_DIR/docker.sock]; may be given
+    /// more than once. TCP is served in the clear: who reaches it is root
+    #[arg(short = 'H', long = "host", value_name = "URL")]
     pub(crate) hosts: Vec<String>,
     /// Whom published ports let in: whom the host's own firewall lets in (obey), or everyone (open)
     #[arg(long, value_parser = ["obey", "open"], default_value = "obey")]
