@@ -63,11 +63,17 @@ fn a_port_is_taken_on_its_own_address_and_protocol_alone() {
     ]);
     assert!(tcp(&world, "host", "127.0.0.1:9500").is_err());
     assert!(udp(&world, "host", "192.0.2.1:7000").is_err());
+    // In IPv4 alone, as where the container's network has no IPv6.
+    let mut half = mapping(Protocol::Tcp, None, 8080, 8080, 80);
+    half.ipv6 = None;
     tcp(&world, "host", "192.0.2.1:9500").unwrap();
     tcp(&world, "host", "[::1]:9500").unwrap();
     udp(&world, "host", "127.0.0.1:9500").unwrap();
     udp(&world, "host", "127.0.0.1:7000").unwrap();
     tcp(&world, "host", "192.0.2.1:7000").unwrap();
+    world.publish(&[half]);
+    assert!(tcp(&world, "host", "[::]:8080").is_err());
+    tcp(&world, "host", "[::1]:8080").unwrap();
 }
 
 #[test]

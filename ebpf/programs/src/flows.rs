@@ -156,6 +156,7 @@ pub fn pair(key: &FlowKey, flow: &Flow, now: u32, place: Place) -> bool {
     if let Some((present, _)) = find(other_key) {
         if leads_alike(present, other) && present.target == other.target {
             present.seen = now;
+            present.state = flow.state;
             return true;
         }
         if !is_over(other_key, present, now) {
@@ -185,18 +186,17 @@ pub fn confirm(key: &FlowKey, flow: &Flow) -> bool {
         return flow.state & HELD_BACK == 0;
     }
     let Some(Entry { key: other_key, flow: other }) = other(key, flow) else { return false };
-    if FLOWS.insert(other_key, other, BPF_NOEXIST.into()).is_ok() {
-        if FLOWS.insert(key, flow, BPF_NOEXIST.into()).is_ok() {
-            let _ = PROBATION.remove(key);
-            let _ = PROBATION.remove(other_key);
-            if flow.state & HELD_BACK == 0 {
-                sources::confirmed();
-            }
-            return false;
-        }
-        let _ = FLOWS.remove(other_key);
+    // NOEXIST: another CPU may just have done it. The other entry may have stayed when the first was pushed out.
+    if FLOWS.insert(key, flow, BPF_NOEXIST.into()).is_err() {
+        sources::give_back(&key.source);
+        return false;
     }
-    sources::give_back(&key.source);
+    let _ = FLOWS.insert(other_key, other, 0);
+    let _ = PROBATION.remove(key);
+    let _ = PROBATION.remove(other_key);
+    if flow.state & HELD_BACK == 0 {
+        sources::confirmed();
+    }
     false
 }
 

@@ -72,7 +72,11 @@ pub fn is_reserved<const FAMILY: u8>(ctx: &SockAddrContext) -> bool {
     if mark != 0 && SETTINGS.get(PROBE).copied() == Some(mark) {
         return false;
     }
-    published(protocol, &address, port).is_some()
+    if published(protocol, &address, port).is_some() {
+        return true;
+    }
+    // Nearly all such sockets are IPv4's too; which are not, the hook is not told.
+    FAMILY == 6 && address == ANY_IPV6 && ports::published_on(protocol, &ANY_IPV4, port).is_some()
 }
 
 /// Gives the peer's address back as the process knows it.

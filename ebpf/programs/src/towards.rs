@@ -25,7 +25,7 @@ const PACKET_HOST: u32 = 0;
 /// kernel picks ports from (net.ipv4.ip_local_port_range ends at 60999), so that no socket of the host has them.
 const FIRST_SPARE: u32 = 61_000;
 const SPARE: u32 = 65_536 - FIRST_SPARE;
-const ATTEMPTS: u32 = 4;
+const ATTEMPTS: u32 = 8;
 
 #[inline(always)]
 pub fn run(ctx: &TcContext) -> i32 {
