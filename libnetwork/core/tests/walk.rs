@@ -286,6 +286,15 @@ async fn life(world: &World, model: &mut Model, steps: &mut impl Iterator<Item =
     process.running.finished().await.unwrap();
     let next = world.start().await;
     assert_eq!(world.kernel.lock().unwrap().tried, tried, "a second pass made an operation");
+    let intent = next.core.intent().1;
+    world.check(&intent).unwrap();
+    // Whatever happened before, no network has endpoints that nobody can take away.
+    for sandbox in intent.sandboxes() {
+        next.core.leave(sandbox.id.clone(), false).await.unwrap();
+    }
+    for network in intent.networks().filter(|network| !network.predefined) {
+        next.core.remove_network(network.id.to_string()).await.unwrap();
+    }
     world.check(&next.core.intent().1).unwrap();
     false
 }

@@ -25,13 +25,17 @@ pub(crate) const CALLS: &[i64] = &[
     libc::SYS_bpf,
 ];
 
+/// By which the kernel's answers come.
+pub(crate) const ANSWERS: &[i64] = &[libc::SYS_recvfrom];
+
 /// linux/bpf.h: updates and deletions of elements, pins, attachments, links.
 const BPF_CHANGES: &[u64] = &[2, 3, 6, 8, 9, 26, 27, 28, 29, 34];
 /// linux/netfilter/nfnetlink.h: what every change begins with.
 const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 const NFNL_MSG_BATCH_END: u16 = 17;
 
-/// Whether dying before this call and dying after it leave different worlds.
+/// Whether dying before this call and dying after it leave different worlds; and whether it takes an answer of the
+/// kernel's.
 pub(crate) fn outlives(call: &Call<'_>) -> bool {
     match call.number {
         libc::SYS_sendto | libc::SYS_sendmsg => netlink_change(call),
@@ -39,6 +43,7 @@ pub(crate) fn outlives(call: &Call<'_>) -> bool {
             let target = call.target(call.arguments[0]);
             call.arguments[0] > 2 && target.starts_with('/') && !target.starts_with("/dev/")
         }
+        libc::SYS_recvfrom => call.netlink(call.arguments[0]).is_some(),
         libc::SYS_bpf => BPF_CHANGES.contains(&(call.arguments[0] & 0xffff_ffff)),
         _ => true,
     }

@@ -25,17 +25,27 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn start(host: &Host, judge: impl FnMut(&Call<'_>) -> Verdict + Send + 'static) -> Self {
+    /// That has to ask before each of these system calls.
+    pub(crate) fn asking(
+        host: &Host,
+        calls: &'static [i64],
+        judge: impl FnMut(&Call<'_>) -> Verdict + Send + 'static,
+    ) -> Self {
         let mut command = host.causewayd(&[]);
         let log = std::fs::File::options().create(true).append(true).open(host.log()).unwrap();
         command.args(["--log-level", "info,libnetwork_core=debug"]).stderr(log);
         let judge: Arc<Mutex<Judge>> = Arc::new(Mutex::new(Box::new(judge)));
         let asked = judge.clone();
         let thread = std::thread::spawn(move || {
-            Watched::start(command, CALLS)
+            Watched::start(command, calls)
                 .run(|call| if outlives(call) { asked.lock().unwrap()(call) } else { Verdict::Proceed })
         });
         Process { thread, judge }
+    }
+
+    /// That has to ask before each change.
+    pub(crate) fn start(host: &Host, judge: impl FnMut(&Call<'_>) -> Verdict + Send + 'static) -> Self {
+        Self::asking(host, CALLS, judge)
     }
 
     /// From here on.

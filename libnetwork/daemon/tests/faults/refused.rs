@@ -12,7 +12,7 @@ use libnetwork_rpc::is_transport;
 use nix::errno::Errno;
 
 use crate::{
-    changes::{messages, spoil},
+    changes::{ANSWERS, CALLS, messages, spoil},
     host::Host,
     picture::picture,
     process::{Process, proceed, ready},
@@ -33,47 +33,64 @@ fn errno(call: &Call<'_>, number: usize) -> Errno {
     of[number % of.len()]
 }
 
+/// What is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// A call that changes something.
+    Call,
+    /// One message of those that a call sends.
+    Message,
+    /// The kernel's answer: it did what it was asked for, and had no place to say so.
+    Answer,
+}
+
 /// Refuses the change of a number, and no other. Tells whether it came to that.
-fn refuse(process: &Process, number: usize, spoils: bool) -> Arc<AtomicBool> {
+fn refuse(process: &Process, number: usize, fault: Fault) -> Arc<AtomicBool> {
     let refused = Arc::new(AtomicBool::new(false));
     let (told, mut left) = (refused.clone(), Some(number));
     process.judge(move |call| {
         let Some(before) = left else { return Verdict::Proceed };
         // Of messages that go in one piece each is a change.
-        let changes = if spoils { messages(call) } else { 1 };
+        let changes = if fault == Fault::Message { messages(call) } else { 1 };
         left = before.checked_sub(changes);
         if left.is_some() {
             return Verdict::Proceed;
         }
         told.store(true, Ordering::SeqCst);
-        if spoils {
-            spoil(call, before);
-            return Verdict::Proceed;
+        match fault {
+            Fault::Call => Verdict::Refuse(errno(call, number)),
+            Fault::Answer => Verdict::Refuse(Errno::ENOBUFS),
+            Fault::Message => {
+                spoil(call, before);
+                Verdict::Proceed
+            }
         }
-        Verdict::Refuse(errno(call, number))
     });
     refused
 }
 
 /// Walks until every change of every step was refused once. How many those were.
-async fn refuse_each(spoils: bool) -> usize {
+async fn refuse_each(fault: Fault) -> usize {
     let host = Host::new("refused");
     host.sh(FOREIGN);
-    let process = Process::start(&host, proceed);
+    let calls = if fault == Fault::Answer { ANSWERS } else { CALLS };
+    let process = Process::asking(&host, calls, proceed);
     let mut client = ready(&host).await;
     let references = references(&host, &mut client).await;
     // The change to be refused next, by step; none when there is none left.
     let mut next = [Some(0); STEPS];
     let mut refusals = 0;
+    // Most answers are to questions, and alike.
+    let stride = if fault == Fault::Answer { 3 } else { 1 };
     while next.iter().any(Option::is_some) {
         for (number, next) in next.iter_mut().enumerate() {
             loop {
-                let refused = next.map(|change| refuse(&process, change, spoils));
+                let refused = next.map(|change| refuse(&process, change, fault));
                 let answer = step(&mut client, number).await;
                 let refused = refused.is_some_and(|refused| refused.load(Ordering::SeqCst));
                 process.judge(proceed);
                 let change = *next;
-                *next = next.filter(|_| refused).map(|change| change + 1);
+                *next = next.filter(|_| refused).map(|change| change + stride);
                 refusals += usize::from(refused);
                 // Where nothing was refused, or it got over it, the next failure shows what is wrong.
                 let Err(status) = answer else { break };
@@ -93,14 +110,21 @@ async fn refuse_each(spoils: bool) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_fails_fails_its_command_whole() {
-    let refusals = refuse_each(false).await;
+    let refusals = refuse_each(Fault::Call).await;
     eprintln!("{refusals} calls refused");
     assert!(refusals > 100, "{refusals}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_the_kernel_refuses_fails_its_command_whole() {
-    let refusals = refuse_each(true).await;
+    let refusals = refuse_each(Fault::Message).await;
     eprintln!("{refusals} messages refused");
+    assert!(refusals > 50, "{refusals}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_lost_fails_its_command_whole() {
+    let refusals = refuse_each(Fault::Answer).await;
+    eprintln!("{refusals} answers lost");
     assert!(refusals > 50, "{refusals}");
 }
