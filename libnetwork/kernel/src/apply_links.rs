@@ -143,7 +143,7 @@ impl Work<'_> {
             let earlier = requests.len();
             if before.is_some() || object.kind == LinkKind::Bridge {
                 match self.master(ns, object.master.as_ref()) {
-                    Ok(master) => requests.push(link::reshape(name, object, master.unwrap_or(0))),
+                    Ok(master) => requests.push(link::reshape(name, before, object, master.unwrap_or(0))),
                     Err(cause) => {
                         self.fail(*place, cause);
                         continue;

@@ -242,10 +242,12 @@ pub(crate) fn mark(name: &str, link: &Link) -> Request {
     Request::new(NewLink(flagged(name, link.up).alias(alias).link_group(GROUP).build()), 0)
 }
 
-/// MTU, MAC and bridge; index 0 takes it out of its bridge.
-pub(crate) fn reshape(name: &str, link: &Link, master: i32) -> Request {
+/// MTU, MAC and bridge; index 0 takes it out of its bridge. A MAC that it has already is not said again: the kernel
+/// would forget the neighbours on it, permanent ones included (NETDEV_CHANGEADDR).
+pub(crate) fn reshape(name: &str, before: Option<&Link>, link: &Link, master: i32) -> Request {
     let message = neutral(name).mtu(link.mtu).controller(master as u32);
-    Request::new(NewLink(with_mac(message, link.mac).build()), 0)
+    let mac = link.mac.filter(|mac| before.is_none_or(|before| before.mac != Some(*mac)));
+    Request::new(NewLink(with_mac(message, mac).build()), 0)
 }
 
 /// The far end's own MTU, MAC, bridge and flags, said in its namespace. `master` is none where it is in no bridge of ours.
