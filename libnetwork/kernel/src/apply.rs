@@ -17,12 +17,12 @@ pub(crate) fn apply(
 ) -> Vec<Result<(), KernelError>> {
     let mut work = Work {
         spaces,
-        reaper,
         before,
         operations,
         causes: vec![None; operations.len()],
         failed: HashMap::new(),
         leaving: operations.iter().filter_map(leaving).collect(),
+        reap: false,
         indexes: HashMap::new(),
     };
     let mut at = 0;
@@ -32,6 +32,10 @@ pub(crate) fn apply(
         let ready: Vec<usize> = (at..at + length).filter(|place| work.may_try(*place)).collect();
         work.carry_out(step, &ready);
         at += length;
+    }
+    // Not before: while links are removed, nothing else can be done to any.
+    if work.reap {
+        reaper.wake();
     }
     let results = work.causes.into_iter().zip(operations);
     results.map(|(cause, operation)| cause.map_or(Ok(()), |cause| Err(error(operation, cause)))).collect()
@@ -76,7 +80,6 @@ fn step(operation: &Operation) -> Step {
 
 pub(crate) struct Work<'a> {
     pub(crate) spaces: &'a mut Spaces,
-    pub(crate) reaper: &'a Reaper,
     before: &'a Before,
     pub(crate) operations: &'a [Operation],
     causes: Vec<Option<Cause>>,
@@ -84,6 +87,8 @@ pub(crate) struct Work<'a> {
     failed: HashMap<Thing, Key>,
     /// Sandboxes that are removed by these operations.
     pub(crate) leaving: HashSet<Ns>,
+    /// Links were marked for removal.
+    pub(crate) reap: bool,
     /// Of links, by name.
     indexes: HashMap<(Ns, Name), i32>,
 }
@@ -176,7 +181,9 @@ impl Work<'_> {
             }
         }
         for (ns, settings) in by_ns {
-            let write = || settings.iter().map(|(_, name, value)| sysctl::write(name, value)).collect();
+            let wanted: Vec<(Name, Name)> =
+                settings.iter().map(|(_, name, value)| (Name::clone(name), Name::clone(value))).collect();
+            let write = move || wanted.iter().map(|(name, value)| sysctl::write(name, value)).collect();
             let results: Vec<_> = match sysctl::at(self.spaces, ns, write) {
                 Ok(results) => results,
                 Err(cause) => vec![Err(cause); settings.len()],

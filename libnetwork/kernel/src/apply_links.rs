@@ -7,14 +7,7 @@ use std::{
 
 use libnetwork_plan::{Cause, Ipv6, Key, Link, LinkKind, LinkRank, Name, Ns, Object, Operation, Peer};
 
-use crate::{
-    apply::{Work, gone_is_gone},
-    link,
-    netlink::Request,
-    ownership::DOOMED,
-    sysctl,
-    thread::open,
-};
+use crate::{apply::Work, link, netlink::Request, ownership::DOOMED, sysctl, thread::open};
 
 impl Work<'_> {
     /// New ones are made down and in one go; then all get their settings, and then are up.
@@ -121,7 +114,9 @@ impl Work<'_> {
             }
         }
         for (ns, modes) in by_ns {
-            let write = || modes.iter().map(|(_, name, mode)| set_mode(name, *mode)).collect();
+            let wanted: Vec<(Name, Ipv6)> =
+                modes.iter().map(|(_, name, mode)| (Name::clone(name), *mode)).collect();
+            let write = move || wanted.iter().map(|(name, mode)| set_mode(name, *mode)).collect();
             let results: Vec<_> = match sysctl::at(self.spaces, ns, write) {
                 Ok(results) => results,
                 Err(cause) => vec![Err(cause); modes.len()],
@@ -174,48 +169,36 @@ impl Work<'_> {
         }
     }
 
-    /// Each removal makes the kernel wait until no packet can be on the link: several are gathered in a group and removed
-    /// at once, so that they wait once.
+    /// Links of the host are marked for removal and taken down, with what is at their far ends: for all that anyone can
+    /// tell they are gone. The rest is the reaper's, for it takes long.
     pub(crate) fn remove_links(&mut self, places: &[usize]) {
-        let mut by_ns: HashMap<&Ns, Vec<(usize, &Name)>> = HashMap::new();
+        let mut doomed: HashMap<&Ns, (Vec<usize>, Vec<Request>)> = HashMap::new();
+        let mut far_ends: HashMap<&Ns, Vec<Request>> = HashMap::new();
         for place in places {
-            if let Key::Link { ns, name, .. } = self.operations[*place].key() {
-                by_ns.entry(ns).or_default().push((*place, name));
+            let operation = &self.operations[*place];
+            let (Key::Link { ns, name, .. }, Operation::Delete { object, .. }) = (operation.key(), operation)
+            else {
+                continue;
+            };
+            let (places, requests) = doomed.entry(ns).or_default();
+            places.push(*place);
+            // Nobody reaps in sandboxes, and nothing that we make is there alone.
+            requests.push(if *ns == Ns::Host { link::doom(name) } else { link::delete(name) });
+            self.reap |= *ns == Ns::Host;
+            if let Object::Link(link) = object
+                && let Some(far) = peer(link).filter(|far| !self.leaving.contains(&far.ns))
+            {
+                far_ends.entry(&far.ns).or_default().push(link::doom(&far.name));
             }
         }
-        for (ns, links) in by_ns {
-            let (unawaited, awaited): (Vec<_>, Vec<_>) =
-                links.into_iter().partition(|(place, _)| *ns == Ns::Host && self.leaves_whole(*place));
-            if !unawaited.is_empty() {
-                self.doom(ns, &unawaited);
-                self.reaper.wake();
-            }
-            match &awaited[..] {
-                [] => {}
-                [(place, name)] => self.send(ns, &[*place], &mut [link::delete(name)]),
-                several => {
-                    self.doom(ns, several);
-                    if let Err(cause) = self.one(ns, link::delete_group(DOOMED)).or_else(gone_is_gone) {
-                        several.iter().for_each(|(place, _)| self.fail(*place, cause.clone()));
-                    }
-                }
-            }
+        for (ns, (places, mut requests)) in doomed {
+            self.send(ns, &places, &mut requests);
+        }
+        for (ns, mut requests) in far_ends {
+            // Whoever gave it another name keeps it for the moment that it has left.
+            let _cut_off_by_the_near_end = self.request(ns, &mut requests);
         }
         self.forget_indexes();
-    }
-
-    fn doom(&mut self, ns: &Ns, links: &[(usize, &Name)]) {
-        let places: Vec<usize> = links.iter().map(|(place, _)| *place).collect();
-        let mut requests: Vec<Request> = links.iter().map(|(_, name)| link::regroup(name, DOOMED)).collect();
-        self.send(ns, &places, &mut requests);
-    }
-
-    /// Whether a pair's sandbox goes with it, so that nobody is there to see it linger.
-    fn leaves_whole(&self, place: usize) -> bool {
-        let Operation::Delete { object: Object::Link(link), .. } = &self.operations[place] else {
-            return false;
-        };
-        peer(link).is_some_and(|peer| self.leaving.contains(&peer.ns))
     }
 }
 

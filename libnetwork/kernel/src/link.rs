@@ -17,7 +17,7 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use crate::{
     netlink::{Message, Request, Socket, attributes},
-    ownership::{GROUP, alias, read_alias},
+    ownership::{DOOMED, GROUP, alias, read_alias},
 };
 
 /// linux/if_link.h; the libc crate has it for Android only.
@@ -214,6 +214,9 @@ pub(crate) fn create(
     };
     let message = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(kind);
     let mut message = with_mac(message.name(name).mtu(mtu).link_group(GROUP), link.mac);
+    if matches!(link.kind, LinkKind::Veth { .. }) {
+        message = one_queue(message);
+    }
     if let Some(master) = master {
         message = message.controller(master as u32);
     }
@@ -224,11 +227,21 @@ pub(crate) fn create(
 }
 
 fn far_end(peer: &Peer, ns: Option<BorrowedFd<'_>>) -> LinkMessage {
-    let mut message = with_mac(neutral(&peer.name).mtu(peer.mtu).link_group(GROUP), peer.mac);
+    let named = neutral(&peer.name).mtu(peer.mtu).link_group(GROUP);
+    let mut message = one_queue(with_mac(named, peer.mac));
     if let Some(ns) = ns {
         message = message.setns_by_fd(ns.as_raw_fd());
     }
     message.build()
+}
+
+/// An end of a pair works with one queue unless told otherwise, but the kernel makes as many as there can be CPUs, and then
+/// waits until nobody can be using the others (veth_init_queues, drivers/net/veth.c): for milliseconds, while no other link
+/// of the machine can be changed.
+fn one_queue(message: LinkMessageBuilder<LinkUnspec>) -> LinkMessageBuilder<LinkUnspec> {
+    message
+        .append_extra_attribute(LinkAttribute::NumTxQueues(1))
+        .append_extra_attribute(LinkAttribute::NumRxQueues(1))
 }
 
 /// The alias (ignored by the kernel at creation, so given after it) and the group, with the flags.
@@ -267,8 +280,9 @@ pub(crate) fn set_port(name: &str, isolated: bool, known_only: bool) -> Request 
     Request::new(NewLink(message.build()), 0)
 }
 
-pub(crate) fn regroup(name: &str, group: u32) -> Request {
-    Request::new(NewLink(neutral(name).link_group(group).build()), 0)
+/// Marks a link for removal and takes it down, so that no packet enters or leaves by it from here on.
+pub(crate) fn doom(name: &str) -> Request {
+    Request::new(NewLink(neutral(name).down().link_group(DOOMED).build()), 0)
 }
 
 pub(crate) fn delete(name: &str) -> Request {

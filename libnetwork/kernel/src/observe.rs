@@ -349,7 +349,8 @@ impl Look<'_> {
             {
                 continue;
             }
-            let read = || wanted.iter().map(|(_, name)| sysctl::read(name)).collect::<Vec<_>>();
+            let names: Vec<Name> = wanted.iter().map(|(_, name)| Name::clone(name)).collect();
+            let read = move || names.iter().map(|name| sysctl::read(name)).collect::<Vec<_>>();
             let values = sysctl::at(self.spaces, ns, read).map_err(at("look at", ns))?;
             for ((key, _), value) in wanted.iter().zip(values) {
                 let error = |cause| KernelError { key: Some((*key).clone()), ..at("read", ns)(cause) };

@@ -1,8 +1,8 @@
 //! Removes links that nobody waits for.
 //!
-//! Taking a port out of a bridge makes the kernel wait until no packet can be on its way through it, for milliseconds and
-//! on a busy machine for tens of them. When a sandbox goes whole, its links are marked for removal (which is instant,
-//! and survives us), and removed by this thread, together with what else came meanwhile.
+//! Removing a link makes the kernel wait until no packet can be on its way through it, for milliseconds and on a busy
+//! machine for tens of them, and nobody can change any other link meanwhile. So links are taken down and marked for removal
+//! (which is instant, and survives us), and removed by this thread, together with what else came.
 //!
 //! The thread may end at any time: the next process starts by removing what is marked.
 
@@ -22,6 +22,9 @@ use crate::{
     thread::cause,
 };
 
+/// How long others are waited for: many are removed in the time that one takes. No longer, for whoever is given the name of
+/// one inside a sandbox has to wait until it is gone.
+const GATHER: Duration = Duration::from_millis(5);
 /// Between attempts, when the kernel refuses.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -35,9 +38,7 @@ impl Reaper {
         let socket = Socket::open(Protocol::Route)?;
         let (wake, queue) = channel();
         Builder::new().name("reaper".into()).spawn(move || reap(socket, &queue)).map_err(cause)?;
-        let reaper = Reaper { wake };
-        reaper.wake();
-        Ok(reaper)
+        Ok(Reaper { wake })
     }
 
     /// There is something to remove.
@@ -48,12 +49,16 @@ impl Reaper {
 }
 
 fn reap(mut socket: Socket, queue: &Receiver<()>) {
-    while queue.recv().is_ok() {
-        while queue.try_recv().is_ok() {}
+    loop {
         while let Err(cause) = remove_doomed(&mut socket) {
             tracing::warn!(%cause, "cannot remove links that are marked for it; trying again");
             std::thread::sleep(PATIENCE);
         }
+        if queue.recv().is_err() {
+            return;
+        }
+        std::thread::sleep(GATHER);
+        while queue.try_recv().is_ok() {}
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -22,7 +22,7 @@ use nix::{
 use crate::{
     link,
     netlink::{Protocol, Socket},
-    thread::{apart, cause, inside, open},
+    thread::{Visitor, cause, open},
     watch::{self, Links},
 };
 
@@ -46,6 +46,7 @@ pub(crate) struct Spaces {
     dir: PathBuf,
     host: Space,
     sandboxes: HashMap<SandboxId, Space>,
+    pub(crate) visitor: Visitor,
     /// Watches over all the sockets that listen; what it reports is looked up here.
     epoll: Epoll,
     tokens: HashMap<u64, Ns>,
@@ -68,7 +69,8 @@ impl Spaces {
         let host = Space::here(0, true)?;
         listen(&epoll, &host.watch, HOST)?;
         let tokens = HashMap::from([(HOST, Ns::Host)]);
-        Ok(Spaces { dir, host, sandboxes: HashMap::new(), epoll, tokens, next_token: HOST + 1 })
+        let (sandboxes, visitor) = (HashMap::new(), Visitor::start()?);
+        Ok(Spaces { dir, host, sandboxes, visitor, epoll, tokens, next_token: HOST + 1 })
     }
 
     /// Readable when a namespace has something to say.
@@ -131,18 +133,18 @@ impl Spaces {
             let path = self.path(id);
             let inode = namespace_at(&path)?.ok_or(Cause::Errno(libc::ENOENT))?;
             let watched = self.sandboxes.len() < WATCHED;
-            let space = inside(open(&path)?.as_fd(), || Space::here(inode, watched))??;
+            let space = self.visitor.inside(open(&path)?, move || Space::here(inode, watched))??;
             self.adopt(id.clone(), space)?;
         }
         self.sandboxes.get_mut(id).ok_or(Cause::Errno(libc::ENOENT))
     }
 
-    /// Opens many at once, by one thread that goes from one to the next. Those that cannot be opened are left out.
+    /// Opens many at once, in one visit that goes from one to the next. Those that cannot be opened are left out.
     pub(crate) fn open_many(&mut self, ids: &[SandboxId]) -> Result<(), Cause> {
         let missing: Vec<_> = ids.iter().filter(|id| !self.sandboxes.contains_key(*id)).cloned().collect();
         let paths: Vec<_> = missing.into_iter().map(|id| (self.path(&id), id)).collect();
         let others = self.sandboxes.len();
-        let opened = apart(move || {
+        let opened = self.visitor.away(move || {
             let mut opened = Vec::with_capacity(paths.len());
             for (path, id) in paths {
                 let Ok(Some(inode)) = namespace_at(&path) else { continue };
@@ -191,7 +193,7 @@ impl Spaces {
         if namespace_at(&path)?.is_some() {
             return Err(Cause::Errno(libc::EEXIST));
         }
-        let space = make(&path, self.sandboxes.len() < WATCHED)?;
+        let space = make(&self.visitor, path, self.sandboxes.len() < WATCHED)?;
         self.adopt(sandbox.clone(), space)
     }
 
@@ -214,14 +216,14 @@ impl Spaces {
             Ns::Host => None,
             Ns::Sandbox(id) => Some(self.path(id)),
         };
-        let space = self.get(ns)?;
-        if space.nft.is_none() {
-            space.nft = Some(match path {
+        if self.get(ns)?.nft.is_none() {
+            let socket = match path {
                 None => Socket::open(Protocol::Netfilter)?,
-                Some(path) => inside(open(&path)?.as_fd(), || Socket::open(Protocol::Netfilter))??,
-            });
+                Some(path) => self.visitor.inside(open(&path)?, || Socket::open(Protocol::Netfilter))??,
+            };
+            self.get(ns)?.nft = Some(socket);
         }
-        space.nft.as_mut().ok_or(Cause::Errno(libc::ENOENT))
+        self.get(ns)?.nft.as_mut().ok_or(Cause::Errno(libc::ENOENT))
     }
 }
 
@@ -247,21 +249,22 @@ fn listen(epoll: &Epoll, socket: &Socket, token: u64) -> Result<(), Cause> {
         .map_err(errno)
 }
 
-fn make(path: &Path, watched: bool) -> Result<Space, Cause> {
+fn make(visitor: &Visitor, path: PathBuf, watched: bool) -> Result<Space, Cause> {
     // A file without a mount is what a crash at this very place leaves.
-    fs::File::create(path).map_err(cause)?;
-    let made = apart(|| {
+    fs::File::create(&path).map_err(cause)?;
+    let place = path.clone();
+    let made = visitor.away(move || {
         unshare(CloneFlags::CLONE_NEWNET).map_err(errno)?;
         let own = Some("/proc/thread-self/ns/net");
-        mount(own, path, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(errno)?;
-        let mut space = Space::here(fs::metadata(path).map_err(cause)?.ino(), watched)?;
+        mount(own, &place, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(errno)?;
+        let mut space = Space::here(fs::metadata(&place).map_err(cause)?.ino(), watched)?;
         // Its rules come next.
         space.nft = Some(Socket::open(Protocol::Netfilter)?);
         let [up] = &mut space.route.request(&mut [link::loopback_up()])[..] else { return Ok(space) };
         std::mem::replace(up, Ok(())).map(|()| space)
     });
     if made.is_err() {
-        let _as_it_was = unmount(path);
+        let _as_it_was = unmount(&path);
     }
     made
 }

@@ -2,7 +2,6 @@
 
 use std::{
     fs, io,
-    os::fd::AsFd,
     path::{Component, Path, PathBuf},
 };
 
@@ -11,18 +10,22 @@ use libnetwork_plan::{Cause, Name, Ns};
 use crate::{
     netlink::{Message, attributes},
     spaces::Spaces,
-    thread::{cause, inside, open},
+    thread::{cause, open},
 };
 
 const IPV4_FORWARDING: &str = "net/ipv4/ip_forward";
 const ALL_IPV6_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
 
 /// Runs `work` where the settings are those of `ns`.
-pub(crate) fn at<T: Send>(spaces: &Spaces, ns: &Ns, work: impl FnOnce() -> T + Send) -> Result<T, Cause> {
+pub(crate) fn at<T: Send + 'static>(
+    spaces: &Spaces,
+    ns: &Ns,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Cause> {
     match ns {
         // The thread that talks to the kernel never leaves the host.
         Ns::Host => Ok(work()),
-        Ns::Sandbox(id) => inside(open(&spaces.path(id))?.as_fd(), work),
+        Ns::Sandbox(id) => spaces.visitor.inside(open(&spaces.path(id))?, work),
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Known {
     ours: bool,
     /// Of a pair with both ends in the host.
     far_end: Option<Name>,
+    /// On its way out: what is on it goes with it.
+    doomed: bool,
 }
 
 /// The links of one namespace, by index.
@@ -47,6 +49,7 @@ impl Links {
             print: hasher.finish(),
             ours: is_ours(found.group),
             far_end: found.far_end_in_host(),
+            doomed: found.group == DOOMED,
         };
         let print = known.print;
         self.0.insert(found.index, known).is_none_or(|before| before.print != print)
@@ -248,7 +251,7 @@ impl Noticed {
         if message.kind == libc::RTM_NEWADDR || found.protocol != PROTOCOL {
             return;
         }
-        let Some(known) = links.0.get(&found.index) else { return };
+        let Some(known) = links.0.get(&found.index).filter(|known| !known.doomed) else { return };
         let key = Key::Address { ns: ns.clone(), link: known.name.clone(), address: found.address };
         if !expected.on_link(&key, ns, Some(&known.name)) {
             self.keys.insert(key);
@@ -270,8 +273,9 @@ impl Noticed {
         }
         if (ours && !added) || (!ours && replaced) {
             let key = Key::Route { ns: ns.clone(), destination: found.destination, metric: found.metric };
-            let link = links.0.get(&found.index).map(|known| &known.name);
-            if !expected.on_link(&key, ns, link) {
+            let known = links.0.get(&found.index);
+            let doomed = known.is_some_and(|known| known.doomed);
+            if !doomed && !expected.on_link(&key, ns, known.map(|known| &known.name)) {
                 self.keys.insert(key);
             }
         }

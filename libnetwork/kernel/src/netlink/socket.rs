@@ -119,7 +119,7 @@ impl Socket {
             return vec![Err(cause); requests.len()];
         }
         let mut results: Vec<Option<Result<(), Cause>>> = vec![None; requests.len()];
-        let mut buffer = vec![0; BUFFER];
+        let mut buffer = Vec::with_capacity(BUFFER);
         while results.iter().any(Option::is_none) {
             let received = match self.receive(&mut buffer, 0) {
                 Ok(received) => received,
@@ -145,7 +145,7 @@ impl Socket {
         let first = self.sequence.wrapping_add(1);
         self.send(requests).map_err(everywhere)?;
         let mut errors = Vec::new();
-        let mut buffer = vec![0; BUFFER];
+        let mut buffer = Vec::with_capacity(BUFFER);
         // All errors are queued by the time that the transaction has been sent, and without one nothing is.
         loop {
             match self.receive(&mut buffer, libc::MSG_DONTWAIT) {
@@ -189,7 +189,7 @@ impl Socket {
     ) -> Result<bool, Cause> {
         self.send(std::slice::from_mut(request))?;
         let (sequence, mut whole) = (self.sequence, true);
-        let mut buffer = vec![0; BUFFER];
+        let mut buffer = Vec::with_capacity(BUFFER);
         loop {
             let received = self.receive(&mut buffer, 0)?;
             for message in messages(received).filter(|m| m.sequence == sequence) {
@@ -221,7 +221,7 @@ impl Socket {
     ) -> Result<Option<T>, Cause> {
         self.send(std::slice::from_mut(&mut request))?;
         let sequence = self.sequence;
-        let mut buffer = vec![0; BUFFER];
+        let mut buffer = Vec::with_capacity(BUFFER);
         loop {
             let received = self.receive(&mut buffer, 0)?;
             let Some(message) = messages(received).find(|m| m.sequence == sequence) else { continue };
@@ -240,7 +240,7 @@ impl Socket {
 
     /// Hands over what waits, without blocking.
     pub(crate) fn poll(&mut self, buffer: &mut Vec<u8>, mut each: impl FnMut(&Message<'_>)) -> Received {
-        buffer.resize(BUFFER, 0);
+        buffer.reserve(BUFFER);
         match self.receive(buffer, libc::MSG_DONTWAIT) {
             Ok(received) => {
                 messages(received).for_each(|message| each(&message));
@@ -268,11 +268,13 @@ impl Socket {
         }
     }
 
-    fn receive<'b>(&self, buffer: &'b mut [u8], flags: libc::c_int) -> Result<&'b [u8], Cause> {
+    /// What comes next, in place of what is in the buffer, as far as that has room.
+    fn receive<'b>(&self, buffer: &'b mut Vec<u8>, flags: libc::c_int) -> Result<&'b [u8], Cause> {
         loop {
-            match self.inner.recv(&mut &mut *buffer, flags | libc::MSG_TRUNC) {
+            buffer.clear();
+            match self.inner.recv(buffer, flags | libc::MSG_TRUNC) {
                 Ok(length) if length > buffer.len() => return Err(Cause::Errno(libc::EMSGSIZE)),
-                Ok(length) => return Ok(&buffer[..length]),
+                Ok(_) => return Ok(buffer),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(cause(error)),
             }
