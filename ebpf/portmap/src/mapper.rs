@@ -112,6 +112,14 @@ impl BpfPortMapper {
         self.links.detach(role, index, name.as_deref())
     }
 
+    /// Takes the program off a bridge that no network has any more, unless a published port leads by it.
+    fn leave_bridge(&mut self, index: u32) -> Result<(), PortError> {
+        if self.tables.targets().any(|target| target.bridge == index) {
+            return Ok(());
+        }
+        self.detach(Role::Bridge, index)
+    }
+
     /// The targets that the mappings come to: one for each family that has a way.
     fn targets(&self, sandbox: Sandbox, mappings: &[PortMapping]) -> Result<Vec<Target>, PortError> {
         let mut targets = Vec::new();
@@ -228,35 +236,34 @@ impl PortMapper for BpfPortMapper {
         figures::of(&self.tables, &sandbox_bytes(sandbox), ports).map(Some)
     }
 
-    /// Costs what changed. Told the same names again it looks at all of them, since a bridge may have been made anew.
     fn bridges(&mut self, bridges: &BTreeSet<String>) -> Result<(), PortError> {
-        let same = self.bridges.keys().eq(bridges);
-        let gone: Vec<(String, u32)> = self
-            .bridges
-            .iter()
-            .filter(|(name, _)| same || !bridges.contains(*name))
-            .map(|(name, index)| (name.clone(), *index))
-            .collect();
-        for (name, _) in &gone {
-            self.bridges.remove(name);
-        }
-        for name in bridges {
-            if self.bridges.contains_key(name) {
-                continue;
-            }
-            match self.interfaces.index(name) {
-                Ok(index) => {
-                    self.links.attach(Role::Bridge, index, name)?;
-                    self.bridges.insert(name.clone(), index);
+        let gone = self.bridges.keys().filter(|name| !bridges.contains(*name)).cloned().collect();
+        self.change_bridges(bridges, &gone)
+    }
+
+    fn change_bridges(&mut self, came: &BTreeSet<String>, gone: &BTreeSet<String>) -> Result<(), PortError> {
+        for name in came {
+            let index = match self.interfaces.index(name) {
+                Ok(index) => Some(index),
+                Err(error) => {
+                    tracing::debug!(bridge = %name, %error, "not there yet, or no longer");
+                    None
                 }
-                Err(error) => tracing::debug!(bridge = %name, %error, "not there yet, or no longer"),
+            };
+            if let Some(index) = index {
+                self.links.attach(Role::Bridge, index, name)?;
+            }
+            let before = match index {
+                Some(index) => self.bridges.insert(name.clone(), index),
+                None => self.bridges.remove(name),
+            };
+            if let Some(before) = before.filter(|before| index != Some(*before)) {
+                self.leave_bridge(before)?;
             }
         }
-        for (name, index) in gone {
-            let used = self.bridges.get(&name) == Some(&index)
-                || self.tables.targets().any(|target| target.bridge == index);
-            if !used {
-                self.detach(Role::Bridge, index)?;
+        for name in gone {
+            if let Some(index) = self.bridges.remove(name) {
+                self.leave_bridge(index)?;
             }
         }
         Ok(())

@@ -17,6 +17,17 @@ pub(crate) struct Touched {
     pub(crate) segments: BTreeSet<(NetworkId, u16)>,
     pub(crate) sandboxes: BTreeSet<SandboxId>,
     pub(crate) endpoints: BTreeSet<EndpointId>,
+    /// Those of `sandboxes` that no change names. An endpoint of theirs came or went, and may have changed a route.
+    beside: BTreeSet<SandboxId>,
+}
+
+/// What a pass makes of changes.
+pub(crate) struct Work {
+    pub(crate) desired: Desired,
+    /// What to look at: all that the changes name, and of what they reach what they change about it.
+    pub(crate) keys: BTreeSet<Key>,
+    /// Those of them that nobody else has, since their names are new: all of an endpoint that has just been thought up.
+    pub(crate) new: BTreeSet<Key>,
 }
 
 impl Touched {
@@ -43,11 +54,19 @@ impl Touched {
         });
         let inside = whole.flat_map(|id| before.endpoints_in(id).chain(after.endpoints_in(id)));
         touched.endpoints.extend(inside.map(|e| e.id.clone()));
+        let named = |id: &SandboxId| {
+            change.0.iter().any(|mutation| match mutation {
+                Mutation::PutSandbox(sandbox) => sandbox.id == *id,
+                Mutation::RemoveSandbox(other) => other == id,
+                _ => false,
+            })
+        };
+        touched.beside = touched.sandboxes.iter().filter(|id| !named(id)).cloned().collect();
         touched
     }
 
     /// A network that changed takes its segments and endpoints along; one that is made or removed has none.
-    fn network(&mut self, id: &NetworkId, before: &Intent, after: &Intent) {
+    pub(crate) fn network(&mut self, id: &NetworkId, before: &Intent, after: &Intent) {
         self.networks.insert(id.clone());
         let segments = before.segments_of(id).chain(after.segments_of(id)).filter(|segment| *segment > 0);
         self.segments.extend(segments.map(|segment| (id.clone(), segment)));
@@ -56,8 +75,14 @@ impl Touched {
         }
     }
 
+    /// A sandbox with all that leads into it.
+    pub(crate) fn sandbox(&mut self, id: &SandboxId, intent: &Intent) {
+        self.sandboxes.insert(id.clone());
+        self.endpoints.extend(intent.endpoints_in(id).map(|e| e.id.clone()));
+    }
+
     /// Default routes are the sandbox's, and follow its endpoints. A segment is there for its endpoints.
-    fn endpoint(&mut self, id: &EndpointId, before: &Intent, after: &Intent) {
+    pub(crate) fn endpoint(&mut self, id: &EndpointId, before: &Intent, after: &Intent) {
         self.endpoints.insert(id.clone());
         let there = [before.endpoint(id), after.endpoint(id)];
         for endpoint in there.into_iter().flatten() {
@@ -94,21 +119,52 @@ impl Compiler<'_> {
         out
     }
 
-    /// The objects of what was touched: those whose keys a pass compares.
-    pub(crate) fn scoped(&self, intent: &Intent, touched: &Touched) -> Desired {
-        let mut out = Desired::new();
-        if !touched.networks.is_empty() {
-            self.shared(intent, &mut out);
+    /// What is to be done about what was touched, compiled before and after.
+    pub(crate) fn work(&self, before: &Intent, after: &Intent, touched: &Touched) -> Work {
+        let (was, mut desired) = (self.named(before, touched), self.named(after, touched));
+        let mut keys: BTreeSet<Key> = was.keys().chain(desired.keys()).cloned().collect();
+        let fresh = |id: &&EndpointId| before.endpoint(id).is_none();
+        let mut new = Desired::new();
+        for id in touched.endpoints.iter().filter(fresh) {
+            self.subject(after, &Subject::Endpoint(id.clone()), &mut new);
         }
-        for subject in touched.subjects() {
+        // A setting is there before anybody sets it.
+        let exclusive = |key: &Key| !matches!(key, Key::Sysctl { .. } | Key::LinkSysctl { .. });
+        let new = new.into_keys().filter(|key| exclusive(key) && !was.contains_key(key)).collect();
+
+        let (reached_before, reached) = (self.reached(before, touched), self.reached(after, touched));
+        let changed = |key: &&Key| reached_before.get(*key) != reached.get(*key);
+        keys.extend(reached_before.keys().chain(reached.keys()).filter(changed).cloned());
+        desired.extend(reached);
+        Work { desired, keys, new }
+    }
+
+    /// The objects of what changes name.
+    pub(crate) fn named(&self, intent: &Intent, touched: &Touched) -> Desired {
+        let mut out = Desired::new();
+        let reached =
+            |subject: &Subject| matches!(subject, Subject::Sandbox(id) if touched.beside.contains(id));
+        for subject in touched.subjects().filter(|subject| !reached(subject)) {
             self.subject(intent, &subject, &mut out);
         }
         out
     }
 
-    /// What the touched endpoints hang on: their networks, and what these share.
-    pub(crate) fn below(&self, intent: &Intent, touched: &Touched) -> Desired {
+    /// The objects that changes may have changed without naming them.
+    fn reached(&self, intent: &Intent, touched: &Touched) -> Desired {
         let mut out = Desired::new();
+        if !touched.networks.is_empty() {
+            self.shared(intent, &mut out);
+        }
+        for id in &touched.beside {
+            self.subject(intent, &Subject::Sandbox(id.clone()), &mut out);
+        }
+        out
+    }
+
+    /// What the touched endpoints hang on: their networks and what these share, and their sandboxes.
+    pub(crate) fn below(&self, intent: &Intent, touched: &Touched) -> Desired {
+        let mut out = self.reached(intent, touched);
         self.shared(intent, &mut out);
         let networks: BTreeSet<&NetworkId> =
             touched.endpoints.iter().filter_map(|id| intent.endpoint(id)).map(|e| &e.network).collect();

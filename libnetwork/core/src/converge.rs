@@ -1,6 +1,6 @@
 //! One round against the kernel: observe, plan, apply, and again while that helps.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use libnetwork_model::{ErrorKind, HasKind};
 use libnetwork_plan::{Cause, Desired, KernelError, Key, Observed, Operation, Scope, plan};
@@ -30,11 +30,45 @@ const PAUSES: [Duration; 3] =
 /// `widen` adds to what is desired and looked at when the first try failed: what the failed objects hang on.
 pub(crate) async fn converge<K: Kernel>(
     kernel: &mut K,
-    mut desired: Desired,
-    mut scope: Scope,
+    desired: Desired,
+    scope: Scope,
+    widen: impl FnOnce() -> Desired,
+) -> Round {
+    finish(kernel, desired, scope, widen, Round::default()).await
+}
+
+/// [`converge`] for `keys`, of which `new` are taken to be absent: they are made without a look. Making is exclusive, so
+/// where something is in the way after all the kernel refuses, and everything is looked at.
+pub(crate) async fn converge_new<K: Kernel>(
+    kernel: &mut K,
+    desired: Desired,
+    keys: BTreeSet<Key>,
+    new: &BTreeSet<Key>,
     widen: impl FnOnce() -> Desired,
 ) -> Round {
     let mut round = Round::default();
+    if !new.is_empty() {
+        let known: BTreeSet<Key> = keys.difference(new).cloned().collect();
+        let looked =
+            if known.is_empty() { Ok(Observed::new()) } else { kernel.observe(&Scope::Keys(known)).await };
+        if let Ok(observed) = looked {
+            let scope = Scope::Keys(keys.clone());
+            round.failed = carry_out(kernel, &desired, &observed, &scope, &mut round.done).await;
+            if round.failed.is_empty() {
+                return round;
+            }
+        }
+    }
+    finish(kernel, desired, Scope::Keys(keys), widen, round).await
+}
+
+async fn finish<K: Kernel>(
+    kernel: &mut K,
+    mut desired: Desired,
+    mut scope: Scope,
+    widen: impl FnOnce() -> Desired,
+    mut round: Round,
+) -> Round {
     let mut widen = Some(widen);
     for pause in PAUSES.map(Some).into_iter().chain([None]) {
         round.failed = attempt(kernel, &desired, &scope, &mut round.done).await;
@@ -56,11 +90,20 @@ async fn attempt<K: Kernel>(
     scope: &Scope,
     done: &mut Vec<Operation>,
 ) -> Vec<KernelError> {
-    let observed: Observed = match kernel.observe(scope).await {
-        Ok(observed) => observed,
-        Err(error) => return vec![error],
-    };
-    let plan = plan(desired, &observed, scope);
+    match kernel.observe(scope).await {
+        Ok(observed) => carry_out(kernel, desired, &observed, scope, done).await,
+        Err(error) => vec![error],
+    }
+}
+
+async fn carry_out<K: Kernel>(
+    kernel: &mut K,
+    desired: &Desired,
+    observed: &Observed,
+    scope: &Scope,
+    done: &mut Vec<Operation>,
+) -> Vec<KernelError> {
+    let plan = plan(desired, observed, scope);
     let mut failed: Vec<KernelError> = plan.foreign.into_iter().map(|(key, _)| foreign(key)).collect();
     if plan.operations.is_empty() {
         return failed;

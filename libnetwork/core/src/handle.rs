@@ -126,6 +126,7 @@ pub async fn start<S: Store, K: Kernel, M: PortMapper, N: NameServer>(
         events: events.clone(),
         host: host_sender,
         intent: intent.clone(),
+        owners: Default::default(),
         open: Default::default(),
         ports_linger: false,
         bridges: Default::default(),

@@ -21,6 +21,7 @@ mod handle;
 mod hints;
 mod mapper;
 mod networks;
+mod owners;
 mod publish;
 mod reconcile;
 mod request;

@@ -21,11 +21,12 @@ use tracing::{debug, info, warn};
 
 use crate::{
     Cause, Drivers, Event, Kernel, NameServer, PortError, PortFigures, PortMapper,
-    compile::{Compiler, Touched},
-    converge::{Round, converge},
+    compile::{Compiler, Touched, Work},
+    converge::{Round, converge, converge_new},
     draft::Subject,
     error::chain,
     mapper::Mapper,
+    owners::Owners,
 };
 
 /// How often everything is looked at although nothing was heard.
@@ -69,6 +70,7 @@ pub(crate) struct Reconciler<K, M, N> {
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) host: watch::Sender<Arc<HostFacts>>,
     pub(crate) intent: Intent,
+    pub(crate) owners: Owners,
     /// The sandboxes whose resolver is open.
     pub(crate) open: BTreeSet<SandboxId>,
     /// The mapper refused to take back ports: it is asked for all that it has until it does.
@@ -139,13 +141,12 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         let host = self.host.borrow().clone();
         let drivers = self.drivers.clone();
         let compiler = Compiler { drivers: &drivers, host: &host };
+        self.owners.follow(&compiler, &before, &after, &touched);
         self.close_removed(&compiler, &before, &after, &touched).await;
 
-        let was = compiler.scoped(&before, &touched);
-        let desired = compiler.scoped(&after, &touched);
-        let keys: BTreeSet<Key> = was.keys().chain(desired.keys()).cloned().collect();
-        let round =
-            converge(&mut self.kernel, desired, Scope::Keys(keys), || compiler.below(&after, &touched)).await;
+        let Work { desired, keys, new } = compiler.work(&before, &after, &touched);
+        let below = || compiler.below(&after, &touched);
+        let round = converge_new(&mut self.kernel, desired, keys, &new, below).await;
         let mut failures = attribute(&compiler, &before, &after, &touched, round.failed);
 
         let refused: BTreeSet<&Subject> = failures.iter().map(|(subject, _)| subject).collect();
@@ -177,6 +178,9 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         let drivers = self.drivers.clone();
         let compiler = Compiler { drivers: &drivers, host: &host };
         let intent = self.intent.clone();
+        if reason == Reason::Start {
+            self.owners = Owners::of(&compiler, &intent);
+        }
         let desired = compiler.everything(&intent);
         let scope = Scope::all(&desired);
         let round = converge(&mut self.kernel, desired, scope, Desired::new).await;
@@ -205,16 +209,20 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         let drivers = self.drivers.clone();
         let compiler = Compiler { drivers: &drivers, host: &host };
         let intent = self.intent.clone();
-        // All of it, though little is looked at: what hangs on a lost object is made again with it.
-        let desired = compiler.everything(&intent);
-        let round = converge(&mut self.kernel, desired, Scope::Keys(keys), Desired::new).await;
+        let Some(touched) = self.owners.touched(&intent, &keys) else {
+            return self.full(Reason::Drift).await;
+        };
+        // All that is theirs, though little is looked at: what hangs on a lost object is made again with it.
+        let desired = compiler.named(&intent, &touched);
+        let below = || compiler.below(&intent, &touched);
+        let round = converge(&mut self.kernel, desired, Scope::Keys(keys), below).await;
         self.speak_of(&round, Reason::Drift);
         if round.done.is_empty() {
             return round.failed.is_empty();
         }
-        let all: Vec<SandboxId> = intent.sandboxes().map(|s| s.id.clone()).collect();
-        let mut failures = self.open_resolvers(&intent, &all, &round.done).await;
-        failures.extend(self.publish_all(&compiler, &intent).await);
+        let sandboxes: Vec<SandboxId> = touched.sandboxes.iter().cloned().collect();
+        let mut failures = self.open_resolvers(&intent, &sandboxes, &round.done).await;
+        failures.extend(self.publish_again(&compiler, &intent, &touched, &round.done).await);
         round.failed.is_empty() && failures.is_empty()
     }
 

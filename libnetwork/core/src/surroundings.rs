@@ -6,8 +6,8 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use libnetwork_model::{Intent, NamespaceKind, SandboxId};
-use libnetwork_plan::{Key, Operation};
+use libnetwork_model::{Intent, NamespaceKind, NetworkId, SandboxId};
+use libnetwork_plan::{Key, LinkRank, Operation};
 
 use crate::{
     Cause, Kernel, NameServer, PortError, PortMapper, PortMapping,
@@ -151,23 +151,60 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         after: &Intent,
         touched: &Touched,
     ) -> Failures {
-        let mut changed = false;
+        let (mut came, mut gone) = (BTreeSet::new(), BTreeSet::new());
         for id in &touched.networks {
             let bridge = after.network(id).and_then(|n| compiler.bridge(n));
-            changed |= self.bridges.get(id) != bridge.as_ref();
-            match bridge {
-                Some(bridge) => self.bridges.insert(id.clone(), bridge),
+            if self.bridges.get(id) == bridge.as_ref() {
+                continue;
+            }
+            gone.extend(match &bridge {
+                Some(bridge) => self.bridges.insert(id.clone(), bridge.clone()),
                 None => self.bridges.remove(id),
-            };
+            });
+            came.extend(bridge);
         }
-        if !changed {
+        gone.retain(|bridge| !came.contains(bridge));
+        if came.is_empty() && gone.is_empty() {
             return Failures::new();
         }
-        let bridges: BTreeSet<String> = self.bridges.values().cloned().collect();
-        let result = self.mapper.call(move |mapper| mapper.bridges(&bridges)).await;
+        let result = self.mapper.call(move |mapper| mapper.change_bridges(&came, &gone)).await;
         let Some(Err(error)) = result else { return Failures::new() };
         let cause = Arc::new(Cause::Port(error));
         touched.networks.iter().map(|id| (Subject::Network(id.clone()), cause.clone())).collect()
+    }
+
+    /// The ports that lead by what was repaired, once more: what was made anew is not what they led by.
+    pub(crate) async fn publish_again(
+        &mut self,
+        compiler: &Compiler<'_>,
+        intent: &Intent,
+        touched: &Touched,
+        done: &[Operation],
+    ) -> Failures {
+        let made = |operation: &Operation| match operation {
+            Operation::Create { key: Key::Link { rank: LinkRank::Bridge, name, .. }, .. } => {
+                Some(name.to_string())
+            }
+            _ => None,
+        };
+        let made: BTreeSet<String> = done.iter().filter_map(made).collect();
+        let remade = |id: &&NetworkId| self.bridges.get(*id).is_some_and(|bridge| made.contains(bridge));
+        let remade: Vec<&NetworkId> = touched.networks.iter().filter(remade).collect();
+        let came: BTreeSet<String> = remade.iter().filter_map(|id| self.bridges.get(*id)).cloned().collect();
+        let on_them = remade.iter().flat_map(|id| intent.endpoints_on(id)).map(|e| &e.sandbox);
+        let sandboxes: BTreeSet<&SandboxId> = on_them.chain(&touched.sandboxes).collect();
+        let publishing = sandboxes.into_iter().filter_map(|id| intent.sandbox(id));
+        let wanted: Vec<_> = publishing
+            .filter(|sandbox| !sandbox.ports.is_empty())
+            .map(|sandbox| (sandbox.id.clone(), compiler.mappings(intent, sandbox)))
+            .collect();
+        if !came.is_empty() {
+            let told = self.mapper.call(move |mapper| mapper.change_bridges(&came, &BTreeSet::new())).await;
+            if let Some(Err(error)) = told {
+                return vec![(Subject::Shared, Arc::new(Cause::Port(error)))];
+            }
+        }
+        ports_failed(self.set(wanted).await)
     }
 
     async fn set(&mut self, wanted: Vec<(SandboxId, Vec<PortMapping>)>) -> Vec<(SandboxId, PortError)> {

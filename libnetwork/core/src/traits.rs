@@ -98,6 +98,12 @@ pub trait PortMapper: Send + 'static {
         Ok(())
     }
 
+    /// Changes what [`PortMapper::bridges`] said: these came, or were made anew, and these went.
+    fn change_bridges(&mut self, came: &BTreeSet<String>, gone: &BTreeSet<String>) -> Result<(), PortError> {
+        let _ = (came, gone);
+        Ok(())
+    }
+
     /// What went through these published ranges of a sandbox, in their order. None: this mapper does not count.
     fn figures(
         &mut self,

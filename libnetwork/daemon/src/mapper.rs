@@ -71,6 +71,13 @@ impl PortMapper for Mapper {
         }
     }
 
+    fn change_bridges(&mut self, came: &BTreeSet<String>, gone: &BTreeSet<String>) -> Result<(), PortError> {
+        match self {
+            Mapper::Bpf(mapper) => mapper.change_bridges(came, gone),
+            Mapper::Absent { .. } => Ok(()),
+        }
+    }
+
     fn figures(
         &mut self,
         sandbox: &SandboxId,
