@@ -7,7 +7,8 @@ use libnetwork_rpc::v1;
 use crate::{
     Containers, Error, Result,
     config::{EndpointSettings, Status},
-    create::requested,
+    container::Container,
+    create::{requested, settled},
     network::endpoint,
     record::Config,
     service::{Inner, detached},
@@ -60,28 +61,40 @@ impl Inner {
                 config.name, network.name
             )));
         }
-        let (name, mut settings) = self.check_endpoint(network.name.clone(), requested(settings)).await?;
+        let (name, mut settings) = settled(&network, requested(settings))?;
         settings.network_id.clone_from(&network.id);
         config.networks.insert(name.clone(), settings);
         if running {
             let spec = endpoint(&config, &name);
             let request = v1::ConnectRequest { sandbox_id: config.id.clone(), endpoint: Some(spec) };
-            let sandbox = self.parts.network.clone().connect(request).await?.into_inner();
-            if let Err(error) = self.write_files(&container, &config, Some(&sandbox)).await {
-                tracing::warn!(
-                    container = config.id,
-                    error = crate::error::chain(&error),
-                    "cannot refresh the hosts file"
-                );
-            }
-            container.change(|live| live.sandbox = Some(Arc::new(sandbox)));
+            let mut client = self.parts.network.clone();
+            self.change_live(&container, config, client.connect(request)).await?;
             self.tell_linked(&container.id).await;
+            return Ok(());
         }
         self.save_config(&container, config).await?;
-        if !running {
-            self.reserve_addresses(&container.config()).await;
-        }
+        self.reserve_addresses(&container.config()).await;
         Ok(())
+    }
+
+    /// Changes the networks of a container that runs: its sandbox by this call, and when that has come out well its record.
+    async fn change_live(
+        &self,
+        container: &Container,
+        config: Config,
+        call: impl Future<Output = Result<tonic::Response<v1::Sandbox>, tonic::Status>>,
+    ) -> Result<()> {
+        let (sandbox, staged) = tokio::join!(call, self.stage_config(container, config.clone()));
+        let sandbox = Arc::new(sandbox?.into_inner());
+        container.change(|live| live.sandbox = Some(sandbox.clone()));
+        let staged = staged?;
+        let files = self.write_files(container, &config, Some(&sandbox));
+        let (files, committed) = tokio::join!(files, self.commit_config(container, staged));
+        if let Err(error) = files {
+            let error = crate::error::chain(&error);
+            tracing::warn!(container = config.id, error, "cannot refresh the hosts file");
+        }
+        committed
     }
 
     async fn disconnect(self: &Arc<Self>, network: &str, reference: &str, force: bool) -> Result<()> {
@@ -109,16 +122,8 @@ impl Inner {
         }
         if container.read(|live| live.state.has_process()) {
             let request = v1::DisconnectRequest { sandbox_id: config.id.clone(), network: name };
-            let sandbox = self.parts.network.clone().disconnect(request).await?.into_inner();
-            if let Err(error) = self.write_files(&container, &config, Some(&sandbox)).await {
-                tracing::warn!(
-                    container = config.id,
-                    error = crate::error::chain(&error),
-                    "cannot refresh the hosts file"
-                );
-            }
-            container.change(|live| live.sandbox = Some(Arc::new(sandbox)));
-            return self.save_config(&container, config).await;
+            let mut client = self.parts.network.clone();
+            return self.change_live(&container, config, client.disconnect(request)).await;
         }
         self.save_config(&container, config).await?;
         self.reserve_addresses(&container.config()).await;

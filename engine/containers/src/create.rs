@@ -226,53 +226,59 @@ impl Inner {
     pub(crate) async fn check_endpoint(
         &self,
         reference: String,
-        mut settings: EndpointSettings,
+        settings: EndpointSettings,
     ) -> Result<(String, EndpointSettings)> {
-        let plain = settings.ipam_config.is_none();
-        if matches!(reference.as_str(), "bridge" | "host" | "none") {
-            let mut problems = Vec::new();
-            if settings
-                .ipam_config
-                .as_ref()
-                .is_some_and(|c| !c.ipv4_address.is_empty() || !c.ipv6_address.is_empty())
-            {
-                problems
-                    .push("user specified IP address is supported on user defined networks only".to_owned());
-            }
-            if settings.aliases.as_ref().is_some_and(|a| !a.is_empty()) {
-                problems.push(
-                    "network-scoped alias is supported only for containers in user defined networks"
-                        .to_owned(),
-                );
-            }
-            problems.extend(malformed(&settings));
-            return match problems.is_empty() {
-                true => Ok((reference, settings)),
-                false => Err(refuse(&reference, &problems)),
-            };
-        }
-        let network = match self.network(&reference).await {
-            Ok(network) => network,
+        // Those are always there.
+        let found = match reference.as_str() {
+            "bridge" | "host" | "none" => return predefined(reference, settings),
+            _ => self.network(&reference).await,
+        };
+        match found {
+            Ok(network) => settled(&network, settings),
             Err(Error::Network { kind: ErrorKind::NotFound, .. }) => {
                 let problems = malformed(&settings);
-                return if problems.is_empty() {
+                if problems.is_empty() {
                     Ok((reference, settings))
                 } else {
                     Err(refuse(&reference, &problems))
-                };
+                }
             }
-            Err(error) => return Err(error),
-        };
-        let mut problems = malformed(&settings);
-        if !plain && problems.is_empty() {
-            problems.extend(outside(&settings, &network));
+            Err(error) => Err(error),
         }
-        if !problems.is_empty() {
-            return Err(refuse(&network.name, &problems));
-        }
-        settings.network_id = network.id;
-        Ok((network.name, settings))
     }
+}
+
+/// What is asked for on a network, with the network's name and id filled in.
+pub(crate) fn settled(
+    network: &v1::Network,
+    mut settings: EndpointSettings,
+) -> Result<(String, EndpointSettings)> {
+    if matches!(network.name.as_str(), "bridge" | "host" | "none") {
+        return predefined(network.name.clone(), settings);
+    }
+    let mut problems = malformed(&settings);
+    if problems.is_empty() {
+        problems.extend(outside(&settings, network));
+    }
+    if !problems.is_empty() {
+        return Err(refuse(&network.name, &problems));
+    }
+    settings.network_id.clone_from(&network.id);
+    Ok((network.name.clone(), settings))
+}
+
+fn predefined(name: String, settings: EndpointSettings) -> Result<(String, EndpointSettings)> {
+    let mut problems = Vec::new();
+    let ipam = settings.ipam_config.as_ref();
+    if ipam.is_some_and(|c| !c.ipv4_address.is_empty() || !c.ipv6_address.is_empty()) {
+        problems.push("user specified IP address is supported on user defined networks only".to_owned());
+    }
+    if settings.aliases.as_ref().is_some_and(|a| !a.is_empty()) {
+        let rule = "network-scoped alias is supported only for containers in user defined networks";
+        problems.push(rule.to_owned());
+    }
+    problems.extend(malformed(&settings));
+    if problems.is_empty() { Ok((name, settings)) } else { Err(refuse(&name, &problems)) }
 }
 
 /// Only what a client may ask for.

@@ -17,12 +17,12 @@ use crate::{
 };
 
 impl Inner {
-    /// A network by id, name or id prefix.
+    /// A network by id, name or id prefix, without its endpoints.
     pub(crate) async fn network(&self, reference: &str) -> Result<v1::Network> {
         let client = &self.parts.network;
         let call = || {
             let (mut client, reference) = (client.clone(), reference.to_owned());
-            async move { client.get_network(v1::GetNetworkRequest { reference }).await }
+            async move { client.get_network(v1::GetNetworkRequest { reference, brief: true }).await }
         };
         Ok(again(call).await?)
     }

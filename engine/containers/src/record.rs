@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use engine_images::Digest;
@@ -86,22 +86,42 @@ impl RunState {
 
 /// Replaces `dir/name` by this value. With `durable` it is on the disk when this returns. Blocking.
 pub(crate) fn write<T: Serialize>(dir: &Path, name: &str, value: &T, durable: bool) -> Result<()> {
-    let path = dir.join(name);
-    let temporary = dir.join(format!(".{name}.tmp"));
+    stage(dir, name, value, durable)?.commit()
+}
+
+/// A record that is written and not yet in the place of the one before.
+pub(crate) struct Staged {
+    temporary: PathBuf,
+    path: PathBuf,
+    durable: bool,
+}
+
+/// Writes this value beside `dir/name`. Whoever needs no more than one disk's time for this and for something else does the
+/// two at once, and commits when the other has come out well. Blocking.
+pub(crate) fn stage<T: Serialize>(dir: &Path, name: &str, value: &T, durable: bool) -> Result<Staged> {
+    let staged = Staged { temporary: dir.join(format!(".{name}.tmp")), path: dir.join(name), durable };
     let result = (|| -> io::Result<()> {
         let json = serde_json::to_vec(value).map_err(io::Error::other)?;
-        let mut file = fs::File::create(&temporary)?;
+        let mut file = fs::File::create(&staged.temporary)?;
         file.write_all(&json)?;
-        if durable {
-            file.sync_data()?;
-        }
-        fs::rename(&temporary, &path)?;
-        if durable {
-            fs::File::open(dir)?.sync_all()?;
-        }
-        Ok(())
+        if durable { file.sync_data() } else { Ok(()) }
     })();
-    result.map_err(Error::io("write", path))
+    result.map_err(Error::io("write", &staged.path))?;
+    Ok(staged)
+}
+
+impl Staged {
+    /// Puts it in place. Blocking.
+    pub(crate) fn commit(self) -> Result<()> {
+        let result = (|| -> io::Result<()> {
+            fs::rename(&self.temporary, &self.path)?;
+            match self.path.parent().filter(|_| self.durable) {
+                Some(dir) => fs::File::open(dir)?.sync_all(),
+                None => Ok(()),
+            }
+        })();
+        result.map_err(Error::io("write", self.path))
+    }
 }
 
 /// Reads `dir/name`; none when it is not there. Blocking.

@@ -243,14 +243,36 @@ impl Inner {
     }
 
     /// Replaces what was asked for, on disk first.
-    pub(crate) async fn save_config(&self, container: &Container, mut config: record::Config) -> Result<()> {
+    pub(crate) async fn save_config(&self, container: &Container, config: record::Config) -> Result<()> {
+        let staged = self.stage_config(container, config).await?;
+        self.commit_config(container, staged).await
+    }
+
+    /// The first half of [`Inner::save_config`], which changes nothing that anybody sees.
+    pub(crate) async fn stage_config(
+        &self,
+        container: &Container,
+        mut config: record::Config,
+    ) -> Result<StagedConfig> {
         config.revision += 1;
         let config = Arc::new(config);
         let (dir, copy) = (container.dir.clone(), config.clone());
-        blocking(move || record::write(&dir, record::CONFIG, &*copy, true)).await?;
-        container.change(|live| live.config = config);
+        let file = blocking(move || record::stage(&dir, record::CONFIG, &*copy, true)).await?;
+        Ok(StagedConfig { file, config })
+    }
+
+    /// The second half.
+    pub(crate) async fn commit_config(&self, container: &Container, staged: StagedConfig) -> Result<()> {
+        blocking(move || staged.file.commit()).await?;
+        container.change(|live| live.config = staged.config);
         Ok(())
     }
+}
+
+/// A container's next record, written and not yet in place.
+pub(crate) struct StagedConfig {
+    file: record::Staged,
+    config: Arc<record::Config>,
 }
 
 /// Runs file work on a thread that may block.

@@ -19,8 +19,13 @@ pub(crate) struct Replies<'a> {
 
 impl Replies<'_> {
     pub(crate) fn network(&self, network: &Network) -> v1::Network {
+        let endpoints = self.intent.endpoints_on(&network.id).map(|e| self.endpoint(e)).collect();
+        v1::Network { endpoints, ..self.brief(network) }
+    }
+
+    /// A network without its endpoints.
+    pub(crate) fn brief(&self, network: &Network) -> v1::Network {
         let mut message = network_fields(network);
-        message.endpoints = self.intent.endpoints_on(&network.id).map(|e| self.endpoint(e)).collect();
         if is_default_bridge(network) {
             // Docker shows it on its default bridge. It is not stored, for it follows the host.
             message.options.entry(MTU.into()).or_insert_with(|| self.host.mtu.to_string());

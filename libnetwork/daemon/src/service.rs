@@ -108,8 +108,12 @@ impl Libnetwork for Service {
 
     async fn get_network(&self, request: Request<v1::GetNetworkRequest>) -> Answer<v1::Network> {
         let (_, intent) = self.core.intent();
-        let network = libnetwork_core::resolve(&intent, &request.into_inner().reference).map_err(failed)?;
-        Ok(Response::new(self.with(&intent, |replies| replies.network(network))))
+        let v1::GetNetworkRequest { reference, brief } = request.into_inner();
+        let network = libnetwork_core::resolve(&intent, &reference).map_err(failed)?;
+        Ok(Response::new(self.with(&intent, |replies| match brief {
+            true => replies.brief(network),
+            false => replies.network(network),
+        })))
     }
 
     async fn join(&self, request: Request<v1::JoinRequest>) -> Answer<v1::Sandbox> {

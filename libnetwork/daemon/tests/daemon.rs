@@ -40,7 +40,10 @@ async fn sandboxes_of_one_network_reach_each_other_and_no_other() {
     ping(&a, &a.endpoints[0].gateway4).ok();
     ping(&a, &c.endpoints[0].ipv4).err();
 
-    let listed = client.get_network(v1::GetNetworkRequest { reference: one.id[..12].into() }).await.unwrap();
+    let listed = client
+        .get_network(v1::GetNetworkRequest { reference: one.id[..12].into(), brief: false })
+        .await
+        .unwrap();
     let mut names: Vec<_> = listed.into_inner().endpoints.into_iter().map(|e| e.sandbox_name).collect();
     names.sort();
     assert_eq!(names, ["box1", "box2"]);
@@ -216,7 +219,7 @@ async fn a_second_instance_is_refused_and_disturbs_nothing() {
     assert!(second.contains("is in use by another causewayd"), "{second}");
     let purge = run(host.causewayd(&["purge"]), b"").err();
     assert!(purge.contains("is running"), "{purge}");
-    client.get_network(v1::GetNetworkRequest { reference: "web".into() }).await.unwrap();
+    client.get_network(v1::GetNetworkRequest { reference: "web".into(), brief: true }).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

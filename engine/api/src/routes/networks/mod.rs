@@ -48,7 +48,7 @@ async fn inspect(
     if !matches!(verbose, "" | "0" | "1" | "t" | "T" | "f" | "F" | "true" | "false" | "True" | "False") {
         return Err(ApiError::invalid(format!("invalid value for verbose: {verbose}")));
     }
-    let network = find(&engine, &name).await?;
+    let network = find(&engine, &name, Detail::WithMembers).await?;
     if !matches!(params.text("scope"), "" | "local") {
         return Err(ApiError::not_found(format!("network {name} not found")));
     }
@@ -65,7 +65,7 @@ async fn create(State(engine): State<Engine>, Json(body): Json<CreateNetwork>) -
 }
 
 async fn remove(State(engine): State<Engine>, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
-    let network = find(&engine, &name).await?;
+    let network = find(&engine, &name, Detail::Brief).await?;
     take_away(&engine, &network).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -136,10 +136,18 @@ pub(super) async fn all(engine: &Engine) -> Result<Vec<v1::Network>, ApiError> {
     Ok(reply.await.map_err(|status| ApiError::network(&status))?.networks)
 }
 
-async fn find(engine: &Engine, reference: &str) -> Result<v1::Network, ApiError> {
+/// How much of a network is asked for: its endpoints may be many.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    Brief,
+    WithMembers,
+}
+
+async fn find(engine: &Engine, reference: &str, detail: Detail) -> Result<v1::Network, ApiError> {
     let reply = again(|| {
         let mut client = engine.network.clone();
-        let request = v1::GetNetworkRequest { reference: reference.to_owned() };
+        let request =
+            v1::GetNetworkRequest { reference: reference.to_owned(), brief: detail == Detail::Brief };
         async move { client.get_network(request).await }
     });
     reply.await.map_err(|status| ApiError::network(&status))
