@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use integration_testkit::{Api, docker_cli, rootfs_tar, run};
+use integration_testkit::{Api, Response, docker_cli, rootfs_tar, run};
 use serde_json::Value;
 
 /// The image that both engines run: a static busybox.
@@ -43,14 +43,28 @@ impl Engine {
         command
     }
 
-    /// How long one call of the API takes, from connecting to the end of the answer.
-    pub(crate) fn time_call(&self, path: &str, body: &Value) -> Duration {
+    /// How long a POST takes, from connecting to the end of the answer.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Duration {
+        self.call(path, |api| api.post(path, body))
+    }
+
+    /// How long a DELETE takes.
+    pub(crate) fn delete(&self, path: &str) -> Duration {
+        self.call(path, |api| api.delete(path))
+    }
+
+    /// How long a GET takes.
+    pub(crate) fn get(&self, path: &str) -> Duration {
+        self.call(path, |api| api.get(path))
+    }
+
+    fn call(&self, path: &str, send: impl FnOnce(&Api) -> Response) -> Duration {
         let host =
             self.environment.iter().find(|(key, _)| key == "DOCKER_HOST").expect("an engine has a socket");
         let socket = host.1.to_str().and_then(|host| host.strip_prefix("unix://")).expect("a unix socket");
         let api = Api::at(Path::new(socket));
         let started = Instant::now();
-        let answer = api.post(path, body);
+        let answer = send(&api);
         let took = started.elapsed();
         assert!(answer.status < 300, "{}: {path}: {}", self.name, String::from_utf8_lossy(&answer.body));
         took

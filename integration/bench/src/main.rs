@@ -4,6 +4,7 @@
 //! run, in turn with ours, so that a machine whose speed drifts disturbs both alike; what counts are the ratios of the
 //! medians. Nothing here judges: it prints.
 
+mod calls;
 mod dns;
 mod engine;
 mod memory;
@@ -11,7 +12,6 @@ mod report;
 
 use clap::{Parser, ValueEnum};
 use integration_testkit::Host;
-use serde_json::json;
 
 use crate::{
     engine::{Engine, Samples},
@@ -27,6 +27,9 @@ struct Args {
     /// Samples per figure
     #[arg(short = 'n', long, default_value_t = 15)]
     samples: usize,
+    /// Networks, and as many endpoints, among which the calls are measured once more; 0: they are not
+    #[arg(long, default_value_t = 1000)]
+    networks: usize,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     /// Measure one part alone
@@ -71,7 +74,7 @@ fn main() {
     }
     if wants(Part::Networks) {
         figures.extend(networks(&engines, args.samples));
-        figures.extend(network_calls(&engines, args.samples));
+        figures.extend(calls::network_calls(&host, &engines, args.samples, args.networks));
     }
     if wants(Part::Dns) {
         figures.extend(dns::figures(&host, &engines, args.sandboxes));
@@ -83,7 +86,7 @@ fn main() {
 }
 
 /// Runs one action on each engine in turn, `count` times after a warm-up, and pairs the medians.
-fn measure(
+pub(crate) fn measure(
     name: &str,
     engines: &[&Engine],
     count: usize,
@@ -136,31 +139,6 @@ fn networks(engines: &[&Engine], count: usize) -> Vec<Figure> {
         engine.time(&["network", "inspect", "none"])
     });
     vec![create, connect, disconnect, remove, floor]
-}
-
-/// The same without the CLI: the calls that it makes.
-fn network_calls(engines: &[&Engine], count: usize) -> Vec<Figure> {
-    let name = |round| format!("cw-bench-{round}");
-    for engine in engines {
-        engine.docker(&["run", "-d", "--name", "cw-bench", engine::IMAGE, "sleep", "10000"]);
-    }
-    let create = measure("POST /networks/create", engines, count, |engine, round| {
-        let ipam = json!({"Config": [{"Subnet": format!("10.78.{round}.0/24")}]});
-        engine.time_call("/v1.47/networks/create", &json!({"Name": name(round), "IPAM": ipam}))
-    });
-    let [connect, disconnect] = ["connect", "disconnect"].map(|verb| {
-        measure(&format!("POST /networks/…/{verb}"), engines, count, |engine, round| {
-            let path = format!("/v1.47/networks/{}/{verb}", name(round));
-            engine.time_call(&path, &json!({"Container": "cw-bench"}))
-        })
-    });
-    for engine in engines {
-        for round in 0..=count {
-            engine.docker(&["network", "rm", &name(round)]);
-        }
-        engine.docker(&["rm", "-f", "cw-bench"]);
-    }
-    vec![create, connect, disconnect]
 }
 
 /// What one more container adds to the memory of all our processes, its own programs not counted.

@@ -19,20 +19,27 @@ pub(crate) enum Unit {
     #[serde(rename = "/s")]
     PerSecond,
     MiB,
+    /// A pure number.
+    #[serde(rename = "1")]
+    One,
 }
 
 #[derive(Serialize)]
 pub(crate) struct Figure {
     name: String,
     unit: Unit,
-    ours: f64,
+    pub(crate) ours: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    peer: Option<f64>,
+    pub(crate) peer: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ratio: Option<f64>,
 }
 
 impl Figure {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Of values by engine, ours first.
     pub(crate) fn of(name: &str, unit: Unit, values: &[f64]) -> Self {
         Self::new(name, unit, values[0], values.get(1).copied())
@@ -58,6 +65,7 @@ pub(crate) fn print(figures: &[Figure], format: Format) {
             Unit::Microseconds => format!("{value:.0} µs"),
             Unit::PerSecond => format!("{value:.0} /s"),
             Unit::MiB => format!("{value:.1} MiB"),
+            Unit::One => format!("{value:.2}"),
         };
         let peer = figure.peer.map_or("-".into(), value);
         let ratio = figure.ratio.map_or("-".into(), |ratio| format!("{ratio:.2}"));
