@@ -3,14 +3,14 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use libnetwork_model::{Endpoint, HostFacts, MacAddress, Network, NetworkId, PublishedPort, Subnet};
 use libnetwork_plan::{
-    Attachment, Desired, Driver, DriverError, Ipv6, Key, Link, LinkKind, LinkRank, Name, Neighbour, Ns,
-    Object, Peer, Segments, Value, Verdict,
+    Attachment, BridgePort, Desired, Driver, DriverError, Ipv6, Key, Link, LinkKind, LinkRank, Name,
+    Neighbour, Ns, Object, Peer, Segments, Value, Verdict,
 };
 
 use crate::{
     guard,
     options::{GatewayMode, INHIBIT_IPV4, Options, sysctls as sysctls_of},
-    ports, rules, segment,
+    ports, publish, rules, segment,
 };
 
 /// Compiles bridge networks.
@@ -20,13 +20,20 @@ pub struct BridgeDriver {
     pub direct_routing: bool,
     /// The host is made to forward (Docker's `ip-forward`). Otherwise it forwards where somebody else makes it.
     pub forwarding: bool,
+    /// Ports are published by this driver's rules; otherwise somebody else leads their clients into the containers.
+    pub publishes: bool,
     /// How the endpoints of a network are shared out among bridges.
     pub segments: Segments,
 }
 
 impl Default for BridgeDriver {
     fn default() -> Self {
-        BridgeDriver { direct_routing: false, forwarding: true, segments: segment::SEGMENTS }
+        BridgeDriver {
+            direct_routing: false,
+            forwarding: true,
+            publishes: false,
+            segments: segment::SEGMENTS,
+        }
     }
 }
 
@@ -50,7 +57,7 @@ impl Driver for BridgeDriver {
 
     fn host_objects(&self, host: &HostFacts, out: &mut Desired) {
         out.insert(guard::key(), Object::Ruleset(guard::RULES.clone()));
-        out.insert(rules::key(), Object::Ruleset(rules::table(host.closed)));
+        out.insert(rules::key(), Object::Ruleset(rules::table(host.closed, self.publishes)));
     }
 
     fn network_objects(&self, network: &Network, host: &HostFacts, out: &mut Desired) {
@@ -58,6 +65,9 @@ impl Driver for BridgeDriver {
         let bridge = bridge_name(network, &options);
         elements(network, &options, &bridge, out);
         ports::network_elements(network, &options, self.direct_routing, &bridge, out);
+        if self.publishes && !network.internal {
+            publish::network_elements(&bridge, network.ipv4, out);
+        }
         if self.forwarding {
             sysctls(network, out);
         }
@@ -72,8 +82,7 @@ impl Driver for BridgeDriver {
             mac: Some(bridge_mac(&network.id)),
             up: true,
             master: None,
-            isolated: false,
-            known_only: false,
+            port: BridgePort::default(),
             ipv6: if network.ipv6 { Ipv6::Static } else { Ipv6::Off },
         };
         out.insert(link_key(LinkRank::Bridge, &bridge), Object::Link(link));
@@ -125,9 +134,14 @@ impl Driver for BridgeDriver {
             mac: None,
             up: true,
             master: Some(segment::bridge_of(network, &options, endpoint.segment)),
-            // The bridge itself keeps such ports apart, without a rule.
-            isolated: !options.icc,
-            known_only: false,
+            port: BridgePort {
+                // The bridge itself keeps such ports apart, without a rule.
+                isolated: !options.icc,
+                known_only: options.anti_spoofing && has_own_mac(endpoint),
+                // Where the bridge hands its frames to the inet rules (br_netfilter), a container that asks for its own
+                // published port is led back without the host's routing.
+                hairpin: self.publishes,
+            },
             ipv6: Ipv6::Off,
         };
         if endpoint.segment > 0 {
@@ -141,7 +155,6 @@ impl Driver for BridgeDriver {
                 out.insert(guard::hushed(&veth_name(endpoint)), Object::SetElement(None));
             }
         }
-        let link = Link { known_only: options.anti_spoofing && has_own_mac(endpoint), ..link };
         out.insert(link_key(LinkRank::Veth, &veth_name(endpoint)), Object::Link(link));
         for (name, value) in sysctls_of(endpoint).unwrap_or_default() {
             let key = Key::LinkSysctl { ns: ns.clone(), link: inside.clone(), name: name.into() };
@@ -175,6 +188,9 @@ impl Driver for BridgeDriver {
         let options = Options::of(network);
         if self.direct_routing || !options.trusted.is_empty() || self.routes_ports(network, ipv6) {
             ports::endpoint_elements(endpoint, ipv6, published, out);
+        }
+        if self.publishes {
+            publish::endpoint_elements(endpoint, ipv6, published, out);
         }
     }
 

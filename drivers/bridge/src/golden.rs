@@ -201,6 +201,42 @@ fn an_unknown_option_is_refused_with_the_known_ones_listed() {
     BridgeDriver::default().validate(&network(&[("org.example.owner", "me")]), &host()).unwrap();
 }
 
+fn published() -> [PublishedPort; 3] {
+    let port = |protocol, host_ip: Option<&str>, first, last, container_port| PublishedPort {
+        protocol,
+        host_ip: host_ip.map(|ip| ip.parse().unwrap()),
+        host_ports: PortRange::new(first, last).unwrap(),
+        container_port,
+        routed: false,
+    };
+    [
+        port(Protocol::Tcp, None, 8080, 8080, 80),
+        port(Protocol::Tcp, None, 9090, 9092, 79),
+        port(Protocol::Udp, Some("127.0.0.1"), 1, 65535, 1),
+    ]
+}
+
+fn port_objects(driver: &BridgeDriver, network: &Network, published: &[PublishedPort], out: &mut Desired) {
+    for ipv6 in [false, true] {
+        let of = published.iter().filter(|p| p.is_of(ipv6)).cloned().collect::<Vec<_>>();
+        driver.port_objects(network, &endpoint(network), ipv6, &of, out);
+    }
+}
+
+#[test]
+fn ports_that_nftables_publishes_compile_to_this() {
+    let driver = BridgeDriver { publishes: true, ..BridgeDriver::default() };
+    let network = Network { ipv6: true, ..network(&[]) };
+    let mut out = Desired::new();
+    driver.host_objects(&host(), &mut out);
+    driver.network_objects(&network, &host(), &mut out);
+    port_objects(&driver, &network, &published(), &mut out);
+    check("published.txt", &render(&out));
+    let mut inside = Desired::new();
+    driver.network_objects(&Network { internal: true, ..network }, &host(), &mut inside);
+    assert!(!render(&inside).contains("route_localnet"), "nothing is published there");
+}
+
 #[test]
 fn published_ports_that_are_reached_by_the_container_s_address_compile_to_this() {
     let routed = [(GATEWAY_MODE_IPV4, "routed"), (GATEWAY_MODE_IPV6, "routed")];
@@ -211,28 +247,14 @@ fn published_ports_that_are_reached_by_the_container_s_address_compile_to_this()
         ("trusted links, addresses of the host", BridgeDriver::default(), &trusted[..]),
         ("direct routing, no forwarding", direct, &[]),
     ];
-    let port = |protocol, host_ip: Option<&str>, first, last, container_port| PublishedPort {
-        protocol,
-        host_ip: host_ip.map(|ip| ip.parse().unwrap()),
-        host_ports: PortRange::new(first, last).unwrap(),
-        container_port,
-        routed: false,
-    };
-    let published = [
-        port(Protocol::Tcp, None, 8080, 8080, 80),
-        port(Protocol::Tcp, None, 9090, 9092, 79),
-        port(Protocol::Udp, Some("127.0.0.1"), 1, 65535, 1),
-    ];
+    let published = published();
     let mut text = String::new();
     for (title, driver, options) in cases {
         let network = Network { ipv6: true, ..network(options) };
         driver.validate(&network, &host()).unwrap();
         let mut out = Desired::new();
         driver.network_objects(&network, &host(), &mut out);
-        for ipv6 in [false, true] {
-            let of = published.iter().filter(|p| p.is_of(ipv6)).cloned().collect::<Vec<_>>();
-            driver.port_objects(&network, &endpoint(&network), ipv6, &of, &mut out);
-        }
+        port_objects(&driver, &network, &published, &mut out);
         text.push_str(&format!("# {title}\n{}\n", render(&out)));
     }
     check("by_address.txt", &text);

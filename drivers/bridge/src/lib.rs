@@ -12,6 +12,7 @@ mod golden;
 mod guard;
 mod options;
 mod ports;
+mod publish;
 mod rules;
 mod segment;
 

@@ -1,14 +1,12 @@
 //! Published ports that clients reach by a container's own address: all of a routed network; those of another beside the
 //! host's ports that lead to them, from links that are trusted, or from everywhere outside.
 
-use std::net::IpAddr;
-
 use libnetwork_model::{Endpoint, Network, PortRange, Protocol, PublishedPort};
 use libnetwork_plan::{Datum, Desired, Name, Object};
 
 use crate::{
     options::{GatewayMode, Options},
-    rules,
+    publish, rules,
 };
 
 /// Who may come in that way.
@@ -42,10 +40,7 @@ pub(crate) fn endpoint_elements(
     out: &mut Desired,
 ) {
     let Some(address) = endpoint.addresses().find(|a| a.is_ipv6() == ipv6) else { return };
-    let datum = match address {
-        IpAddr::V4(address) => Datum::V4(address),
-        IpAddr::V6(address) => Datum::V6(address),
-    };
+    let datum = publish::datum(address);
     for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
         let ports = published.iter().filter(|p| p.protocol == protocol);
         for range in disjoint(ports.filter_map(PublishedPort::container_ports).collect()) {

@@ -7,6 +7,8 @@ use libnetwork_plan::{
     PUBLISHED_MARK, Rule, Ruleset, Set, SetType, Table, Verdict, priority,
 };
 
+use crate::publish;
+
 /// Every bridge of ours.
 pub(crate) const BRIDGES: &str = "bridges";
 /// A bridge paired with itself: what containers of one network may do among each other by way of the host.
@@ -31,20 +33,29 @@ pub(crate) const OPEN: [&str; 2] = ["open4", "open6"];
 /// ICMP and ICMPv6 (IANA protocol numbers).
 const ICMP: [u8; 2] = [1, 58];
 
-/// The host's table, as the rules of all bridge networks. There are four of it: a family that the host forwards only
-/// because of us is closed to what is none of our business.
-pub(crate) fn table(closed: [bool; 2]) -> Arc<Ruleset> {
-    RULES[usize::from(closed[0]) | usize::from(closed[1]) << 1].clone()
+/// The host's table, as the rules of all bridge networks. There are eight of it: a family that the host forwards only
+/// because of us is closed to what is none of our business, and ports are published by it or by others.
+pub(crate) fn table(closed: [bool; 2], publishes: bool) -> Arc<Ruleset> {
+    let bits = [closed[0], closed[1], publishes];
+    RULES[bits.into_iter().rev().fold(0, |number, bit| number << 1 | usize::from(bit))].clone()
 }
 
-static RULES: LazyLock<[Arc<Ruleset>; 4]> = LazyLock::new(|| {
-    [[false, false], [true, false], [false, true], [true, true]].map(|closed| Arc::new(ruleset(closed)))
+static RULES: LazyLock<[Arc<Ruleset>; 8]> = LazyLock::new(|| {
+    std::array::from_fn(|number| {
+        let [closed4, closed6, publishes] = [0, 1, 2].map(|bit| number >> bit & 1 == 1);
+        Arc::new(ruleset([closed4, closed6], publishes))
+    })
 });
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| Table { family: Family::Inet, name: "causeway".into() });
 
-fn ruleset(closed: [bool; 2]) -> Ruleset {
-    Ruleset { table: TABLE.clone(), sets: sets(), chains: vec![forward(closed), postrouting()] }
+fn ruleset(closed: [bool; 2], publishes: bool) -> Ruleset {
+    let (mut sets, mut chains) = (sets(), vec![forward(closed, publishes), postrouting(publishes)]);
+    if publishes {
+        sets.extend(publish::sets());
+        chains.extend(publish::chains());
+    }
+    Ruleset { table: TABLE.clone(), sets, chains }
 }
 
 fn sets() -> Vec<Set> {
@@ -84,7 +95,7 @@ pub(crate) fn element_of(set: &str, element: Element) -> Key {
 }
 
 /// An `accept` here ends this chain alone: what the host's other tables refuse stays refused.
-fn forward(closed: [bool; 2]) -> Chain {
+fn forward(closed: [bool; 2], publishes: bool) -> Chain {
     let mut rules: Vec<Rule> =
         [false, true].into_iter().filter(|ipv6| closed[usize::from(*ipv6)]).map(no_router).collect();
     rules.extend([
@@ -109,7 +120,12 @@ fn forward(closed: [bool; 2]) -> Chain {
             [lookup(&[Field::OutputName], INTERNAL, false), Expr::Verdict(Verdict::Drop)],
         ),
         Rule::new("answers", [Expr::Established, Expr::Verdict(Verdict::Accept)]),
-        Rule::new("published ports", [Expr::Mark(PUBLISHED_MARK), Expr::Verdict(Verdict::Accept)]),
+        match publishes {
+            true => publish::accept(),
+            false => {
+                Rule::new("published ports", [Expr::Mark(PUBLISHED_MARK), Expr::Verdict(Verdict::Accept)])
+            }
+        },
     ]);
     for ipv6 in [false, true] {
         rules.extend(by_address(ipv6));
@@ -160,7 +176,7 @@ fn by_address(ipv6: bool) -> Vec<Rule> {
     ]
 }
 
-fn postrouting() -> Chain {
+fn postrouting(publishes: bool) -> Chain {
     let masquerade = |ipv6: bool| {
         Rule::new(
             if ipv6 { "IPv6 to the outside" } else { "IPv4 to the outside" },
@@ -184,14 +200,16 @@ fn postrouting() -> Chain {
         )
     };
     let base = Base { kind: ChainKind::Nat, hook: Hook::Postrouting, priority: priority::SRCNAT };
-    let rules = [false, true].into_iter().flat_map(|ipv6| [masquerade(ipv6), as_address(ipv6)]).collect();
+    let published = publish::sources().into_iter().filter(|_| publishes);
+    let leaving = [false, true].into_iter().flat_map(|ipv6| [masquerade(ipv6), as_address(ipv6)]);
+    let rules = published.chain(leaving).collect();
     Chain { name: "postrouting".into(), base: Some(base), rules }
 }
 
-fn lookup(fields: &[Field], set: &str, not: bool) -> Expr {
+pub(crate) fn lookup(fields: &[Field], set: &str, not: bool) -> Expr {
     Expr::Lookup { fields: fields.to_vec(), set: set.into(), not }
 }
 
-fn set(name: &str, key: &[SetType], data: Option<MapType>) -> Set {
+pub(crate) fn set(name: &str, key: &[SetType], data: Option<MapType>) -> Set {
     Set { name: name.into(), key: key.to_vec(), data, ranges: false }
 }

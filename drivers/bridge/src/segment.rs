@@ -4,7 +4,7 @@
 
 use libnetwork_model::{HostFacts, MacAddress, Network};
 use libnetwork_plan::{
-    Desired, Ipv6, Key, Link, LinkKind, LinkRank, Name, Ns, Object, Peer, Segments, Value, Verdict,
+    BridgePort, Desired, Ipv6, Key, Link, LinkKind, LinkRank, Name, Ns, Object, Peer, Segments, Value, Verdict,
 };
 
 use crate::{
@@ -53,8 +53,7 @@ pub(crate) fn objects(network: &Network, segment: u16, host: &HostFacts, out: &m
         mac: Some(mac(network, segment)),
         up: true,
         master: None,
-        isolated: false,
-        known_only: false,
+        port: BridgePort::default(),
         ipv6: Ipv6::Off,
     };
     out.insert(link_key(LinkRank::Bridge, &bridge), Object::Link(link));
@@ -69,8 +68,7 @@ pub(crate) fn objects(network: &Network, segment: u16, host: &HostFacts, out: &m
         master: Some(bridge_name(network, &options)),
         // Keeps the segment's endpoints from those of the others, as the endpoints' own ports keep them apart on it. The
         // far end is not isolated: the way to the gateway stays open.
-        isolated: !options.icc,
-        known_only: false,
+        port: BridgePort { isolated: !options.icc, ..BridgePort::default() },
         ipv6: Ipv6::Off,
     };
     out.insert(link_key(LinkRank::Veth, &near), Object::Link(pair));

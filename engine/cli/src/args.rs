@@ -68,6 +68,9 @@ pub(crate) struct Up {
     /// Whom published ports let in: whom the host's own firewall lets in (obey), or everyone (open)
     #[arg(long, value_parser = ["obey", "open"], default_value = "obey")]
     pub(crate) published_ports: String,
+    /// What leads clients to published ports: BPF programs, rules of nftables, or whichever the kernel can do
+    #[arg(long, value_parser = ["auto", "ebpf", "nftables"], default_value = "auto")]
+    pub(crate) publish_backend: String,
     /// How much the daemons log, as a tracing filter
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub(crate) log_level: String,

@@ -42,6 +42,8 @@ pub struct Host {
     pub client: Namespace,
     directory: TempDir,
     up: Option<Running>,
+    /// More arguments for `causeway up`.
+    arguments: Vec<String>,
 }
 
 impl Host {
@@ -73,7 +75,13 @@ impl Host {
         host.ip(&format!("-6 route add default via {}", Self::CLIENT6));
         // Socket paths have 108 bytes (unix(7)).
         let directory = tempfile::Builder::new().prefix("cwt").tempdir_in("/tmp").unwrap();
-        Self { host, client, directory, up: None }
+        Self { host, client, directory, up: None, arguments: Vec::new() }
+    }
+
+    /// Starts with more arguments from now on.
+    pub fn with_arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        self
     }
 
     pub fn state_dir(&self) -> PathBuf {
@@ -119,7 +127,8 @@ impl Host {
         let _ = fs::rename(self.log(), self.directory.path().join("up.log.old"));
         let log = fs::File::options().create(true).append(true).open(self.log()).unwrap();
         let mut command = self.causeway_command(&["up", "--log-level", "debug"]);
-        command.args(self.directories()).args(["-H", &self.docker_host()]).stdin(Stdio::null());
+        command.args(self.directories()).args(["-H", &self.docker_host()]).args(&self.arguments);
+        command.stdin(Stdio::null());
         // Its own group: a Ctrl-C at the terminal that runs the tests leaves the cleaning up to us.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command.stderr(log.try_clone().unwrap()).stdout(log);

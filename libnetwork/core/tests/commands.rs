@@ -6,7 +6,7 @@ mod world;
 use libnetwork_core::{CreateNetwork, EndpointSpec, Join, Reserve, chain};
 use libnetwork_ipam::PortWish;
 use libnetwork_model::{ErrorKind, HasKind, NamespaceKind, PortRange, Protocol, SandboxId, Subnet};
-use libnetwork_plan::{Key, Link, LinkKind, LinkRank, Ns, Object};
+use libnetwork_plan::{BridgePort, Key, Link, LinkKind, LinkRank, Ns, Object};
 use world::{Process, World};
 
 fn network(name: &str) -> CreateNetwork {
@@ -269,8 +269,7 @@ async fn a_foreign_link_in_the_way_is_named_and_left_alone() {
         mac: None,
         up: true,
         master: None,
-        isolated: false,
-        known_only: false,
+        port: BridgePort::default(),
         ipv6: libnetwork_plan::Ipv6::Other,
     };
     world.kernel.lock().unwrap().put_foreign(key.clone(), Object::Link(link)).unwrap();

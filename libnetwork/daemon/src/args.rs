@@ -26,12 +26,30 @@ pub(crate) struct Cli {
     /// allow-direct-routing, default-network-opts
     #[arg(long, value_name = "FILE")]
     pub(crate) network_config: Option<PathBuf>,
-    /// Who may come in by a published port: whom the host's own firewall lets in, or everyone
-    #[arg(long, value_enum, default_value_t = PublishedPorts::Obey)]
-    pub(crate) published_ports: PublishedPorts,
+    #[command(flatten)]
+    pub(crate) publish: Publish,
     /// What to log: error, warn, info, debug, trace, or a tracing filter
     #[arg(long, default_value = "info")]
     pub(crate) log_level: String,
+}
+
+/// How ports are published.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Publish {
+    /// Who may come in by a published port: whom the host's own firewall lets in, or everyone
+    #[arg(long = "published-ports", value_enum, default_value_t = PublishedPorts::Obey)]
+    pub(crate) ports: PublishedPorts,
+    /// What leads clients to published ports: BPF programs, rules of nftables, or whichever the kernel can do, in this
+    /// order
+    #[arg(long = "publish-backend", value_enum, default_value_t = PublishBackend::Auto)]
+    pub(crate) backend: PublishBackend,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum PublishBackend {
+    Auto,
+    Ebpf,
+    Nftables,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

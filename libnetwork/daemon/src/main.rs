@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         (Some(Command::Purge(directories)), _) => purge::purge(directories).map_err(Into::into),
         (None, Some(directories)) => {
             log(&cli.log_level);
-            run::run(&directories, cli.network_config.as_deref(), cli.published_ports).map_err(Into::into)
+            run::run(&directories, cli.network_config.as_deref(), cli.publish).map_err(Into::into)
         }
         (None, None) => Cli::command()
             .error(ErrorKind::MissingRequiredArgument, "--state-dir and --run-dir are needed")

@@ -1,4 +1,4 @@
-//! The port mapper that this kernel allows.
+//! How ports are published here: by BPF programs, by rules of nftables, or not at all.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -6,24 +6,49 @@ use ebpf_portmap::{BpfPortMapper, Options};
 use libnetwork_core::{PortError, PortFigures, PortMapper, PortMapping, chain};
 use libnetwork_model::{ErrorKind, HostFacts, PublishedPort, SandboxId};
 
-use crate::args::PublishedPorts;
+use crate::args::{Publish, PublishBackend, PublishedPorts};
 
-/// eBPF, or nothing: a kernel that cannot run the programs still has networks, and says why it publishes no port.
+/// A kernel that can do neither still has networks, and says why it publishes no port.
 pub(crate) enum Mapper {
     Bpf(Box<BpfPortMapper>),
-    Absent { reason: String },
+    /// The bridge driver compiles the ports with everything else, and the reconciler keeps them: there is nothing to do.
+    Nftables {
+        reason: String,
+    },
+    Absent {
+        reason: String,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Absent(String);
 
+/// The rules of the host's input hook see nothing of what was led on before routing.
+const NOT_OBEYED: &str = "nftables cannot ask the host's own input rules who may come in by a published port: \
+                          start with --published-ports open if that is not needed";
+
 impl Mapper {
-    pub(crate) fn open(bpffs: &Path, published: PublishedPorts) -> Self {
-        let obey_host_filter = published == PublishedPorts::Obey;
-        match BpfPortMapper::open(bpffs, &Options { obey_host_filter, ..Options::default() }) {
-            Ok(mapper) => Mapper::Bpf(Box::new(mapper)),
-            Err(error) => Mapper::Absent { reason: chain(&error) },
+    /// Blocking.
+    pub(crate) fn open(bpffs: &Path, publish: Publish) -> Self {
+        let obey = publish.ports == PublishedPorts::Obey;
+        let by_nftables = |reason: String| match obey {
+            true => Mapper::Absent { reason: format!("{reason}; {NOT_OBEYED}") },
+            false => Mapper::Nftables { reason },
+        };
+        if publish.backend == PublishBackend::Nftables {
+            let left = retire(bpffs).err().map(|error| Mapper::Absent {
+                reason: format!("cannot remove the BPF programs: {}", chain(&error)),
+            });
+            return left.unwrap_or_else(|| by_nftables("asked for by --publish-backend".to_owned()));
+        }
+        let options = Options { obey_host_filter: obey, ..Options::default() };
+        match (BpfPortMapper::open(bpffs, &options), publish.backend) {
+            (Ok(mapper), _) => Mapper::Bpf(Box::new(mapper)),
+            (Err(error), PublishBackend::Ebpf) => Mapper::Absent { reason: chain(&error) },
+            (Err(error), _) => {
+                by_nftables(format!("the kernel does not run the BPF programs: {}", chain(&error)))
+            }
         }
     }
 
@@ -31,23 +56,37 @@ impl Mapper {
     pub(crate) fn describe(&self) -> (&'static str, String) {
         match self {
             Mapper::Bpf(_) => ("ebpf", "the kernel runs the programs".to_owned()),
+            Mapper::Nftables { reason } => ("nftables", reason.clone()),
             Mapper::Absent { reason } => ("none", reason.clone()),
         }
     }
+}
+
+/// What an earlier start published by BPF: programs that hang on links stay there, so they are left with empty maps.
+fn retire(bpffs: &Path) -> Result<(), PortError> {
+    if !bpffs.exists() {
+        return Ok(());
+    }
+    let mut mapper = BpfPortMapper::open(bpffs, &Options { obey_host_filter: false, ..Options::default() })?;
+    for sandbox in mapper.sandboxes()? {
+        mapper.set(&sandbox, &[])?;
+    }
+    drop(mapper);
+    ebpf_portmap::purge(bpffs)
 }
 
 impl PortMapper for Mapper {
     fn sandboxes(&mut self) -> Result<BTreeSet<SandboxId>, PortError> {
         match self {
             Mapper::Bpf(mapper) => mapper.sandboxes(),
-            Mapper::Absent { .. } => Ok(BTreeSet::new()),
+            Mapper::Nftables { .. } | Mapper::Absent { .. } => Ok(BTreeSet::new()),
         }
     }
 
     fn set(&mut self, sandbox: &SandboxId, mappings: &[PortMapping]) -> Result<(), PortError> {
         match (self, mappings.first()) {
             (Mapper::Bpf(mapper), _) => mapper.set(sandbox, mappings),
-            (Mapper::Absent { .. }, None) => Ok(()),
+            (Mapper::Nftables { .. }, _) | (Mapper::Absent { .. }, None) => Ok(()),
             (Mapper::Absent { reason }, Some(mapping)) => Err(PortError {
                 operation: "publish",
                 object: format!("port {}/{}", mapping.port.host_ports.first(), mapping.port.protocol),
@@ -60,14 +99,14 @@ impl PortMapper for Mapper {
     fn uplinks(&mut self, host: &HostFacts) -> Result<(), PortError> {
         match self {
             Mapper::Bpf(mapper) => mapper.uplinks(host),
-            Mapper::Absent { .. } => Ok(()),
+            Mapper::Nftables { .. } | Mapper::Absent { .. } => Ok(()),
         }
     }
 
     fn bridges(&mut self, bridges: &BTreeSet<String>) -> Result<(), PortError> {
         match self {
             Mapper::Bpf(mapper) => mapper.bridges(bridges),
-            Mapper::Absent { .. } => Ok(()),
+            Mapper::Nftables { .. } | Mapper::Absent { .. } => Ok(()),
         }
     }
 
@@ -85,7 +124,7 @@ impl PortMapper for Mapper {
     ) -> Result<Option<Vec<PortFigures>>, PortError> {
         match self {
             Mapper::Bpf(mapper) => mapper.figures(sandbox, ports),
-            Mapper::Absent { .. } => Ok(None),
+            Mapper::Nftables { .. } | Mapper::Absent { .. } => Ok(None),
         }
     }
 }

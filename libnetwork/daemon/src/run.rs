@@ -12,6 +12,7 @@ use std::{
 };
 
 use dns_server::{DnsServer, Settings};
+use driver_bridge::BridgeDriver;
 use driver_host::{HostDriver, NoneDriver};
 use libnetwork_core::{
     Config, Drivers, HOST, Kernel, NONE, NameServer, Parts, StartError, Store, StoreError,
@@ -31,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    args::{Directories, PublishedPorts},
+    args::{Directories, Publish},
     boot, floods, host_ports, listen,
     listen::Inherited,
     mapper::Mapper,
@@ -82,7 +83,7 @@ pub(crate) enum RunError {
 pub(crate) fn run(
     directories: &Directories,
     network_config: Option<&Path>,
-    published: PublishedPorts,
+    publish: Publish,
 ) -> Result<(), RunError> {
     let configured = network_config::read(network_config).map_err(|source| RunError::Config {
         path: network_config.map(Path::to_owned).unwrap_or_default(),
@@ -120,7 +121,7 @@ pub(crate) fn run(
         .enable_all()
         .build()
         .map_err(RunError::Runtime)?;
-    let outcome = runtime.block_on(serve(&directories, configured, published, store, listener, inherited));
+    let outcome = runtime.block_on(serve(&directories, configured, publish, store, listener, inherited));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
@@ -128,7 +129,7 @@ pub(crate) fn run(
 async fn serve(
     directories: &Directories,
     configured: Configured,
-    published: PublishedPorts,
+    publish: Publish,
     mut store: EmbeddedStore,
     listener: std::os::unix::net::UnixListener,
     inherited: Inherited,
@@ -163,20 +164,20 @@ async fn serve(
     let bpffs = directories.bpffs();
     let pins = bpffs.clone();
     let mapper =
-        tokio::task::spawn_blocking(move || Mapper::open(&bpffs, published)).await.map_err(RunError::Task)?;
+        tokio::task::spawn_blocking(move || Mapper::open(&bpffs, publish)).await.map_err(RunError::Task)?;
     let (backend, reason) = mapper.describe();
     info!(backend, reason, "published ports");
-    tokio::spawn(floods::report(pins, root.child_token()));
+    if matches!(mapper, Mapper::Bpf(_)) {
+        tokio::spawn(floods::report(pins, root.child_token()));
+    }
+    let bridge = BridgeDriver { publishes: matches!(mapper, Mapper::Nftables { .. }), ..configured.bridge };
 
     let parts = Parts {
         store,
         kernel,
         mapper,
         names: names.clone(),
-        drivers: Drivers::default()
-            .with("bridge", configured.bridge)
-            .with(HOST, HostDriver)
-            .with(NONE, NoneDriver),
+        drivers: Drivers::default().with("bridge", bridge).with(HOST, HostDriver).with(NONE, NoneDriver),
     };
     let Configured { defaults, pools, keys, .. } = configured;
     let config =

@@ -5,7 +5,14 @@ use std::collections::{HashMap, HashSet};
 use libnetwork_plan::{Cause, KernelError, Key, LinkRank, Name, Ns, Object, Operation, Thing, Value};
 
 use crate::{
-    before::Before, inet, link, netlink::Request, nft::Transaction, reaper::Reaper, spaces::Spaces, sysctl,
+    before::Before,
+    flows::{self, Gone},
+    inet, link,
+    netlink::Request,
+    nft::Transaction,
+    reaper::Reaper,
+    spaces::Spaces,
+    sysctl,
 };
 
 /// One result per operation, in order.
@@ -222,7 +229,21 @@ impl Work<'_> {
                 }
                 places.retain(|place| self.may_try(*place));
             }
+            self.forget_flows(ns, &places);
             self.spaces.tidy(ns);
+        }
+    }
+
+    /// Who came by a port that is not published any more is not to be led to whoever has the address next.
+    fn forget_flows(&mut self, ns: &Ns, places: &[usize]) {
+        let gone: Vec<Gone> = places.iter().filter_map(|place| Gone::by(&self.operations[*place])).collect();
+        if gone.is_empty() {
+            return;
+        }
+        let done = self.spaces.nft(ns).and_then(|socket| flows::forget(socket, &gone));
+        if let Err(cause) = done {
+            // They end by their own timeouts.
+            tracing::warn!(%cause, "cannot end the connections by ports that were published");
         }
     }
 

@@ -5,7 +5,9 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use libnetwork_plan::{Cause, Ipv6, Key, Link, LinkKind, LinkRank, Name, Ns, Object, Operation, Peer};
+use libnetwork_plan::{
+    BridgePort, Cause, Ipv6, Key, Link, LinkKind, LinkRank, Name, Ns, Object, Operation, Peer,
+};
 
 use crate::{apply::Work, link, netlink::Request, ownership::DOOMED, sysctl, thread::open};
 
@@ -147,9 +149,9 @@ impl Work<'_> {
             }
             // A port starts out apart from nobody and open to all, also in another bridge.
             let same = before.filter(|b| b.master == object.master);
-            let settings = same.map_or((false, false), |b| (b.isolated, b.known_only));
-            if object.master.is_some() && settings != (object.isolated, object.known_only) {
-                requests.push(link::set_port(name, object.isolated, object.known_only));
+            let settings = same.map_or(BridgePort::default(), |before| before.port);
+            if object.master.is_some() && settings != object.port {
+                requests.push(link::set_port(name, object.port));
             }
             requests.push(link::mark(name, object));
             places.extend(std::iter::repeat_n(*place, requests.len() - earlier));

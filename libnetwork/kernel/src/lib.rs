@@ -12,6 +12,7 @@ mod apply;
 mod apply_links;
 mod before;
 mod facts;
+mod flows;
 mod handle;
 mod inet;
 mod link;

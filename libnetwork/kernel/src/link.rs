@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libnetwork_model::MacAddress;
-use libnetwork_plan::{Cause, Ipv6, Link, LinkKind, LinkRank, Name, Ns, Peer};
+use libnetwork_plan::{BridgePort, Cause, Ipv6, Link, LinkKind, LinkRank, Name, Ns, Peer};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NlaBuffer, Parseable, ParseableParametrized};
 use netlink_packet_route::{
     AddressFamily,
@@ -21,6 +21,7 @@ use crate::{
 };
 
 /// linux/if_link.h; the libc crate has it for Android only.
+const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const IFLA_BRPORT_UNICAST_FLOOD: u16 = 9;
 /// struct ifinfomsg.
@@ -44,9 +45,7 @@ pub(crate) struct Found {
     pub(crate) master: i32,
     /// Index of a veth's far end, in whichever namespace that is.
     pub(crate) other: i32,
-    pub(crate) isolated: bool,
-    /// As a port: unknown unicast does not leave here (BR_FLOOD is off).
-    pub(crate) known_only: bool,
+    pub(crate) port: BridgePort,
     /// disable_ipv6, accept_ra, accept_dad.
     ipv6: Option<(bool, i32, i32)>,
 }
@@ -107,8 +106,7 @@ pub(crate) fn read(message: &Message<'_>) -> Option<Found> {
         kind: String::new(),
         master: 0,
         other: 0,
-        isolated: false,
-        known_only: false,
+        port: BridgePort::default(),
         ipv6: None,
     };
     for attribute in attributes(message.payload.get(HEADER..)?) {
@@ -157,8 +155,9 @@ fn read_info(info: &[u8], found: &mut Found) {
                     // Of one byte, 0 or 1.
                     let on = attribute.value() != [0];
                     match attribute.kind() {
-                        IFLA_BRPORT_ISOLATED => found.isolated = on,
-                        IFLA_BRPORT_UNICAST_FLOOD => found.known_only = !on,
+                        IFLA_BRPORT_ISOLATED => found.port.isolated = on,
+                        IFLA_BRPORT_MODE => found.port.hairpin = on,
+                        IFLA_BRPORT_UNICAST_FLOOD => found.port.known_only = !on,
                         _ => {}
                     }
                 }
@@ -273,8 +272,12 @@ pub(crate) fn reshape_peer(peer: &Peer, master: Option<i32>) -> Request {
 }
 
 /// Of a port: its bridge must be set before.
-pub(crate) fn set_port(name: &str, isolated: bool, known_only: bool) -> Request {
-    let settings = vec![InfoBridgePort::Isolated(isolated), InfoBridgePort::UnicastFlood(!known_only)];
+pub(crate) fn set_port(name: &str, port: BridgePort) -> Request {
+    let settings = vec![
+        InfoBridgePort::Isolated(port.isolated),
+        InfoBridgePort::UnicastFlood(!port.known_only),
+        InfoBridgePort::HairpinMode(port.hairpin),
+    ];
     let data = InfoPortData::BridgePort(settings);
     let message = neutral(name).set_port_kind(InfoPortKind::Bridge).set_port_data(data);
     Request::new(NewLink(message.build()), 0)

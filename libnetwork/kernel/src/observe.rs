@@ -210,8 +210,7 @@ impl Look<'_> {
             mac: found.mac(),
             up: found.up,
             master,
-            isolated: found.isolated,
-            known_only: found.known_only,
+            port: found.port,
             ipv6: found.ipv6(),
         };
         let owner = if is_ours(found.group) { Owner::Ours } else { Owner::Foreign };

@@ -7,7 +7,9 @@ mod support;
 use driver_bridge::BridgeDriver;
 use libnetwork_core::Kernel;
 use libnetwork_model::{MacAddress, PortRange, Protocol, PublishedPort};
-use libnetwork_plan::{Cause, Desired, Driver, Key, LinkRank, Neighbour, Ns, Object, Operation, Route};
+use libnetwork_plan::{
+    BridgePort, Cause, Desired, Driver, Key, LinkRank, Neighbour, Ns, Object, Operation, Route,
+};
 use support::*;
 
 fn bridge(name: &str) -> Key {
@@ -92,9 +94,9 @@ fn every_detail_of_a_link_changes_in_place() {
         let changes: [Change; 7] = [
             |link| link.mtu = 1400,
             |link| link.mac = Some(MacAddress([2, 0, 0, 0, 0, 9])),
-            |link| link.isolated = true,
+            |link| link.port.isolated = true,
             |link| link.master = Some("br-020202020202".into()),
-            |link| (link.master, link.isolated, link.known_only) = (None, false, false),
+            |link| (link.master, link.port) = (None, BridgePort::default()),
             |link| link.up = false,
             |link| link.id = "somebody-else".into(),
         ];

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use libnetwork_model::{MacAddress, SandboxId};
 
 use crate::{
-    Cause, Datum, Ipv6, KernelError, Key, Link, LinkKind, LinkRank, Name, Ns, Object, Observed, Operation,
-    Owner, Peer, Route, Scope, Table,
+    BridgePort, Cause, Datum, Ipv6, KernelError, Key, Link, LinkKind, LinkRank, Name, Ns, Object, Observed,
+    Operation, Owner, Peer, Route, Scope, Table,
 };
 
 // asm-generic/errno-base.h and errno.h
@@ -305,7 +305,7 @@ impl FakeKernel {
             let (Key::Link { ns: n, .. }, Object::Link(port)) = (key, object) else { continue };
             if n == ns && port.master.as_ref() == Some(name) {
                 port.master = None;
-                (port.isolated, port.known_only) = (false, false);
+                port.port = BridgePort::default();
             }
             if let LinkKind::Veth { peer: Some(far) } = &mut port.kind
                 && far.ns == *ns

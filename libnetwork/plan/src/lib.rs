@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 pub use driver::{Attachment, Driver, DriverError, Segments};
 pub use error::{Cause, Drift, Drifted, KernelError};
 pub use key::{Datum, Element, Family, Key, LinkRank, Name, Ns, Table};
-pub use object::{Ipv6, Link, LinkKind, Neighbour, Object, Peer, Route, Thing};
+pub use object::{BridgePort, Ipv6, Link, LinkKind, Neighbour, Object, Peer, Route, Thing};
 pub use operation::{Operation, Plan};
 pub use planner::{Scope, plan};
 pub use render::render;

@@ -37,11 +37,20 @@ pub struct Link {
     pub up: bool,
     /// The bridge that it is a port of.
     pub master: Option<Name>,
-    /// As a port: frames reach the bridge itself and ports that are not isolated, no other isolated port.
-    pub isolated: bool,
-    /// As a port: frames to an Ethernet address that the bridge does not know do not leave here.
-    pub known_only: bool,
+    /// As what kind of port.
+    pub port: BridgePort,
     pub ipv6: Ipv6,
+}
+
+/// How a bridge treats one of its ports. The default is the kernel's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct BridgePort {
+    /// Frames reach the bridge itself and ports that are not isolated, no other isolated port.
+    pub isolated: bool,
+    /// Frames to an Ethernet address that the bridge does not know do not leave here.
+    pub known_only: bool,
+    /// Frames may leave where they came in.
+    pub hairpin: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -232,8 +241,7 @@ impl Link {
             && self.mac.is_none_or(|mac| have.mac == Some(mac))
             && self.up == have.up
             && self.master == have.master
-            && self.isolated == have.isolated
-            && self.known_only == have.known_only
+            && self.port == have.port
             && self.ipv6.is_met_by(have.ipv6)
     }
 }

@@ -127,8 +127,7 @@ fn network_objects(n: usize, net: &Net, out: &mut Desired) {
         mac: None,
         up: true,
         master: None,
-        isolated: false,
-        known_only: false,
+        port: BridgePort::default(),
         ipv6: mode(net),
     };
     out.insert(bridge(n), Object::Link(object));
@@ -160,8 +159,7 @@ fn endpoint_objects(n: usize, net: &Net, s: usize, (lease, generation): (u8, u8)
         mac: None,
         up: true,
         master: Some(name(format!("br{n}"))),
-        isolated: net.isolated,
-        known_only: false,
+        port: BridgePort { isolated: net.isolated, ..BridgePort::default() },
         ipv6: Ipv6::Off,
     };
     let key = Key::Link { rank: LinkRank::Veth, ns: Ns::Host, name: host.clone() };
@@ -361,8 +359,7 @@ fn foreign_bridge(n: usize, other: bool) -> BTreeMap<Key, Object> {
         mac: None,
         up: true,
         master: None,
-        isolated: false,
-        known_only: false,
+        port: BridgePort::default(),
         ipv6: Ipv6::Other,
     };
     let address = "192.168.7.1/24".parse().unwrap();

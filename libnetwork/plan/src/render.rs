@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::{
-    Base, Chain, ChainKind, Expr, Field, Hook, Ipv6, Key, Link, LinkKind, MapType, Name, Object, Peer, Route,
-    Rule, Ruleset, Set, SetType, Value, Verdict, priority,
+    Base, BridgePort, Chain, ChainKind, Expr, Field, Hook, Ipv6, Key, Link, LinkKind, MapType, Name, Object,
+    Peer, Route, Rule, Ruleset, Set, SetType, Value, Verdict, priority,
 };
 
 /// One line per object in the order of creation; tables are written out, one rule a line.
@@ -27,6 +27,9 @@ impl fmt::Display for Object {
             Object::SetElement(Some(Value::Verdict(verdict))) => write!(f, " : {verdict}"),
             Object::SetElement(Some(Value::Mac(mac))) => write!(f, " : {mac}"),
             Object::SetElement(Some(Value::Address(address))) => write!(f, " : {address}"),
+            Object::SetElement(Some(Value::AddressPort(address))) => {
+                write!(f, " : {} . {}", address.ip(), address.port())
+            }
             Object::Link(link) => link.fmt(f),
             Object::Route(route) => route.fmt(f),
             Object::Neighbour(neighbour) => write!(f, " at {}", neighbour.mac),
@@ -49,11 +52,11 @@ impl fmt::Display for Link {
         if let Some(master) = &self.master {
             write!(f, ", port of {master}")?;
         }
-        if self.isolated {
-            f.write_str(", isolated")?;
-        }
-        if self.known_only {
-            f.write_str(", known only")?;
+        let BridgePort { isolated, known_only, hairpin } = self.port;
+        for (on, word) in [(isolated, "isolated"), (known_only, "known only"), (hairpin, "hairpin")] {
+            if on {
+                write!(f, ", {word}")?;
+            }
         }
         if let LinkKind::Veth { peer: Some(peer) } = &self.kind {
             write!(f, "; {peer}")?;
@@ -126,6 +129,8 @@ impl fmt::Display for Set {
             Some(MapType::Mac) => " : ether_addr",
             Some(MapType::V4) => " : ipv4_addr",
             Some(MapType::V6) => " : ipv6_addr",
+            Some(MapType::V4Port) => " : ipv4_addr . inet_service",
+            Some(MapType::V6Port) => " : ipv6_addr . inet_service",
         })?;
         f.write_str(if self.ranges { "; flags interval; }" } else { "; }" })
     }
@@ -207,6 +212,14 @@ impl fmt::Display for Expr {
                 let family = if *ipv6 { "ip6" } else { "ip" };
                 write!(f, "snat {family} to {} map @{map}", Joined(fields))
             }
+            Expr::DestinationNat { fields, map, ipv6, port: _ } => {
+                let family = if *ipv6 { "ip6" } else { "ip" };
+                write!(f, "dnat {family} to {} map @{map}", Joined(fields))
+            }
+            Expr::Redirected => f.write_str("ct status dnat"),
+            Expr::ToHost => f.write_str("fib daddr type local"),
+            Expr::FromLoopback => f.write_str("ip saddr 127.0.0.0/8"),
+            Expr::ToLoopback => f.write_str("ip daddr 127.0.0.0/8"),
             Expr::RewriteSourcePort { transport: number, port } => {
                 write!(f, "{} sport set {port}", transport(*number))
             }

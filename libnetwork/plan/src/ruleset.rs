@@ -1,6 +1,6 @@
 //! nftables tables as data: rendered for people, compiled to netlink by the kernel adapter.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use libnetwork_model::MacAddress;
 
@@ -32,6 +32,9 @@ pub enum MapType {
     Mac,
     V4,
     V6,
+    /// An address with a port.
+    V4Port,
+    V6Port,
 }
 
 /// What an element of a map leads to.
@@ -40,6 +43,7 @@ pub enum Value {
     Verdict(Verdict),
     Mac(MacAddress),
     Address(IpAddr),
+    AddressPort(SocketAddr),
 }
 
 impl Value {
@@ -49,6 +53,8 @@ impl Value {
             Value::Mac(_) => MapType::Mac,
             Value::Address(IpAddr::V4(_)) => MapType::V4,
             Value::Address(IpAddr::V6(_)) => MapType::V6,
+            Value::AddressPort(SocketAddr::V4(_)) => MapType::V4Port,
+            Value::AddressPort(SocketAddr::V6(_)) => MapType::V6Port,
         }
     }
 }
@@ -162,6 +168,20 @@ pub enum Expr {
         map: Name,
         ipv6: bool,
     },
+    /// The same for the destination; with `port`, the map has a port, too. Without, the port stays.
+    DestinationNat {
+        fields: Vec<Field>,
+        map: Name,
+        ipv6: bool,
+        port: bool,
+    },
+    /// The connection's destination was rewritten.
+    Redirected,
+    /// The destination is an address of this host.
+    ToHost,
+    /// From or to 127.0.0.0/8.
+    FromLoopback,
+    ToLoopback,
     /// Rewrites a port of this packet alone; the transport protocol says where the checksum is.
     RewriteSourcePort {
         transport: u8,

@@ -137,6 +137,7 @@ fn plan(given: &Given) -> Result<Plan, Box<dyn std::error::Error>> {
         group: Some(text(given, "group").unwrap_or("docker").to_owned()),
         log_level: level.to_owned(),
         published_ports: "obey".to_owned(),
+        publish_backend: "auto".to_owned(),
         engine,
         network: network(given),
         tls,

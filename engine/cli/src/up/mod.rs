@@ -45,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) log_level: String,
     /// Whom published ports let in: `obey` or `open`.
     pub(crate) published_ports: String,
+    /// What leads clients to them: `auto`, `ebpf` or `nftables`.
+    pub(crate) publish_backend: String,
     /// More arguments for causeway-engine.
     pub(crate) engine: Vec<String>,
     /// The file for causewayd's `--network-config`.
@@ -70,6 +72,7 @@ pub(crate) fn run(args: &Up) -> Outcome {
         group: None,
         log_level: args.log_level.clone(),
         published_ports: args.published_ports.clone(),
+        publish_backend: args.publish_backend.clone(),
         engine: Vec::new(),
         network: None,
         tls: false,
@@ -161,6 +164,7 @@ impl Directories {
         };
         let mut causewayd = common("causewayd")?;
         causewayd.extend(["--published-ports".into(), plan.published_ports.clone()]);
+        causewayd.extend(["--publish-backend".into(), plan.publish_backend.clone()]);
         if let Some(settings) = &plan.network {
             causewayd.extend(["--network-config".into(), self.keep(&settings.to_string())?]);
         }

@@ -74,11 +74,17 @@ pub(super) fn data_type(data: MapType) -> (u32, usize) {
         MapType::Mac => (type_number(SetType::Mac), type_length(SetType::Mac)),
         MapType::V4 => (type_number(SetType::V4), type_length(SetType::V4)),
         MapType::V6 => (type_number(SetType::V6), type_length(SetType::V6)),
+        MapType::V4Port => with_port(SetType::V4),
+        MapType::V6Port => with_port(SetType::V6),
     }
 }
 
+fn with_port(address: SetType) -> (u32, usize) {
+    (type_number(address) << TYPE_BITS | type_number(SetType::Port), type_length(address) + 4)
+}
+
 pub(super) fn data_type_of(number: u32) -> Option<MapType> {
-    let known = [MapType::Verdict, MapType::Mac, MapType::V4, MapType::V6];
+    let known = [MapType::Verdict, MapType::Mac, MapType::V4, MapType::V6, MapType::V4Port, MapType::V6Port];
     known.into_iter().find(|t| data_type(*t).0 == number)
 }
 

@@ -30,6 +30,13 @@ const CT_STATE: u32 = 0;
 /// NF_CT_STATE_BIT of IP_CT_ESTABLISHED and IP_CT_RELATED.
 const CT_ESTABLISHED_RELATED: u32 = 2 | 4;
 
+const CT_STATUS: u32 = 2;
+/// IPS_DST_NAT (linux/netfilter/nf_conntrack_common.h).
+const CT_DST_NAT: u32 = 1 << 5;
+/// NFT_FIB_RESULT_ADDRTYPE and NFTA_FIB_F_DADDR.
+const FIB_RESULT_ADDRTYPE: u32 = 3;
+const FIB_F_DADDR: u32 = 2;
+
 const BASE_LINK: u32 = 0;
 const BASE_NETWORK: u32 = 1;
 const BASE_TRANSPORT: u32 = 2;
@@ -107,6 +114,30 @@ pub(super) fn write(rule: &mut Rule, family: Family, expression: &Expr) {
             let nat = nat.number(sys::NFTNL_EXPR_NAT_FAMILY, family.into());
             rule.add(nat.number(sys::NFTNL_EXPR_NAT_REG_ADDR_MIN, REGISTER));
         }
+        Expr::DestinationNat { fields, map, ipv6, port } => {
+            let lookup = lookup(rule, fields, map);
+            rule.add(lookup.number(sys::NFTNL_EXPR_LOOKUP_DREG, REGISTER_OF_4));
+            let (family, address) =
+                if *ipv6 { (Family::Ipv6, SetType::V6) } else { (Family::Ipv4, SetType::V4) };
+            let nat = Expression::new(c"nat").number(sys::NFTNL_EXPR_NAT_TYPE, libc::NFT_NAT_DNAT as u32);
+            let nat = nat.number(sys::NFTNL_EXPR_NAT_FAMILY, family_number(family).into());
+            let nat = nat.number(sys::NFTNL_EXPR_NAT_REG_ADDR_MIN, REGISTER_OF_4);
+            let behind = REGISTER_OF_4 + (type_length(address) / 4) as u32;
+            rule.add(if *port { nat.number(sys::NFTNL_EXPR_NAT_REG_PROTO_MIN, behind) } else { nat });
+        }
+        Expr::Redirected => {
+            let status = Expression::new(c"ct").number(sys::NFTNL_EXPR_CT_DREG, REGISTER);
+            rule.add(status.number(sys::NFTNL_EXPR_CT_KEY, CT_STATUS));
+            any_bit(rule, CT_DST_NAT);
+        }
+        Expr::ToHost => {
+            let fib = Expression::new(c"fib").number(sys::NFTNL_EXPR_FIB_DREG, REGISTER);
+            let fib = fib.number(sys::NFTNL_EXPR_FIB_RESULT, FIB_RESULT_ADDRTYPE);
+            rule.add(fib.number(sys::NFTNL_EXPR_FIB_FLAGS, FIB_F_DADDR));
+            compare(rule, EQUAL, &u32::from(libc::RTN_LOCAL).to_ne_bytes());
+        }
+        Expr::FromLoopback => loopback(rule, 12),
+        Expr::ToLoopback => loopback(rule, 16),
         Expr::RewriteSourcePort { transport, port } => rewrite(rule, SOURCE_PORT, *transport, *port),
         Expr::RewriteDestinationPort { transport, port } => {
             rewrite(rule, DESTINATION_PORT, *transport, *port)
@@ -176,6 +207,13 @@ fn masked(rule: &mut Rule, mask: u32) {
         .number(sys::NFTNL_EXPR_BITWISE_LEN, 4);
     let bitwise = bitwise.bytes(sys::NFTNL_EXPR_BITWISE_MASK, &mask.to_ne_bytes());
     rule.add(bitwise.bytes(sys::NFTNL_EXPR_BITWISE_XOR, &[0; 4]));
+}
+
+/// The first byte of the IPv4 address there.
+fn loopback(rule: &mut Rule, at: u32) {
+    nfproto(rule, false);
+    payload(rule, REGISTER, BASE_NETWORK, at, 1);
+    compare(rule, EQUAL, &[127]);
 }
 
 fn any_bit(rule: &mut Rule, mask: u32) {

@@ -1,6 +1,6 @@
 //! What is in our tables.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use libnetwork_model::{MacAddress, PortRange, Protocol};
 use libnetwork_plan::{
@@ -187,10 +187,19 @@ fn read_value(found: &library::SetElement) -> Option<Value> {
         return verdict_of(code).map(Value::Verdict);
     }
     let data = found.data.as_deref()?;
-    let v4 = || <[u8; 4]>::try_from(data).ok().map(IpAddr::from);
-    let v6 = || <[u8; 16]>::try_from(data).ok().map(IpAddr::from);
-    let mac = || <[u8; 6]>::try_from(data).ok().map(|mac| Value::Mac(MacAddress(mac)));
-    v4().or_else(v6).map(Value::Address).or_else(mac)
+    let address = |bytes: &[u8]| {
+        let v4 = <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
+        v4.or_else(|| <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from))
+    };
+    match data.len() {
+        4 | 16 => address(data).map(Value::Address),
+        6 => bytes(data).map(|mac| Value::Mac(MacAddress(mac))),
+        _ => {
+            let (of_address, port) = data.split_at_checked(data.len().checked_sub(4)?)?;
+            let port = u16::from_be_bytes(bytes(port)?);
+            Some(Value::AddressPort(SocketAddr::new(address(of_address)?, port)))
+        }
+    }
 }
 
 /// `end`: the last key of the range, the same as the first where there is none.

@@ -185,8 +185,11 @@ pub(super) fn element_request(
         None => (None, None),
         Some(Value::Verdict(verdict)) => (None, Some(verdict_code(verdict))),
         Some(Value::Mac(mac)) => (Some(mac.0.to_vec()), None),
-        Some(Value::Address(IpAddr::V4(address))) => (Some(address.octets().to_vec()), None),
-        Some(Value::Address(IpAddr::V6(address))) => (Some(address.octets().to_vec()), None),
+        Some(Value::Address(address)) => (Some(address_bytes(address)), None),
+        Some(Value::AddressPort(to)) => {
+            let [high, low] = to.port().to_be_bytes();
+            (Some([address_bytes(to.ip()), vec![high, low, 0, 0]].concat()), None)
+        }
     };
     elements.add(&library::SetElement {
         key: element_key(element, PortRange::first),
@@ -195,6 +198,13 @@ pub(super) fn element_request(
         verdict,
     });
     elements.request(message, flags, family_number(table.family))
+}
+
+fn address_bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
 }
 
 /// A request about a table as such.

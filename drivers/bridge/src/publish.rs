@@ -1,0 +1,177 @@
+//! Published ports by nftables, for kernels that cannot run the BPF programs: maps from host ports to containers, a range
+//! of ports an element. Where the container's ports have other numbers, each port is one: the kernel adds no difference.
+//!
+//! What this way cannot do, the other can: clients on the same network, and those on the host that come by 127.0.0.1,
+//! appear as the gateway; ::1 reaches nothing; and the host's own input rules are not asked, as with Docker.
+
+use std::net::{IpAddr, SocketAddr};
+
+use libnetwork_model::{Endpoint, PortRange, PublishedPort};
+use libnetwork_plan::{
+    Base, Chain, ChainKind, Datum, Desired, Expr, Field, Hook, Key, MapType, Name, Ns, Object, Rule, Set,
+    SetType, Value, Verdict, priority,
+};
+
+use crate::rules;
+
+/// By family: ports of one address of the host, and ports of all. Each for ranges that keep their numbers, which lead to an
+/// address, and for single ports that get another, which lead to an address and a port.
+const AT: [&str; 2] = ["published4", "published6"];
+const AT_TO: [&str; 2] = ["published4_to", "published6_to"];
+const ANY: [&str; 2] = ["published_any4", "published_any6"];
+const ANY_TO: [&str; 2] = ["published_any4_to", "published_any6_to"];
+/// A bridge paired with itself.
+const OWN: &str = "own";
+
+pub(crate) fn sets() -> Vec<Set> {
+    let map = |name: &str, key: &[SetType], data| Set {
+        name: name.into(),
+        key: key.to_vec(),
+        data: Some(data),
+        ranges: true,
+    };
+    let mut sets = vec![rules::set(OWN, &[SetType::Ifname, SetType::Ifname], None)];
+    for (family, (address, to, to_port)) in
+        [(SetType::V4, MapType::V4, MapType::V4Port), (SetType::V6, MapType::V6, MapType::V6Port)]
+            .into_iter()
+            .enumerate()
+    {
+        let (at, any) = ([address, SetType::Protocol, SetType::Port], [SetType::Protocol, SetType::Port]);
+        sets.push(map(AT[family], &at, to));
+        sets.push(map(AT_TO[family], &at, to_port));
+        sets.push(map(ANY[family], &any, to));
+        sets.push(map(ANY_TO[family], &any, to_port));
+    }
+    sets
+}
+
+/// Before routing. A bridge may send to 127.0.0.0/8 as far as the kernel cares ([`localhost`]), so that is refused here.
+pub(crate) fn chains() -> Vec<Chain> {
+    let base = |kind, hook, priority| Some(Base { kind, hook, priority });
+    let forged = Rule::new(
+        "a container has no business on the loopback",
+        [
+            rules::lookup(&[Field::InputName], rules::BRIDGES, false),
+            Expr::ToLoopback,
+            Expr::Verdict(Verdict::Drop),
+        ],
+    );
+    vec![
+        Chain {
+            name: "loopback".into(),
+            base: base(ChainKind::Filter, Hook::Prerouting, priority::RAW),
+            rules: vec![forged],
+        },
+        Chain {
+            name: "prerouting".into(),
+            base: base(ChainKind::Nat, Hook::Prerouting, priority::DSTNAT),
+            rules: redirections(),
+        },
+        Chain {
+            name: "output".into(),
+            base: base(ChainKind::Nat, Hook::Output, priority::DSTNAT),
+            rules: redirections(),
+        },
+    ]
+}
+
+fn redirections() -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for ipv6 in [false, true] {
+        let family = usize::from(ipv6);
+        let name = if ipv6 { "IPv6" } else { "IPv4" };
+        let destination = if ipv6 { Field::Destination6 } else { Field::Destination4 };
+        let at = [destination, Field::Transport, Field::DestinationPort];
+        let mut lead = |reason: &str, fields: &[Field], map: &str, port, to_host: &[Expr]| {
+            let lead = Expr::DestinationNat { fields: fields.to_vec(), map: map.into(), ipv6, port };
+            let all = [Expr::Nfproto { ipv6 }].into_iter().chain(to_host.iter().cloned()).chain([lead]);
+            rules.push(Rule::new(format!("{name} {reason}"), all));
+        };
+        lead("ports of an address", &at, AT[family], false, &[]);
+        lead("ports of an address, to others", &at, AT_TO[family], true, &[]);
+        lead("ports of the host", &at[1..], ANY[family], false, &[Expr::ToHost]);
+        lead("ports of the host, to others", &at[1..], ANY_TO[family], true, &[Expr::ToHost]);
+    }
+    rules
+}
+
+/// In the forward chain, in place of the mark that the BPF programs set.
+pub(crate) fn accept() -> Rule {
+    Rule::new("published ports", [Expr::Redirected, Expr::Verdict(Verdict::Accept)])
+}
+
+/// In the postrouting chain: answers must come back this way.
+pub(crate) fn sources() -> [Rule; 2] {
+    [
+        Rule::new(
+            "clients on the loopback",
+            [
+                Expr::FromLoopback,
+                rules::lookup(&[Field::OutputName], rules::BRIDGES, false),
+                Expr::Masquerade,
+            ],
+        ),
+        Rule::new(
+            "clients on the same network",
+            [
+                rules::lookup(&[Field::InputName, Field::OutputName], OWN, false),
+                Expr::Redirected,
+                Expr::Masquerade,
+            ],
+        ),
+    ]
+}
+
+/// What a network adds, whether or not anything on it publishes a port.
+pub(crate) fn network_elements(bridge: &Name, ipv4: bool, out: &mut Desired) {
+    let pair = vec![Datum::Ifname(bridge.clone()); 2];
+    out.insert(rules::element_of(OWN, pair), Object::SetElement(None));
+    if ipv4 {
+        let (key, value) = localhost(bridge);
+        out.insert(key, value);
+    }
+}
+
+/// Lets what a process sends from 127.0.0.1 leave by the bridge, once it was redirected.
+fn localhost(bridge: &Name) -> (Key, Object) {
+    let name = format!("net/ipv4/conf/{bridge}/route_localnet");
+    (Key::LinkSysctl { ns: Ns::Host, link: bridge.clone(), name: name.into() }, Object::Sysctl("1".into()))
+}
+
+/// `published`: those of a family, on ports of the host.
+pub(crate) fn endpoint_elements(
+    endpoint: &Endpoint,
+    ipv6: bool,
+    published: &[PublishedPort],
+    out: &mut Desired,
+) {
+    let family = usize::from(ipv6);
+    let Some(address) = endpoint.addresses().find(|a| a.is_ipv6() == ipv6) else { return };
+    for port in published.iter().filter(|port| !port.routed) {
+        let on = port.host_ip.filter(|ip| !ip.is_unspecified());
+        let (map, map_to) = if on.is_some() { (AT, AT_TO) } else { (ANY, ANY_TO) };
+        let mut lead = |map: &str, range, value| {
+            let mut element: Vec<Datum> = on.into_iter().map(datum).collect();
+            element.extend([Datum::Protocol(port.protocol), Datum::Ports(range)]);
+            out.insert(rules::element_of(map, element), Object::SetElement(Some(value)));
+        };
+        if port.container_port == port.host_ports.first() {
+            lead(map[family], port.host_ports, Value::Address(address));
+            continue;
+        }
+        let inside = port.container_ports().into_iter().flat_map(|r| r.first()..=r.last());
+        for (outside, inside) in (port.host_ports.first()..=port.host_ports.last()).zip(inside) {
+            let value = Value::AddressPort(SocketAddr::new(address, inside));
+            if let Some(one) = PortRange::one(outside) {
+                lead(map_to[family], one, value);
+            }
+        }
+    }
+}
+
+pub(crate) fn datum(address: IpAddr) -> Datum {
+    match address {
+        IpAddr::V4(address) => Datum::V4(address),
+        IpAddr::V6(address) => Datum::V6(address),
+    }
+}
