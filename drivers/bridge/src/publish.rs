@@ -1,8 +1,8 @@
 //! Published ports by nftables, for kernels that cannot run the BPF programs: maps from host ports to containers, a range
 //! of ports an element. Where the container's ports have other numbers, each port is one: the kernel adds no difference.
 //!
-//! What this way cannot do, the other can: clients on the same network, and those on the host that come by 127.0.0.1,
-//! appear as the gateway; ::1 reaches nothing; and the host's own input rules are not asked, as with Docker.
+//! What this way cannot do, the other can: clients on the same network (without br_netfilter), and those on the host that
+//! come by 127.0.0.1, appear as the gateway; ::1 reaches nothing; and the host's own input rules are not asked, as with Docker.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -22,6 +22,9 @@ const ANY: [&str; 2] = ["published_any4", "published_any6"];
 const ANY_TO: [&str; 2] = ["published_any4_to", "published_any6_to"];
 /// A bridge paired with itself.
 const OWN: &str = "own";
+/// An address that publishes ports, paired with itself, by family. Where bridges hand their frames to these rules
+/// (br_netfilter), what stays on one bridge has no input interface when it leaves.
+const SELF: [&str; 2] = ["self4", "self6"];
 
 pub(crate) fn sets() -> Vec<Set> {
     let map = |name: &str, key: &[SetType], data| Set {
@@ -37,6 +40,7 @@ pub(crate) fn sets() -> Vec<Set> {
             .enumerate()
     {
         let (at, any) = ([address, SetType::Protocol, SetType::Port], [SetType::Protocol, SetType::Port]);
+        sets.push(rules::set(SELF[family], &[address, address], None));
         sets.push(map(AT[family], &at, to));
         sets.push(map(AT_TO[family], &at, to_port));
         sets.push(map(ANY[family], &any, to));
@@ -101,8 +105,18 @@ pub(crate) fn accept() -> Rule {
 }
 
 /// In the postrouting chain: answers must come back this way.
-pub(crate) fn sources() -> [Rule; 2] {
+pub(crate) fn sources() -> [Rule; 4] {
+    let itself = |ipv6: bool| {
+        let (name, ends) = match ipv6 {
+            false => ("a container that is its own client, IPv4", [Field::Source4, Field::Destination4]),
+            true => ("a container that is its own client, IPv6", [Field::Source6, Field::Destination6]),
+        };
+        let lookup = rules::lookup(&ends, SELF[usize::from(ipv6)], false);
+        Rule::new(name, [Expr::Nfproto { ipv6 }, lookup, Expr::Redirected, Expr::Masquerade])
+    };
     [
+        itself(false),
+        itself(true),
         Rule::new(
             "clients on the loopback",
             [
@@ -147,6 +161,8 @@ pub(crate) fn endpoint_elements(
 ) {
     let family = usize::from(ipv6);
     let Some(address) = endpoint.addresses().find(|a| a.is_ipv6() == ipv6) else { return };
+    let itself = vec![datum(address); 2];
+    out.insert(rules::element_of(SELF[family], itself), Object::SetElement(None));
     for port in published.iter().filter(|port| !port.routed) {
         let on = port.host_ip.filter(|ip| !ip.is_unspecified());
         let (map, map_to) = if on.is_some() { (AT, AT_TO) } else { (ANY, ANY_TO) };
