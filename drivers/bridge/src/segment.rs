@@ -4,7 +4,8 @@
 
 use libnetwork_model::{HostFacts, MacAddress, Network};
 use libnetwork_plan::{
-    BridgePort, Desired, Ipv6, Key, Link, LinkKind, LinkRank, Name, Ns, Object, Peer, Segments, Value, Verdict,
+    BridgePort, Desired, Ipv6, Key, Link, LinkKind, LinkRank, Name, Ns, Object, Peer, Segments, Value,
+    Verdict,
 };
 
 use crate::{
