@@ -222,6 +222,28 @@ fn a_port_that_a_process_of_the_host_listens_on_is_refused(backend: Backend) {
     assert!(text.contains("0.0.0.0:8080/tcp: address already in use: process probe"), "{text}");
 }
 
+/// By eBPF alone: the kernel's rules are not asked about sockets.
+#[test]
+fn a_port_that_a_container_publishes_is_refused_to_a_process_of_the_host_while_it_runs() {
+    let host = Backend::Ebpf.with_image();
+    serve(&host, "web", &["-p", "8080:80"]);
+    let listen = || {
+        let mut command = host.host.command("timeout");
+        command.args(["2", probe().to_str().unwrap(), "serve", "8080"]);
+        command.output().unwrap()
+    };
+    let refused = listen();
+    // Of timeout(1): it was still running.
+    assert_ne!(refused.status.code(), Some(124));
+    let text = String::from_utf8_lossy(&refused.stderr);
+    assert!(text.contains("ddress already in use"), "{text}");
+    // The engine itself asks the host before it publishes a port, and is not in its own way.
+    host.d("restart -t 0 web");
+    seen(&host.client, "tcp 192.0.2.1 8080");
+    host.d("stop -t 0 web");
+    eventually("the port is free", || listen().status.code() == Some(124));
+}
+
 fn a_port_is_closed_when_its_container_stops_and_open_again_after_a_restart(backend: Backend) {
     let host = backend.with_image();
     serve(&host, "web", &["-p", "8080:80"]);
