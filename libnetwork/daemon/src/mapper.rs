@@ -113,7 +113,7 @@ impl PortMapper for Mapper {
     fn change_bridges(&mut self, came: &BTreeSet<String>, gone: &BTreeSet<String>) -> Result<(), PortError> {
         match self {
             Mapper::Bpf(mapper) => mapper.change_bridges(came, gone),
-            Mapper::Absent { .. } => Ok(()),
+            Mapper::Nftables { .. } | Mapper::Absent { .. } => Ok(()),
         }
     }
 
