@@ -36,9 +36,9 @@ pub(crate) fn attach(program: &mut SchedClassifier, interface: &str) -> Result<(
     Ok(())
 }
 
-/// Takes our filter off the interface; fine when there is none.
+/// Takes our filter off the interface; fine when there is none, and when the interface went meanwhile.
 pub(crate) fn detach(interface: &str) -> Result<(), ProgramError> {
-    match present(interface)?.detach() {
+    match present(interface).and_then(|link| link.detach()) {
         Err(ProgramError::TcError(error)) if is_gone(&error) => Ok(()),
         other => other,
     }

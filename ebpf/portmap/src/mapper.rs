@@ -5,8 +5,8 @@ use std::{
 };
 
 use aya::maps::MapInfo;
-use ebpf_layouts::{ANY_IPV4, ANY_IPV6, Target, VERSION};
-use libnetwork_core::{PortError, PortFigures, PortMapper, PortMapping, PortTarget};
+use ebpf_layouts::{ANY_IPV4, ANY_IPV6, Address, Target, VERSION};
+use libnetwork_core::{Bridges, PortError, PortFigures, PortMapper, PortMapping, PortTarget};
 use libnetwork_model::{ErrorKind, HostFacts, Protocol, PublishedPort, SandboxId};
 
 use crate::{
@@ -54,8 +54,8 @@ pub struct BpfPortMapper {
     tables: Tables,
     links: Links,
     interfaces: Interfaces,
-    /// The index of every bridge that was told of and found.
-    bridges: BTreeMap<String, u32>,
+    /// Every bridge that was told of and found: its index, and the host's addresses on it.
+    bridges: BTreeMap<String, (u32, Vec<Address>)>,
     /// Uplinks that were complained of.
     without_ethernet: BTreeSet<String>,
 }
@@ -118,6 +118,17 @@ impl BpfPortMapper {
             return Ok(());
         }
         self.detach(Role::Bridge, index)
+    }
+
+    /// Those that the host has no more on any bridge.
+    fn forget_addresses(&mut self, had: &[Address]) -> Result<(), PortError> {
+        for address in had {
+            let on_another = self.bridges.values().any(|(_, addresses)| addresses.contains(address));
+            if !on_another && !self.tables.targets().any(|target| target.gateway == *address) {
+                self.tables.remove_address(*address)?;
+            }
+        }
+        Ok(())
     }
 
     /// The targets that the mappings come to: one for each family that has a way.
@@ -225,6 +236,7 @@ impl PortMapper for BpfPortMapper {
         let facts = host.uplinks.values().flat_map(|uplink| &uplink.addresses).map(|net| net.addr());
         addresses.extend(facts.filter(|ip| host::is_reachable(*ip)).map(host::address));
         addresses.extend(self.tables.targets().map(|target| target.gateway));
+        addresses.extend(self.bridges.values().flat_map(|(_, addresses)| addresses));
         self.tables.set_addresses(&addresses)
     }
 
@@ -236,13 +248,15 @@ impl PortMapper for BpfPortMapper {
         figures::of(&self.tables, &sandbox_bytes(sandbox), ports).map(Some)
     }
 
-    fn bridges(&mut self, bridges: &BTreeSet<String>) -> Result<(), PortError> {
-        let gone = self.bridges.keys().filter(|name| !bridges.contains(*name)).cloned().collect();
+    fn bridges(&mut self, bridges: &Bridges) -> Result<(), PortError> {
+        let gone = self.bridges.keys().filter(|name| !bridges.contains_key(*name)).cloned().collect();
         self.change_bridges(bridges, &gone)
     }
 
-    fn change_bridges(&mut self, came: &BTreeSet<String>, gone: &BTreeSet<String>) -> Result<(), PortError> {
-        for name in came {
+    fn change_bridges(&mut self, came: &Bridges, gone: &BTreeSet<String>) -> Result<(), PortError> {
+        for (name, addresses) in came {
+            let addresses: Vec<Address> = addresses.iter().copied().map(host::address).collect();
+            addresses.iter().try_for_each(|address| self.tables.add_address(*address))?;
             let index = match self.interfaces.index(name) {
                 Ok(index) => Some(index),
                 Err(error) => {
@@ -254,15 +268,19 @@ impl PortMapper for BpfPortMapper {
                 self.links.attach(Role::Bridge, index, name)?;
             }
             let before = match index {
-                Some(index) => self.bridges.insert(name.clone(), index),
+                Some(index) => self.bridges.insert(name.clone(), (index, addresses)),
                 None => self.bridges.remove(name),
             };
-            if let Some(before) = before.filter(|before| index != Some(*before)) {
-                self.leave_bridge(before)?;
+            if let Some((before, had)) = before {
+                self.forget_addresses(&had)?;
+                if index != Some(before) {
+                    self.leave_bridge(before)?;
+                }
             }
         }
         for name in gone {
-            if let Some(index) = self.bridges.remove(name) {
+            if let Some((index, had)) = self.bridges.remove(name) {
+                self.forget_addresses(&had)?;
                 self.leave_bridge(index)?;
             }
         }

@@ -210,10 +210,12 @@ impl Tables {
     pub(crate) fn set_addresses(&mut self, addresses: &BTreeSet<Address>) -> Result<(), PortError> {
         addresses.iter().try_for_each(|address| self.add_address(*address))?;
         let gone: Vec<Address> = self.held.addresses.difference(addresses).copied().collect();
-        for address in gone {
-            absent_is_fine(self.addresses.remove(&address)).on("write map", object::ADDRESSES)?;
-            self.held.addresses.remove(&address);
-        }
+        gone.into_iter().try_for_each(|address| self.remove_address(address))
+    }
+
+    pub(crate) fn remove_address(&mut self, address: Address) -> Result<(), PortError> {
+        absent_is_fine(self.addresses.remove(&address)).on("write map", object::ADDRESSES)?;
+        self.held.addresses.remove(&address);
         Ok(())
     }
 }

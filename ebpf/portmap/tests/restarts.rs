@@ -14,10 +14,10 @@ use std::{
 
 use aya::maps::{Array, LpmTrie, Map, MapData, lpm_trie::Key};
 use ebpf_portmap::purge;
-use libnetwork_core::PortMapper;
+use libnetwork_core::{Bridges, PortMapper};
 use libnetwork_model::{HostFacts, Protocol};
 use world::{
-    World, mapping, sandbox,
+    World, both_bridges, mapping, sandbox,
     talk::{Connection, ask, datagram_socket},
     web,
 };
@@ -235,14 +235,18 @@ fn bridges_come_go_and_are_made_anew() {
     let mut world = World::open();
     world.serve("a", 80);
     world.publish(&web());
-    let both = BTreeSet::from(["br-000000000001".to_owned(), "br-000000000002".to_owned()]);
-    let first = BTreeSet::from(["br-000000000001".to_owned()]);
+    let both = both_bridges();
+    let mut first = both.clone();
+    first.remove("br-000000000002");
     world.mapper(|m| m.bridges(&first).unwrap());
     assert!(world.tcp("c", "192.0.2.1:8080").is_err());
     world.mapper(|m| m.bridges(&both).unwrap());
     world.tcp("c", "192.0.2.1:8080").unwrap();
+    // Also by an address that the host has on another network.
+    world.tcp("c", "10.1.0.1:8080").unwrap();
+    world.tcp("c", "10.2.0.1:8080").unwrap();
     // The bridge that the published port itself is on needs no word.
-    world.mapper(|m| m.bridges(&BTreeSet::new()).unwrap());
+    world.mapper(|m| m.bridges(&Bridges::new()).unwrap());
     world.tcp("b", "192.0.2.1:8080").unwrap();
 
     world.mapper(|m| m.bridges(&both).unwrap());

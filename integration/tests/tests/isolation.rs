@@ -35,8 +35,8 @@ fn networks_are_apart_in_both_families_and_meet_at_published_ports_by_the_host_s
         arrives(&format!("{target} from its own network"), || reaches(&host, "friend", target, 80));
         assert!(!reaches(&host, "stranger", target, 80), "{target} from another network");
     }
-    // What is published is reached by the host's addresses.
-    for target in [Host::ADDRESS, Host::ADDRESS6] {
+    // What is published is reached by the host's addresses, those on the networks too.
+    for target in [Host::ADDRESS, Host::ADDRESS6, "10.86.0.1", "fd86::1", "10.87.0.1", "fd87::1"] {
         arrives(&format!("{target}:8080 from another network"), || reaches(&host, "stranger", target, 8080));
     }
     // Nor does a container that is on both networks lead from one to the other.

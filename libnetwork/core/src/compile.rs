@@ -1,6 +1,6 @@
 //! From an intent to what the kernel and the port mapper should have, by the drivers.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use libnetwork_model::{
     Change, Endpoint, EndpointId, HostFacts, Intent, Mutation, NamespaceKind, Network, NetworkId,
@@ -203,17 +203,22 @@ impl Compiler<'_> {
         }
     }
 
-    /// A network's bridge, if published ports can be reached from it.
-    pub(crate) fn bridge(&self, network: &Network) -> Option<String> {
+    /// A network's bridge with the host's addresses on it, if published ports can be reached from it.
+    pub(crate) fn bridge(&self, network: &Network) -> Option<(String, Vec<IpAddr>)> {
         if network.internal {
             return None;
         }
         let mut out = Desired::new();
         self.network(network, &mut out);
-        out.into_keys().find_map(|key| match key {
-            Key::Link { rank: LinkRank::Bridge, name, .. } => Some(name.to_string()),
+        let bridge = out.keys().find_map(|key| match key {
+            Key::Link { rank: LinkRank::Bridge, name, .. } => Some(name.clone()),
             _ => None,
-        })
+        })?;
+        let addresses = out.keys().filter_map(|key| match key {
+            Key::Address { link, address, .. } if *link == bridge => Some(address.addr()),
+            _ => None,
+        });
+        Some((bridge.to_string(), addresses.collect()))
     }
 
     /// Where the published ports of a sandbox lead.

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -76,7 +77,7 @@ pub(crate) struct Reconciler<K, M, N> {
     /// The mapper refused to take back ports: it is asked for all that it has until it does.
     pub(crate) ports_linger: bool,
     /// What the mapper was last told of bridges.
-    pub(crate) bridges: BTreeMap<NetworkId, String>,
+    pub(crate) bridges: BTreeMap<NetworkId, (String, Vec<IpAddr>)>,
 }
 
 /// What a pass is made for.

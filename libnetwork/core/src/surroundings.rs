@@ -10,7 +10,7 @@ use libnetwork_model::{Intent, NamespaceKind, NetworkId, SandboxId};
 use libnetwork_plan::{Key, LinkRank, Operation};
 
 use crate::{
-    Cause, Kernel, NameServer, PortError, PortMapper, PortMapping,
+    Bridges, Cause, Kernel, NameServer, PortError, PortMapper, PortMapping,
     compile::{Compiler, Touched},
     draft::Subject,
     reconcile::{Question, Reconciler},
@@ -125,7 +125,7 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
     /// All ports, uplinks and bridges; what the mapper has beyond them goes.
     pub(crate) async fn publish_all(&mut self, compiler: &Compiler<'_>, intent: &Intent) -> Failures {
         self.bridges = intent.networks().filter_map(|n| Some((n.id.clone(), compiler.bridge(n)?))).collect();
-        let bridges: BTreeSet<String> = self.bridges.values().cloned().collect();
+        let bridges: Bridges = self.bridges.values().cloned().collect();
         let host = self.host.borrow().clone();
         let answer = self.mapper.call(move |mapper| {
             mapper.uplinks(&host)?;
@@ -151,19 +151,20 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         after: &Intent,
         touched: &Touched,
     ) -> Failures {
-        let (mut came, mut gone) = (BTreeSet::new(), BTreeSet::new());
+        let (mut came, mut gone) = (Bridges::new(), BTreeSet::new());
         for id in &touched.networks {
             let bridge = after.network(id).and_then(|n| compiler.bridge(n));
             if self.bridges.get(id) == bridge.as_ref() {
                 continue;
             }
-            gone.extend(match &bridge {
+            let had = match &bridge {
                 Some(bridge) => self.bridges.insert(id.clone(), bridge.clone()),
                 None => self.bridges.remove(id),
-            });
+            };
+            gone.extend(had.map(|(name, _)| name));
             came.extend(bridge);
         }
-        gone.retain(|bridge| !came.contains(bridge));
+        gone.retain(|bridge| !came.contains_key(bridge));
         if came.is_empty() && gone.is_empty() {
             return Failures::new();
         }
@@ -188,9 +189,9 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
             _ => None,
         };
         let made: BTreeSet<String> = done.iter().filter_map(made).collect();
-        let remade = |id: &&NetworkId| self.bridges.get(*id).is_some_and(|bridge| made.contains(bridge));
+        let remade = |id: &&NetworkId| self.bridges.get(*id).is_some_and(|(name, _)| made.contains(name));
         let remade: Vec<&NetworkId> = touched.networks.iter().filter(remade).collect();
-        let came: BTreeSet<String> = remade.iter().filter_map(|id| self.bridges.get(*id)).cloned().collect();
+        let came: Bridges = remade.iter().filter_map(|id| self.bridges.get(*id)).cloned().collect();
         let on_them = remade.iter().flat_map(|id| intent.endpoints_on(id)).map(|e| &e.sandbox);
         let sandboxes: BTreeSet<&SandboxId> = on_them.chain(&touched.sandboxes).collect();
         let publishing = sandboxes.into_iter().filter_map(|id| intent.sandbox(id));

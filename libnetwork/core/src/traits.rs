@@ -1,7 +1,12 @@
 //! What the core needs of the world, owned here by the one who consumes it. Adapters implement these; tests implement
 //! them by stateful fakes that refuse what the kernel refuses.
 
-use std::{collections::BTreeSet, future::Future, net::IpAddr, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    net::IpAddr,
+    path::PathBuf,
+};
 
 use libnetwork_model::{
     Change, ErrorKind, HostFacts, Intent, MacAddress, PublishedPort, Revision, Sandbox, SandboxId,
@@ -79,6 +84,9 @@ pub struct PortTarget {
     pub gateway: IpAddr,
 }
 
+/// Bridges by name, with the host's addresses on them.
+pub type Bridges = BTreeMap<String, Vec<IpAddr>>;
+
 /// Publishes ports. Called from threads that may block, never from two at once; each call is idempotent.
 pub trait PortMapper: Send + 'static {
     /// The sandboxes that have mappings in the kernel, those an earlier process made included.
@@ -93,13 +101,13 @@ pub trait PortMapper: Send + 'static {
     /// The bridges, by name, whose containers may reach published ports by the host's addresses: those of every
     /// network that is not internal, whether or not anything on it publishes a port. [`PortMapper::set`] needs no word
     /// of the bridges that its own targets are on.
-    fn bridges(&mut self, bridges: &BTreeSet<String>) -> Result<(), PortError> {
+    fn bridges(&mut self, bridges: &Bridges) -> Result<(), PortError> {
         let _ = bridges;
         Ok(())
     }
 
     /// Changes what [`PortMapper::bridges`] said: these came, or were made anew, and these went.
-    fn change_bridges(&mut self, came: &BTreeSet<String>, gone: &BTreeSet<String>) -> Result<(), PortError> {
+    fn change_bridges(&mut self, came: &Bridges, gone: &BTreeSet<String>) -> Result<(), PortError> {
         let _ = (came, gone);
         Ok(())
     }

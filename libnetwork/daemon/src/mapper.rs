@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use ebpf_portmap::{BpfPortMapper, Options};
-use libnetwork_core::{PortError, PortFigures, PortMapper, PortMapping, chain};
+use libnetwork_core::{Bridges, PortError, PortFigures, PortMapper, PortMapping, chain};
 use libnetwork_model::{ErrorKind, HostFacts, PublishedPort, SandboxId};
 
 use crate::args::{Publish, PublishBackend, PublishedPorts};
@@ -103,14 +103,14 @@ impl PortMapper for Mapper {
         }
     }
 
-    fn bridges(&mut self, bridges: &BTreeSet<String>) -> Result<(), PortError> {
+    fn bridges(&mut self, bridges: &Bridges) -> Result<(), PortError> {
         match self {
             Mapper::Bpf(mapper) => mapper.bridges(bridges),
             Mapper::Nftables { .. } | Mapper::Absent { .. } => Ok(()),
         }
     }
 
-    fn change_bridges(&mut self, came: &BTreeSet<String>, gone: &BTreeSet<String>) -> Result<(), PortError> {
+    fn change_bridges(&mut self, came: &Bridges, gone: &BTreeSet<String>) -> Result<(), PortError> {
         match self {
             Mapper::Bpf(mapper) => mapper.change_bridges(came, gone),
             Mapper::Nftables { .. } | Mapper::Absent { .. } => Ok(()),

@@ -9,7 +9,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::{self, File},
     net::IpAddr,
     os::fd::AsRawFd,
@@ -19,7 +19,7 @@ use std::{
 };
 
 use ebpf_portmap::{BpfPortMapper, Options, purge};
-use libnetwork_core::{PortMapper, PortMapping, PortTarget};
+use libnetwork_core::{Bridges, PortMapper, PortMapping, PortTarget};
 use libnetwork_model::{HostFacts, PortRange, Protocol, PublishedPort, SandboxId, Uplink};
 use nix::sched::{CloneFlags, setns};
 
@@ -87,7 +87,7 @@ impl World {
             self.inside("host", || BpfPortMapper::open(&pins, &options).unwrap_or_else(|e| panic!("{e:?}")));
         self.mapper = Some(mapper);
         let facts = self.facts();
-        let bridges = BTreeSet::from(["br-000000000001".to_owned(), "br-000000000002".to_owned()]);
+        let bridges = both_bridges();
         self.mapper(|m| m.uplinks(&facts).unwrap());
         self.mapper(|m| m.bridges(&bridges).unwrap());
     }
@@ -259,6 +259,17 @@ impl Drop for World {
 fn ip(arguments: &[&str]) {
     let output = Command::new("ip").args(arguments).output().unwrap();
     assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The bridges of a world, with the host's addresses on them.
+pub fn both_bridges() -> Bridges {
+    let bridge = |name: &str, addresses: [&str; 2]| {
+        (name.to_owned(), addresses.iter().map(|address| address.parse().unwrap()).collect())
+    };
+    Bridges::from([
+        bridge("br-000000000001", ["10.1.0.1", "fd00:1::1"]),
+        bridge("br-000000000002", ["10.2.0.1", "fd00:2::1"]),
+    ])
 }
 
 pub fn sandbox() -> SandboxId {
