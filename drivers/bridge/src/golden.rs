@@ -130,7 +130,7 @@ fn a_further_segment_is_a_bridge_that_leads_to_the_first() {
         let network = Network { ipv6: true, ..network(&[(ICC, icc)]) };
         let mut out = Desired::new();
         let driver = BridgeDriver::default();
-        let host = HostFacts { neighbours: [Some(1024), Some(65_536)], ..host() };
+        let host = HostFacts { neighbours: [Some(1024), Some(65_536)], backlog: Some(1000), ..host() };
         driver.segment_objects(&network, 31, &host, &mut out);
         driver.endpoint_objects(&network, &Endpoint { segment: 31, ..endpoint(&network) }, &host, &mut out);
         text.push_str(&format!("# icc={icc}\n{}\n", render(&out)));

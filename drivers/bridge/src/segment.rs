@@ -22,6 +22,9 @@ const NEIGHBOURS: u32 = 65_536;
 /// are not ours.
 pub(crate) const SEGMENTS: Segments = Segments { endpoints: 980, most: 32 };
 
+/// As many endpoints as a network may have.
+const BACKLOG: u32 = 32_768;
+
 /// The bridge that the endpoints of a segment are ports of.
 pub(crate) fn bridge_of(network: &Network, options: &Options<'_>, segment: u16) -> Name {
     if segment == 0 { bridge_name(network, options) } else { name("cb", network, segment) }
@@ -47,6 +50,7 @@ pub(crate) fn objects(network: &Network, segment: u16, host: &HostFacts, out: &m
     out.insert(guard::segmented(&far), Object::SetElement(None));
 
     neighbour_table(network, host, out);
+    backlog(host, out);
     let link = Link {
         kind: LinkKind::Bridge,
         id: network.id.as_str().into(),
@@ -90,6 +94,14 @@ fn neighbour_table(network: &Network, host: &HostFacts, out: &mut Desired) {
         // From the first on, entries that are older than five seconds are searched for and dropped.
         set("gc_thresh2", NEIGHBOURS / 2);
         set("gc_thresh3", NEIGHBOURS);
+    }
+}
+
+/// A broadcast becomes a packet for every endpoint, all of which wait for one CPU at once: beyond 1,000, it drops them.
+fn backlog(host: &HostFacts, out: &mut Desired) {
+    if host.backlog.is_some_and(|packets| packets < BACKLOG) {
+        let key = Key::Sysctl { ns: Ns::Host, name: "net/core/netdev_max_backlog".into() };
+        out.insert(key, Object::Sysctl(BACKLOG.to_string().into()));
     }
 }
 

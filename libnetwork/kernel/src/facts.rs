@@ -24,6 +24,7 @@ const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// By family; there in the machine's first namespace alone.
 const NEIGHBOURS: [&str; 2] =
     ["/proc/sys/net/ipv4/neigh/default/gc_thresh3", "/proc/sys/net/ipv6/neigh/default/gc_thresh3"];
+const BACKLOG: &str = "/proc/sys/net/core/netdev_max_backlog";
 /// Where there is no default route.
 const DEFAULT_MTU: u32 = 1500;
 
@@ -78,8 +79,9 @@ pub(crate) fn host(
     let (resolvers, search) = resolvers(&fs::read_to_string(resolv_conf).unwrap_or_default());
     let closed = before.closed().map_err(error)?;
     let ephemeral = fs::read_to_string(PORT_RANGE).ok().and_then(|text| ephemeral(&text));
-    let neighbours = NEIGHBOURS.map(|path| fs::read_to_string(path).ok()?.trim().parse().ok());
-    Ok(HostFacts { uplinks, bridges, taken, mtu, resolvers, search, closed, ephemeral, neighbours })
+    let limit = |path: &str| fs::read_to_string(path).ok()?.trim().parse().ok();
+    let (neighbours, backlog) = (NEIGHBOURS.map(limit), limit(BACKLOG));
+    Ok(HostFacts { uplinks, bridges, taken, mtu, resolvers, search, closed, ephemeral, neighbours, backlog })
 }
 
 /// As ip(7) has it: the first port and the last.

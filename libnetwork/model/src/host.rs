@@ -26,6 +26,8 @@ pub struct HostFacts {
     /// By family, IPv4 first: how many neighbours the kernel remembers, for all namespaces together (gc_thresh3). None: it
     /// is not for this namespace to say.
     pub neighbours: [Option<u32>; 2],
+    /// How many packets wait for a CPU before more are dropped (`net.core.netdev_max_backlog`). None: as with neighbours.
+    pub backlog: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
