@@ -93,16 +93,30 @@ pub(crate) async fn clear(client: &mut Client) {
     }
 }
 
+/// The link group of what is to be removed.
+const DOOMED: u32 = 0x4357_0002;
+
 /// What stands after each number of steps, from a process that nobody kills.
 pub(crate) async fn references(host: &Host, client: &mut Client) -> Vec<String> {
-    let mut references = vec![picture(host, client).await];
+    let mut references = vec![settled(host, client).await];
     for number in 0..STEPS {
         step(client, number).await.unwrap();
-        references.push(picture(host, client).await);
+        references.push(settled(host, client).await);
         assert_ne!(references[number], references[number + 1], "step {number} is seen");
     }
     assert_eq!(references[0], references[STEPS], "the steps lead back to where they began");
     references
+}
+
+/// The picture once the links are gone whose removal nobody waits for: they are in a group of their own.
+async fn settled(host: &Host, client: &mut Client) -> String {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let found = picture(host, client).await;
+        if !found.contains(&format!("group={DOOMED}")) || Instant::now() > deadline {
+            return found;
+        }
+    }
 }
 
 /// Links whose removal nobody waits for go a moment later.
