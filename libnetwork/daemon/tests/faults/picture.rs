@@ -99,11 +99,12 @@ fn sorted_elements(text: &str) -> String {
     out
 }
 
-/// One element; of a bridge's own Ethernet address, which comes by chance, only that there is one.
+/// One element; of a bridge's own Ethernet address, which comes by chance, only that there is one. The containers' have
+/// their leases in them, 10.61.0.0/24 and 10.62.0.0/24.
 fn element(text: &str) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match text.split_once(" : ") {
-        Some((key, mac)) if mac.split(':').count() == 6 && !mac.starts_with("02:42:") => {
+        Some((key, mac)) if mac.split(':').count() == 6 && !mac.starts_with("02:42:0a:3") => {
             format!("{key} : <mac>")
         }
         _ => text,
