@@ -38,20 +38,22 @@ pub(crate) fn attach(program: &mut SchedClassifier, interface: &str) -> Result<(
 
 /// Takes our filter off the interface; fine when there is none, and when the interface went meanwhile.
 pub(crate) fn detach(interface: &str) -> Result<(), ProgramError> {
-    match present(interface).and_then(|link| link.detach()) {
-        Err(ProgramError::TcError(error)) if is_gone(&error) => Ok(()),
-        other => other,
+    let done = present(interface).and_then(|link| link.detach());
+    let errno = match &done {
+        Err(ProgramError::TcError(error)) => errno(error),
+        Err(ProgramError::NetlinkError(error)) => error.raw_os_error(),
+        _ => None,
+    };
+    match errno {
+        // EINVAL: no clsact qdisc.
+        Some(libc::ENOENT | libc::ENODEV | libc::EINVAL) => Ok(()),
+        _ => done,
     }
 }
 
 fn present(interface: &str) -> Result<SchedClassifierLink, ProgramError> {
     SchedClassifierLink::attached(interface, TcAttachType::Ingress, PRIORITY, HANDLE, None)
         .map_err(|error| TcError::from(error).into())
-}
-
-fn is_gone(error: &TcError) -> bool {
-    // EINVAL: no clsact qdisc.
-    matches!(errno(error), Some(libc::ENOENT | libc::ENODEV | libc::EINVAL))
 }
 
 pub(crate) fn errno(error: &TcError) -> Option<i32> {
