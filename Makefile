@@ -8,7 +8,7 @@ TOOLS := $(abspath $(TARGET))/tools
 PREFIX ?= /usr/local
 DESTDIR ?=
 # The BPF toolchain (rebuilding the committed object); 760 MB.
-EBPF_TOOLS ?= $(TOOLS)/ebpf
+export CAUSEWAY_BPF_TOOLS ?= $(TOOLS)/ebpf
 export PATH := $(TOOLS)/bin:$(PATH)
 
 BINARIES := causeway causewayd causeway-engine causeway-shim
@@ -49,8 +49,8 @@ $(TOOLS)/bin/cargo-deny:
 
 .PHONY: ebpf-check
 ebpf-check: deps ## Rebuild the BPF object from source and compare it with the committed one
-	ebpf/setup-toolchain $(EBPF_TOOLS)
-	ebpf/check-object $(EBPF_TOOLS)
+	ebpf/setup-toolchain
+	ebpf/check-object
 
 .PHONY: bench
 bench: build ## Measure; PEER=unix:///… measures another engine beside it and prints ratios
