@@ -4,7 +4,7 @@
 //! a thread of their own, which owns every socket. It ends when the handle is dropped.
 
 use std::{
-    os::fd::OwnedFd,
+    os::fd::{BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::mpsc as jobs,
     thread::Builder,
@@ -39,7 +39,7 @@ pub struct LinuxKernel {
     jobs: jobs::Sender<Job>,
     drifts: mpsc::UnboundedReceiver<Drift>,
     /// Readable when a notification came, in whichever namespace.
-    ready: AsyncFd<OwnedFd>,
+    ears: [AsyncFd<OwnedFd>; 2],
 }
 
 impl LinuxKernel {
@@ -49,14 +49,12 @@ impl LinuxKernel {
         allow_many_files();
         let (tell, drifts) = mpsc::unbounded_channel();
         let state = State::open(config, tell)?;
-        let epoll = state.spaces.epoll().0.try_clone().map_err(|e| error(cause(e)))?;
-        // SAFETY: an OwnedFd stays open, and stays the same, for as long as the AsyncFd owns it.
-        let ready = unsafe { AsyncFd::register_with_interest(epoll, Interest::READABLE) };
-        let ready = ready.map_err(|refused| error(cause(refused.into_parts().1)))?;
+        let [route, nft] = state.ears().map(listen);
+        let ears = [route.map_err(error)?, nft.map_err(error)?];
         let (jobs, queue) = jobs::channel();
         let thread = Builder::new().name("kernel".into()).spawn(move || serve(state, &queue));
         thread.map_err(|e| error(cause(e)))?;
-        Ok(LinuxKernel { jobs, drifts, ready })
+        Ok(LinuxKernel { jobs, drifts, ears })
     }
 
     /// Where the namespace of a sandbox is kept, to `setns` to.
@@ -78,7 +76,14 @@ impl LinuxKernel {
     }
 }
 
-/// Every sandbox takes two sockets: as many as we may open. Where that is refused, the limit stays and says so in time.
+fn listen(socket: BorrowedFd<'_>) -> Result<AsyncFd<OwnedFd>, Cause> {
+    let socket = socket.try_clone_to_owned().map_err(cause)?;
+    // SAFETY: an OwnedFd stays open, and stays the same, for as long as the AsyncFd owns it.
+    let ear = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+    ear.map_err(|refused| cause(refused.into_parts().1))
+}
+
+/// Every sandbox takes a socket: as many as we may open. Where that is refused, the limit stays and says so in time.
 fn allow_many_files() {
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _as_it_was = setrlimit(Resource::RLIMIT_NOFILE, most, most);
@@ -112,22 +117,23 @@ impl Kernel for LinuxKernel {
     }
 
     async fn changed(&mut self) -> Drift {
+        let [route, nft] = &self.ears;
         loop {
-            tokio::select! {
+            let ready = tokio::select! {
                 biased;
                 drift = self.drifts.recv() => match drift {
                     Some(drift) => return drift,
                     None => std::future::pending().await,
                 },
-                ready = self.ready.readable() => {
-                    // What comes while the thread reads makes it readable again.
-                    if let Ok(mut ready) = ready {
-                        ready.clear_ready();
-                    }
-                    let hear: Job = Box::new(State::hear);
-                    let _ended = self.jobs.send(hear);
-                }
+                ready = route.readable() => ready,
+                ready = nft.readable() => ready,
+            };
+            // What comes while the thread reads makes it readable again.
+            if let Ok(mut ready) = ready {
+                ready.clear_ready();
             }
+            let hear: Job = Box::new(State::hear);
+            let _ended = self.jobs.send(hear);
         }
     }
 }

@@ -18,6 +18,7 @@ mod inet;
 mod link;
 mod netlink;
 mod nft;
+mod nsid;
 mod observe;
 mod ownership;
 mod purge;

@@ -190,7 +190,7 @@ pub(crate) fn by_index(socket: &mut Socket, index: i32) -> Result<Option<Found>,
     socket.get(question(LinkUnspec::new_with_index(index as u32)), read)
 }
 
-fn question(link: LinkMessageBuilder<LinkUnspec>) -> Request {
+pub(crate) fn question(link: LinkMessageBuilder<LinkUnspec>) -> Request {
     let counters = LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]);
     Request::new(GetLink(link.append_extra_attribute(counters).build()), 0)
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
-    os::unix::fs::MetadataExt,
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -13,17 +13,15 @@ use nix::{
     errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, unshare},
-    sys::{
-        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
-        statfs::{FsType, statfs},
-    },
+    sys::statfs::{FsType, statfs},
 };
 
 use crate::{
     link,
     netlink::{Protocol, Socket},
+    nsid::{self, Nsid},
     thread::{Visitor, cause, open},
-    watch::{self, Links},
+    watch::Links,
 };
 
 /// linux/magic.h
@@ -34,10 +32,10 @@ pub(crate) struct Space {
     pub(crate) route: Socket,
     /// Opened when first needed; not kept for sandboxes, where it seldom is.
     nft: Option<Socket>,
-    pub(crate) watch: Socket,
     /// What was last heard of its links.
     pub(crate) links: Links,
-    token: u64,
+    /// What the host's namespace calls it.
+    nsid: Option<Nsid>,
     /// Which namespace it is: another may be put under the same name.
     inode: u64,
 }
@@ -47,74 +45,46 @@ pub(crate) struct Spaces {
     host: Space,
     sandboxes: HashMap<SandboxId, Space>,
     pub(crate) visitor: Visitor,
-    /// Watches over all the sockets that listen; what it reports is looked up here.
-    epoll: Epoll,
-    tokens: HashMap<u64, Ns>,
-    next_token: u64,
+    /// The open sandboxes by their number in the host's namespace.
+    names: HashMap<Nsid, SandboxId>,
 }
 
-const HOST: u64 = 0;
-/// So many sandboxes are listened to. The kernel goes through all sockets that listen, of all namespaces, for each thing
-/// that it has to say: one for each of thousands would make every change dear. What happens inside the others is found when
-/// everything is looked at.
-const WATCHED: usize = 256;
-/// Sockets looked at in one go.
-const READY: usize = 64;
+/// Namespaces that are opened together: each costs a file for that long.
+const TOGETHER: usize = 256;
 
 impl Spaces {
     /// With the calling thread's namespace as the host's.
     pub(crate) fn open(dir: PathBuf) -> Result<Self, Cause> {
         fs::create_dir_all(&dir).map_err(cause)?;
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(errno)?;
-        let host = Space::here(0, true)?;
-        listen(&epoll, &host.watch, HOST)?;
-        let tokens = HashMap::from([(HOST, Ns::Host)]);
-        let (sandboxes, visitor) = (HashMap::new(), Visitor::start()?);
-        Ok(Spaces { dir, host, sandboxes, visitor, epoll, tokens, next_token: HOST + 1 })
+        let mut host = Space::here(0)?;
+        host.nsid = nsid::own(&mut host.route)?;
+        Ok(Spaces { dir, host, sandboxes: HashMap::new(), visitor: Visitor::start()?, names: HashMap::new() })
     }
 
-    /// Readable when a namespace has something to say.
-    pub(crate) fn epoll(&self) -> &Epoll {
-        &self.epoll
-    }
-
-    /// Lets one more socket wake us, about the host.
-    pub(crate) fn listen_in_host(&mut self, socket: &Socket) -> Result<(), Cause> {
-        listen(&self.epoll, socket, HOST)
-    }
-
-    /// The namespaces that have something to say. May be asked again and again until there are none.
-    pub(crate) fn talking(&mut self) -> Vec<Ns> {
-        let mut events = [EpollEvent::empty(); READY];
-        let ready = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
-        let tokens = events.iter().take(ready).map(|event| event.data());
-        let mut talking: Vec<Ns> = tokens.filter_map(|token| self.tokens.get(&token).cloned()).collect();
-        talking.sort_unstable();
-        talking.dedup();
-        talking
-    }
-
-    /// One that is open.
-    pub(crate) fn opened(&mut self, ns: &Ns) -> Option<&mut Space> {
-        match ns {
-            Ns::Host => Some(&mut self.host),
-            Ns::Sandbox(id) => self.sandboxes.get_mut(id),
+    /// Who a notification is about; none when that is nobody of ours.
+    pub(crate) fn named(&mut self, nsid: Option<Nsid>) -> Option<(Ns, &mut Space)> {
+        if nsid.is_none() || nsid == self.host.nsid {
+            return Some((Ns::Host, &mut self.host));
         }
+        let id = self.names.get(&nsid?)?;
+        Some((Ns::Sandbox(id.clone()), self.sandboxes.get_mut(id)?))
     }
 
-    fn adopt(&mut self, id: SandboxId, mut space: Space) -> Result<(), Cause> {
-        self.forget(&id);
-        space.token = self.next_token;
-        self.next_token += 1;
-        listen(&self.epoll, &space.watch, space.token)?;
-        self.tokens.insert(space.token, Ns::Sandbox(id.clone()));
-        self.sandboxes.insert(id, space);
+    /// Keeps the sockets of sandboxes, and hears from now on what happens in them.
+    fn adopt(&mut self, opened: Vec<(SandboxId, OwnedFd, Space)>) -> Result<(), Cause> {
+        let namespaces: Vec<&OwnedFd> = opened.iter().map(|(_, namespace, _)| namespace).collect();
+        let nsids = nsid::assign(&mut self.host.route, &namespaces)?;
+        for ((id, _, space), nsid) in opened.into_iter().zip(nsids) {
+            self.forget(&id);
+            self.names.extend(nsid.map(|nsid| (nsid, id.clone())));
+            self.sandboxes.insert(id, Space { nsid, ..space });
+        }
         Ok(())
     }
 
     fn forget(&mut self, id: &SandboxId) {
-        if let Some(space) = self.sandboxes.remove(id) {
-            self.tokens.remove(&space.token);
+        if let Some(Space { nsid: Some(nsid), .. }) = self.sandboxes.remove(id) {
+            self.names.remove(&nsid);
         }
     }
 
@@ -132,31 +102,33 @@ impl Spaces {
         if !self.sandboxes.contains_key(id) {
             let path = self.path(id);
             let inode = namespace_at(&path)?.ok_or(Cause::Errno(libc::ENOENT))?;
-            let watched = self.sandboxes.len() < WATCHED;
-            let space = self.visitor.inside(open(&path)?, move || Space::here(inode, watched))??;
-            self.adopt(id.clone(), space)?;
+            let namespace = open(&path)?;
+            let inside = namespace.try_clone().map_err(cause)?;
+            let space = self.visitor.inside(inside, move || Space::here(inode))??;
+            self.adopt(vec![(id.clone(), namespace, space)])?;
         }
         self.sandboxes.get_mut(id).ok_or(Cause::Errno(libc::ENOENT))
     }
 
-    /// Opens many at once, in one visit that goes from one to the next. Those that cannot be opened are left out.
+    /// Opens many at once, in visits that go from one to the next. Those that cannot be opened are left out.
     pub(crate) fn open_many(&mut self, ids: &[SandboxId]) -> Result<(), Cause> {
         let missing: Vec<_> = ids.iter().filter(|id| !self.sandboxes.contains_key(*id)).cloned().collect();
-        let paths: Vec<_> = missing.into_iter().map(|id| (self.path(&id), id)).collect();
-        let others = self.sandboxes.len();
-        let opened = self.visitor.away(move || {
-            let mut opened = Vec::with_capacity(paths.len());
-            for (path, id) in paths {
-                let Ok(Some(inode)) = namespace_at(&path) else { continue };
-                let Ok(namespace) = open(&path) else { continue };
-                if nix::sched::setns(namespace, CloneFlags::CLONE_NEWNET).is_ok() {
-                    let watched = others + opened.len() < WATCHED;
-                    opened.push((id, Space::here(inode, watched)?));
+        for ids in missing.chunks(TOGETHER) {
+            let paths: Vec<_> = ids.iter().map(|id| (self.path(id), id.clone())).collect();
+            let opened = self.visitor.away(move || {
+                let mut opened = Vec::with_capacity(paths.len());
+                for (path, id) in paths {
+                    let Ok(Some(inode)) = namespace_at(&path) else { continue };
+                    let Ok(namespace) = open(&path) else { continue };
+                    if nix::sched::setns(&namespace, CloneFlags::CLONE_NEWNET).is_ok() {
+                        opened.push((id, namespace, Space::here(inode)?));
+                    }
                 }
-            }
-            Ok(opened)
-        })?;
-        opened.into_iter().try_for_each(|(id, space)| self.adopt(id, space))
+                Ok(opened)
+            })?;
+            self.adopt(opened)?;
+        }
+        Ok(())
     }
 
     /// Whether the namespace is there. Sockets of one that was replaced behind our back are closed, and a file that nothing
@@ -193,8 +165,12 @@ impl Spaces {
         if namespace_at(&path)?.is_some() {
             return Err(Cause::Errno(libc::EEXIST));
         }
-        let space = make(&self.visitor, path, self.sandboxes.len() < WATCHED)?;
-        self.adopt(sandbox.clone(), space)
+        let made = make(&self.visitor, &path);
+        let kept = made.and_then(|(namespace, space)| self.adopt(vec![(sandbox.clone(), namespace, space)]));
+        if kept.is_err() {
+            let _as_it_was = unmount(&path);
+        }
+        kept
     }
 
     /// What else holds it (a process, a socket) keeps it; its name goes at once.
@@ -205,7 +181,9 @@ impl Spaces {
 
     /// Closes what is not kept of a sandbox.
     pub(crate) fn tidy(&mut self, ns: &Ns) {
-        if let (Ns::Sandbox(_), Some(space)) = (ns, self.opened(ns)) {
+        if let Ns::Sandbox(id) = ns
+            && let Some(space) = self.sandboxes.get_mut(id)
+        {
             space.nft = None;
         }
     }
@@ -229,11 +207,9 @@ impl Spaces {
 
 impl Space {
     /// In the namespace of the calling thread.
-    fn here(inode: u64, watched: bool) -> Result<Self, Cause> {
-        let groups = if watched { &watch::ROUTE_GROUPS[..] } else { &[] };
-        let watch = Socket::watch(Protocol::Route, groups)?;
+    fn here(inode: u64) -> Result<Self, Cause> {
         let route = Socket::open(Protocol::Route)?;
-        Ok(Space { route, nft: None, watch, links: Links::default(), token: HOST, inode })
+        Ok(Space { route, nft: None, links: Links::default(), nsid: None, inode })
     }
 
     /// The port that our own nftables transactions carry.
@@ -242,31 +218,23 @@ impl Space {
     }
 }
 
-/// Wakes once for what came since it was last read, not for as long as it waits to be.
-fn listen(epoll: &Epoll, socket: &Socket, token: u64) -> Result<(), Cause> {
-    epoll
-        .add(socket.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, token))
-        .map_err(errno)
-}
-
-fn make(visitor: &Visitor, path: PathBuf, watched: bool) -> Result<Space, Cause> {
+fn make(visitor: &Visitor, path: &Path) -> Result<(OwnedFd, Space), Cause> {
     // A file without a mount is what a crash at this very place leaves.
-    fs::File::create(&path).map_err(cause)?;
-    let place = path.clone();
-    let made = visitor.away(move || {
+    fs::File::create(path).map_err(cause)?;
+    let place = path.to_owned();
+    visitor.away(move || {
         unshare(CloneFlags::CLONE_NEWNET).map_err(errno)?;
         let own = Some("/proc/thread-self/ns/net");
         mount(own, &place, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(errno)?;
-        let mut space = Space::here(fs::metadata(&place).map_err(cause)?.ino(), watched)?;
+        let namespace = open(&place)?;
+        let mut space = Space::here(fs::metadata(&place).map_err(cause)?.ino())?;
         // Its rules come next.
         space.nft = Some(Socket::open(Protocol::Netfilter)?);
-        let [up] = &mut space.route.request(&mut [link::loopback_up()])[..] else { return Ok(space) };
-        std::mem::replace(up, Ok(())).map(|()| space)
-    });
-    if made.is_err() {
-        let _as_it_was = unmount(&path);
-    }
-    made
+        let [up] = &mut space.route.request(&mut [link::loopback_up()])[..] else {
+            return Ok((namespace, space));
+        };
+        std::mem::replace(up, Ok(())).map(|()| (namespace, space))
+    })
 }
 
 /// The inode of the namespace that is mounted on a path; none when there is no file, or one that nothing is mounted on.

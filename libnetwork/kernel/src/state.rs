@@ -1,6 +1,6 @@
 //! All that talks to the kernel, in the hands of one thread.
 
-use std::path::PathBuf;
+use std::{os::fd::BorrowedFd, path::PathBuf};
 
 use libnetwork_model::HostFacts;
 use libnetwork_plan::{Cause, Drift, KernelError, Ns, Observed, Operation, Scope};
@@ -14,13 +14,14 @@ use crate::{
     nft, observe,
     reaper::Reaper,
     spaces::Spaces,
-    watch::{Expected, Noticed},
+    watch::{Expected, Noticed, ROUTE_GROUPS},
 };
 
 pub(crate) struct State {
     pub(crate) spaces: Spaces,
     resolv_conf: PathBuf,
-    /// Hears of every change to the host's nftables.
+    /// Hear of every change to links, addresses, routes and nftables, in the host and in all sandboxes.
+    route: Socket,
     nft: Socket,
     noticed: Noticed,
     reaper: Reaper,
@@ -34,8 +35,8 @@ impl State {
     pub(crate) fn open(config: Config, drifts: mpsc::UnboundedSender<Drift>) -> Result<Self, KernelError> {
         let error = |cause: Cause| KernelError { operation: "open", namespace: Ns::Host, key: None, cause };
         let mut spaces = Spaces::open(config.netns_dir).map_err(error)?;
+        let route = Socket::watch(Protocol::Route, &ROUTE_GROUPS).map_err(error)?;
         let nft = Socket::watch(Protocol::Netfilter, &[nft::GROUP]).map_err(error)?;
-        spaces.listen_in_host(&nft).map_err(error)?;
         let reaper = Reaper::start().map_err(error)?;
         // What is told of a link later is told against how it was found.
         let host = spaces.host();
@@ -44,6 +45,7 @@ impl State {
         Ok(State {
             spaces,
             resolv_conf: config.resolv_conf,
+            route,
             nft,
             noticed: Noticed::default(),
             reaper,
@@ -51,6 +53,11 @@ impl State {
             drifts,
             buffer: Vec::new(),
         })
+    }
+
+    /// The sockets that are readable when something was heard.
+    pub(crate) fn ears(&self) -> [BorrowedFd<'_>; 2] {
+        [self.route.as_fd(), self.nft.as_fd()]
     }
 
     pub(crate) fn observe(&mut self, scope: &Scope) -> Result<Observed, KernelError> {
@@ -77,22 +84,8 @@ impl State {
     }
 
     fn listen(&mut self, expected: &Expected) {
-        loop {
-            let talking = self.spaces.talking();
-            if talking.is_empty() {
-                break;
-            }
-            for ns in talking {
-                if ns == Ns::Host {
-                    let own = self.spaces.host().nft_port();
-                    self.noticed.read_nft(&mut self.nft, own, &mut self.buffer);
-                }
-                if let Some(space) = self.spaces.opened(&ns) {
-                    let (socket, links) = (&mut space.watch, &mut space.links);
-                    self.noticed.read(&ns, socket, links, expected, &mut self.buffer);
-                }
-            }
-        }
+        self.noticed.read_nft(&mut self.nft, &mut self.spaces, expected, &mut self.buffer);
+        self.noticed.read(&mut self.route, &mut self.spaces, expected, &mut self.buffer);
         self.noticed.resolve_pairs(&self.spaces.host().links);
         self.buffer = Vec::new();
     }

@@ -17,6 +17,7 @@ use crate::{
     netlink::{Message, Received, Socket},
     nft,
     ownership::{DOOMED, PROTOCOL, is_ours},
+    spaces::Spaces,
     sysctl,
 };
 
@@ -151,17 +152,21 @@ impl Noticed {
         (!nothing).then_some(Drift { what, host })
     }
 
-    /// Reads all that waits in a namespace's socket.
+    /// Reads all that waits of links, addresses and routes.
     pub(crate) fn read(
         &mut self,
-        ns: &Ns,
         socket: &mut Socket,
-        links: &mut Links,
+        spaces: &mut Spaces,
         expected: &Expected,
         buffer: &mut Vec<u8>,
     ) {
         loop {
-            match socket.poll(buffer, |message| self.notice(ns, links, expected, message)) {
+            let received = socket.poll(buffer, |nsid, message| {
+                if let Some((ns, space)) = spaces.named(nsid) {
+                    self.notice(&ns, &mut space.links, expected, message);
+                }
+            });
+            match received {
                 Received::Messages => {}
                 Received::Nothing => return,
                 Received::Overrun => (self.all, self.host) = (true, true),
@@ -169,15 +174,29 @@ impl Noticed {
         }
     }
 
-    /// Reads what waits of nftables in the host; what carries `own` as its port is our doing.
-    pub(crate) fn read_nft(&mut self, socket: &mut Socket, own: Option<u32>, buffer: &mut Vec<u8>) {
+    /// Reads all that waits of nftables.
+    pub(crate) fn read_nft(
+        &mut self,
+        socket: &mut Socket,
+        spaces: &mut Spaces,
+        expected: &Expected,
+        buffer: &mut Vec<u8>,
+    ) {
         loop {
-            let received = socket.poll(buffer, |message| {
-                if Some(message.port) == own {
-                    return;
+            let received = socket.poll(buffer, |nsid, message| {
+                let Some(table) = nft::loser(message) else { return };
+                match spaces.named(nsid) {
+                    // A table that is made again starts out empty, and not everyone who would make it knows all that was
+                    // in it. What carries our own port is our doing.
+                    Some((Ns::Host, host)) => self.all |= Some(message.port) != host.nft_port(),
+                    Some((ns, _)) => {
+                        let key = Key::Ruleset { ns, table };
+                        if !expected.inside(key.ns()) && !expected.keys.contains(&key) {
+                            self.keys.insert(key);
+                        }
+                    }
+                    None => {}
                 }
-                // A table that is made again starts out empty, and not everyone who would make it knows all that was in it.
-                self.all |= nft::takes_from_ours(message);
             });
             match received {
                 Received::Messages => {}

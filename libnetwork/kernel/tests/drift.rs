@@ -159,6 +159,29 @@ fn a_renamed_interface_is_made_anew_under_its_name() {
 }
 
 #[test]
+fn a_sandbox_that_loses_the_resolver_s_rules_gets_them_back() {
+    for line in ["nft flush ruleset", "nft flush chain ip causeway resolver"] {
+        host(|| async {
+            let done = is_repaired(&in_sandbox(line)).await;
+            assert!(done.iter().all(|what| what.ends_with("table ip causeway")), "{done:?}");
+        });
+    }
+}
+
+#[test]
+fn what_happens_in_namespaces_that_are_not_ours_is_no_news() {
+    host(|| async {
+        let (mut kernel, _) = quiet_host().await;
+        // A namespace that the host has a number for, as it has for each sandbox.
+        sh("ip netns add foreign && ip link add there type veth peer name here netns foreign");
+        while changed(&mut kernel, Duration::from_millis(300)).await.is_some() {}
+        sh("ip -n foreign link set lo up && ip -n foreign addr add 198.18.0.1/32 dev lo && \
+            ip netns exec foreign nft 'add table ip causeway; delete table ip causeway'");
+        assert_eq!(changed(&mut kernel, Duration::from_millis(300)).await, None);
+    });
+}
+
+#[test]
 fn changes_to_the_host_s_own_network_are_told() {
     host(|| async {
         let (mut kernel, _) = quiet_host().await;

@@ -10,6 +10,8 @@
 mod message;
 mod read;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use message::Request;
 pub(crate) use read::{Message, attributes};

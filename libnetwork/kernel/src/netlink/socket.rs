@@ -1,6 +1,6 @@
 use std::{
-    io,
-    os::fd::{AsFd, BorrowedFd},
+    io::{self, IoSliceMut},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
 use libnetwork_plan::Cause;
@@ -12,13 +12,16 @@ use netlink_sys::{
     SocketAddr,
     protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
 };
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::{
+    errno::Errno,
+    sys::socket::{CmsgIterator, ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt},
+};
 
 use super::{
     Request, attributes,
     read::{Message, messages},
 };
-use crate::thread::cause;
+use crate::{nsid::Nsid, thread::cause};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
@@ -71,10 +74,12 @@ impl Socket {
         Ok(socket)
     }
 
-    /// A socket that listens to notifications of groups, by their numbers, and never blocks.
+    /// A socket that listens to notifications of groups, by their numbers, and never blocks. It hears what happens in its
+    /// own namespace and in all that this one has a number for.
     pub(crate) fn watch(protocol: Protocol, groups: &[u32]) -> Result<Self, Cause> {
         let socket = Self::bound(protocol)?;
         socket.inner.set_non_blocking(true).map_err(cause)?;
+        socket.inner.set_listen_all_namespaces(true).map_err(cause)?;
         setsockopt(&socket.inner, sockopt::RcvBufForce, &WATCH_BUFFER).map_err(|e| cause(e.into()))?;
         for group in groups {
             socket.inner.add_membership(*group).map_err(cause)?;
@@ -182,7 +187,7 @@ impl Socket {
     }
 
     /// False when it was interrupted.
-    fn dump_once(
+    pub(super) fn dump_once(
         &mut self,
         request: &mut Request,
         each: &mut dyn FnMut(&Message<'_>),
@@ -238,17 +243,28 @@ impl Socket {
         }
     }
 
-    /// Hands over what waits, without blocking.
-    pub(crate) fn poll(&mut self, buffer: &mut Vec<u8>, mut each: impl FnMut(&Message<'_>)) -> Received {
-        buffer.reserve(BUFFER);
-        match self.receive(buffer, libc::MSG_DONTWAIT) {
-            Ok(received) => {
-                messages(received).for_each(|message| each(&message));
-                Received::Messages
+    /// Hands over what waits, without blocking: each message, and in which other namespace it happened.
+    pub(crate) fn poll(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        mut each: impl FnMut(Option<Nsid>, &Message<'_>),
+    ) -> Received {
+        buffer.resize(BUFFER, 0);
+        let mut control = nix::cmsg_space!(Nsid);
+        let mut pieces = [IoSliceMut::new(buffer)];
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let (length, nsid) = loop {
+            match recvmsg::<()>(self.inner.as_raw_fd(), &mut pieces, Some(&mut control), flags) {
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Received::Nothing,
+                // What did not fit is as lost as what was dropped.
+                Ok(received) if received.flags.contains(MsgFlags::MSG_TRUNC) => return Received::Overrun,
+                Ok(received) => break (received.bytes, received.cmsgs().ok().and_then(origin)),
+                Err(_) => return Received::Overrun,
             }
-            Err(Cause::Errno(libc::EAGAIN)) => Received::Nothing,
-            Err(_) => Received::Overrun,
-        }
+        };
+        messages(&buffer[..length]).for_each(|message| each(nsid, &message));
+        Received::Messages
     }
 
     fn send(&mut self, requests: &mut [Request]) -> Result<(), Cause> {
@@ -280,6 +296,19 @@ impl Socket {
             }
         }
     }
+}
+
+/// The namespace that a notification comes from, where that is not the socket's own.
+fn origin(mut notes: CmsgIterator<'_>) -> Option<Nsid> {
+    notes.find_map(|note| match note {
+        ControlMessageOwned::Unknown(note)
+            if note.cmsg_header.cmsg_level == libc::SOL_NETLINK
+                && note.cmsg_header.cmsg_type == libc::NETLINK_LISTEN_ALL_NSID =>
+        {
+            note.data_bytes.first_chunk().map(|bytes| Nsid::from_ne_bytes(*bytes))
+        }
+        _ => None,
+    })
 }
 
 /// struct nlmsgerr: the errno negated, the header of what was asked, then (after its payload, unless that was cut off)

@@ -10,5 +10,5 @@ mod observe;
 mod write;
 
 pub(crate) use constants::GROUP;
-pub(crate) use observe::{element, ruleset, rulesets, set_elements, takes_from_ours};
+pub(crate) use observe::{element, loser, ruleset, rulesets, set_elements};
 pub(crate) use write::{Transaction, delete_table};

@@ -78,12 +78,8 @@ pub(crate) fn element(
     Ok(found.filter(|(found, _)| found == element).map(|(_, value)| value))
 }
 
-/// Whether a notification says that one of our tables lost something, or got rules that we did not give it.
-pub(crate) fn takes_from_ours(message: &Message<'_>) -> bool {
-    let name = attributes(message.payload.get(NFGENMSG..).unwrap_or_default())
-        .find(|attribute| attribute.kind() == TABLE_NAME)
-        .and_then(|attribute| parse_string(attribute.value()).ok());
-    let named = name.as_deref() == Some(TABLE);
+/// The table of ours that a notification says lost something, or got rules that we did not give it.
+pub(crate) fn loser(message: &Message<'_>) -> Option<Table> {
     let takes = matches!(
         i32::from(message.kind & 0xff),
         libc::NFT_MSG_DELTABLE
@@ -94,7 +90,11 @@ pub(crate) fn takes_from_ours(message: &Message<'_>) -> bool {
             | libc::NFT_MSG_DELSET
             | libc::NFT_MSG_DELSETELEM
     );
-    named && takes
+    let name = attributes(message.payload.get(NFGENMSG..)?)
+        .find(|attribute| attribute.kind() == TABLE_NAME)
+        .and_then(|attribute| parse_string(attribute.value()).ok());
+    let family = family_of(*message.payload.first()?)?;
+    (takes && name.as_deref() == Some(TABLE)).then(|| Table { family, name: TABLE.into() })
 }
 
 fn chains(socket: &mut Socket, table: &Table) -> Result<Vec<Chain>, Cause> {

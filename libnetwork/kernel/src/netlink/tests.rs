@@ -1,0 +1,72 @@
+//! Against the kernel, in a namespace of the test's own.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use nix::sched::{CloneFlags, unshare};
+
+use super::{Protocol, Socket};
+use crate::link;
+
+/// More than one piece of a listing holds.
+const LASTING: usize = 100;
+
+fn batch(lines: impl Iterator<Item = String>) {
+    let file = std::env::temp_dir().join(format!("cw-batch-{}", nix::unistd::gettid()));
+    std::fs::write(&file, lines.collect::<Vec<_>>().join("\n")).unwrap();
+    let done = Command::new("ip").arg("-batch").arg(&file).status();
+    std::fs::remove_file(&file).unwrap();
+    assert!(done.unwrap().success());
+}
+
+/// Runs `test` while links come and go beside [`LASTING`] that stay.
+fn beside_changes(test: impl FnOnce(&mut Socket) + Send) {
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let here = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            batch((0..LASTING).map(|n| format!("link add lasting{n} type bridge")));
+            std::thread::scope(|scope| {
+                // A thread begins in the namespace of the one that starts it.
+                let changes = scope.spawn(|| {
+                    while !ended.load(Ordering::Relaxed) {
+                        let come = (0..50).map(|n| format!("link add passing{n} type bridge"));
+                        batch(come.chain((0..50).map(|n| format!("link del passing{n}"))));
+                    }
+                });
+                let mut socket = Socket::open(Protocol::Route).unwrap();
+                let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&mut socket)));
+                ended.store(true, Ordering::Relaxed);
+                changes.join().unwrap();
+                if let Err(panic) = done {
+                    std::panic::resume_unwind(panic);
+                }
+            });
+        });
+        if let Err(panic) = here.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+#[test]
+fn a_listing_that_the_kernel_calls_interrupted_is_not_taken_for_whole() {
+    beside_changes(|socket| {
+        let (mut interrupted, deadline) = (false, Instant::now() + Duration::from_secs(60));
+        while !interrupted {
+            assert!(Instant::now() < deadline, "no listing was interrupted");
+            interrupted = !socket.dump_once(&mut dump_of_links(), &mut |_| {}).unwrap();
+        }
+    });
+}
+
+fn dump_of_links() -> super::Request {
+    let mut request = link::question(Default::default());
+    request.add_flags(netlink_packet_core::NLM_F_DUMP);
+    request
+}
