@@ -11,6 +11,7 @@ use crate::{
     create::{requested, settled},
     network::endpoint,
     record::Config,
+    reserve::held,
     service::{Inner, detached},
 };
 
@@ -73,7 +74,7 @@ impl Inner {
             return Ok(());
         }
         self.save_config(&container, config).await?;
-        self.reserve_addresses(&container.config()).await;
+        self.reserve_addresses(&container, false).await;
         Ok(())
     }
 
@@ -86,7 +87,10 @@ impl Inner {
     ) -> Result<()> {
         let (sandbox, staged) = tokio::join!(call, self.stage_config(container, config.clone()));
         let sandbox = Arc::new(sandbox?.into_inner());
-        container.change(|live| live.sandbox = Some(sandbox.clone()));
+        container.change(|live| {
+            live.state.addresses = held(Some(&sandbox));
+            live.sandbox = Some(sandbox.clone());
+        });
         let staged = staged?;
         let files = self.write_files(container, &config, Some(&sandbox));
         let (files, committed) = tokio::join!(files, self.commit_config(container, staged));
@@ -126,7 +130,7 @@ impl Inner {
             return self.change_live(&container, config, client.disconnect(request)).await;
         }
         self.save_config(&container, config).await?;
-        self.reserve_addresses(&container.config()).await;
+        self.reserve_addresses(&container, false).await;
         Ok(())
     }
 }

@@ -14,7 +14,6 @@ use crate::{
     moment::Moment,
     mounts, names,
     record::{self, Config, MountRecord, RunState},
-    reserve::asks_for_addresses,
     service::{Inner, blocking, detached},
     spec, validate,
 };
@@ -81,10 +80,7 @@ impl Inner {
         };
         match self.make(config).await {
             Ok(container) => {
-                let config = container.config();
-                if asks_for_addresses(&config) {
-                    self.reserve_addresses(&config).await;
-                }
+                self.reserve_addresses(&container, true).await;
                 self.emit(&container, "create", &[]);
                 Ok(Created { id, warnings })
             }

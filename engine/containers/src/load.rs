@@ -13,7 +13,6 @@ use crate::{
     exit::{starts_at_boot, unseen},
     moment::Moment,
     record::{self, Config, RunState},
-    reserve::asks_for_addresses,
     service::{Inner, blocking},
 };
 
@@ -75,11 +74,8 @@ impl Containers {
             all.push(container);
         }
         // Before anything is started that could take them.
-        for container in &all {
-            let config = container.config();
-            if asks_for_addresses(&config) {
-                inner.reserve_addresses(&config).await;
-            }
+        for container in all.iter().filter(|container| !sandboxes.contains_key(&container.id)) {
+            inner.reserve_addresses(container, true).await;
         }
         for container in all {
             let sandbox = sandboxes.remove(&container.id);

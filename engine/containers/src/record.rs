@@ -70,6 +70,16 @@ pub(crate) struct RunState {
     pub(crate) restart_count: i64,
     /// A person stopped it: `unless-stopped` leaves it alone then, and so does every other policy until the next boot.
     pub(crate) stopped_by_user: bool,
+    /// The addresses that it had last, by network name: those that it gets again after a reboot.
+    pub(crate) addresses: BTreeMap<String, Addresses>,
+}
+
+/// Of one endpoint, without prefix lengths; empty where it had none.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Addresses {
+    pub(crate) ipv4: String,
+    pub(crate) ipv6: String,
 }
 
 impl RunState {

@@ -13,6 +13,7 @@ use crate::{
     container::Container,
     moment::Moment,
     record::{Config, MountRecord},
+    reserve::held,
     service::{Inner, detached},
     spec,
 };
@@ -175,6 +176,7 @@ impl Inner {
     ) {
         container.change(|live| {
             live.task = Some(task.clone());
+            live.state.addresses = held(sandbox.as_deref());
             live.sandbox = sandbox;
             live.starts += 1;
             live.state.status = Status::Running;

@@ -44,6 +44,8 @@ pub struct Host {
     up: Option<Running>,
     /// More arguments for `causeway up`.
     arguments: Vec<String>,
+    /// The command that starts it.
+    wrapper: Vec<String>,
 }
 
 impl Host {
@@ -75,7 +77,7 @@ impl Host {
         host.ip(&format!("-6 route add default via {}", Self::CLIENT6));
         // Socket paths have 108 bytes (unix(7)).
         let directory = tempfile::Builder::new().prefix("cwt").tempdir_in("/tmp").unwrap();
-        Self { host, client, directory, up: None, arguments: Vec::new() }
+        Self { host, client, directory, up: None, arguments: Vec::new(), wrapper: Vec::new() }
     }
 
     /// Starts with more arguments from now on.
@@ -126,8 +128,11 @@ impl Host {
         // The word "ready" must be this start's.
         let _ = fs::rename(self.log(), self.directory.path().join("up.log.old"));
         let log = fs::File::options().create(true).append(true).open(self.log()).unwrap();
-        let mut command = self.causeway_command(&["up", "--log-level", "debug"]);
-        command.args(self.directories()).args(["-H", &self.docker_host()]).args(&self.arguments);
+        let causeway = binary("causeway").display().to_string();
+        let line: Vec<&str> = self.wrapper.iter().chain([&causeway]).map(String::as_str).collect();
+        let mut command = self.host.command(line[0]);
+        command.args(&line[1..]).args(["up", "--log-level", "debug"]).args(self.directories());
+        command.args(["-H", &self.docker_host()]).args(&self.arguments);
         command.stdin(Stdio::null());
         // Its own group: a Ctrl-C at the terminal that runs the tests leaves the cleaning up to us.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -149,6 +154,16 @@ impl Host {
             }
             self.ready().then_some(())
         });
+    }
+
+    /// Starts by way of another command from now on.
+    pub(crate) fn start_by(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+    }
+
+    /// Kills `causeway up`, if it runs.
+    pub(crate) fn forget_supervisor(&mut self) {
+        self.up = None;
     }
 
     fn ready(&self) -> bool {

@@ -12,6 +12,7 @@ mod lookups;
 mod netns;
 mod poll;
 mod process;
+mod reboot;
 mod syscalls;
 mod tools;
 
