@@ -56,7 +56,8 @@ const OUR_PROCESSES: &[&str] = &["causeway", "causewayd", "causeway-engine"];
 
 fn main() {
     let args = Args::parse();
-    let host = Host::up();
+    let mut host = Host::new().with_everyday_logs();
+    host.start();
     let ours = Engine::new("causeway", host.docker_command());
     let peer = args.peer.as_ref().map(|socket| Engine::at("peer", socket));
     let idle = memory::of_host(&host, OUR_PROCESSES);

@@ -46,7 +46,11 @@ pub struct Host {
     arguments: Vec<String>,
     /// The command that starts it.
     wrapper: Vec<String>,
+    log_level: &'static str,
 }
+
+/// All that is ours, and of the libraries no more than what went wrong.
+const DEBUG: &str = "debug,h2=info,hyper=info,tower=info";
 
 impl Host {
     pub const ADDRESS: &'static str = "192.0.2.1";
@@ -77,12 +81,26 @@ impl Host {
         host.ip(&format!("-6 route add default via {}", Self::CLIENT6));
         // Socket paths have 108 bytes (unix(7)).
         let directory = tempfile::Builder::new().prefix("cwt").tempdir_in("/tmp").unwrap();
-        Self { host, client, directory, up: None, arguments: Vec::new(), wrapper: Vec::new() }
+        Self {
+            host,
+            client,
+            directory,
+            up: None,
+            arguments: Vec::new(),
+            wrapper: Vec::new(),
+            log_level: DEBUG,
+        }
     }
 
     /// Starts with more arguments from now on.
     pub fn with_arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        self
+    }
+
+    /// Logs as much as an operator's does: for what is measured.
+    pub fn with_everyday_logs(mut self) -> Self {
+        self.log_level = "info";
         self
     }
 
@@ -131,7 +149,7 @@ impl Host {
         let causeway = binary("causeway").display().to_string();
         let line: Vec<&str> = self.wrapper.iter().chain([&causeway]).map(String::as_str).collect();
         let mut command = self.host.command(line[0]);
-        command.args(&line[1..]).args(["up", "--log-level", "debug"]).args(self.directories());
+        command.args(&line[1..]).args(["up", "--log-level", self.log_level]).args(self.directories());
         command.args(["-H", &self.docker_host()]).args(&self.arguments);
         command.stdin(Stdio::null());
         // Its own group: a Ctrl-C at the terminal that runs the tests leaves the cleaning up to us.

@@ -109,7 +109,15 @@ impl Kernel for LinuxKernel {
 
     async fn apply(&mut self, operations: &[Operation]) -> Vec<Result<(), KernelError>> {
         let (list, count) = (operations.to_vec(), operations.len());
-        self.call(move |state| state.apply(&list)).await.unwrap_or_else(|| vec![Err(ended("apply")); count])
+        let (answer, result) = oneshot::channel();
+        let job: Job = Box::new(move |state| {
+            // Whoever asked may have stopped waiting.
+            let _unwanted = answer.send(state.apply(&list));
+            state.applied(&list);
+        });
+        let sent = self.jobs.send(job).is_ok();
+        let results = if sent { result.await.ok() } else { None };
+        results.unwrap_or_else(|| vec![Err(ended("apply")); count])
     }
 
     async fn host(&mut self) -> Result<HostFacts, KernelError> {

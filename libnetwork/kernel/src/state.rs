@@ -67,10 +67,14 @@ impl State {
     pub(crate) fn apply(&mut self, operations: &[Operation]) -> Vec<Result<(), KernelError>> {
         // What waits was not our doing.
         self.listen(&Expected::default());
-        let results = apply::apply(&mut self.spaces, &self.reaper, &self.before, operations);
+        apply::apply(&mut self.spaces, &self.reaper, &self.before, operations)
+    }
+
+    /// Hears what the kernel says of operations that were applied just now: it has said it all by then. Whoever asked for
+    /// them need not wait for this, but nothing else may be done before.
+    pub(crate) fn applied(&mut self, operations: &[Operation]) {
         self.listen(&Expected::of(operations));
         self.tell();
-        results
     }
 
     pub(crate) fn host(&mut self) -> Result<HostFacts, KernelError> {
