@@ -55,6 +55,7 @@ fn sandbox(n: u8, name: &str) -> Sandbox {
         owner: format!("{n:02x}").repeat(32),
         namespace: NamespaceKind::Own,
         resolver: Resolver::default(),
+        wishes: vec![],
         ports: vec![],
     }
 }

@@ -9,7 +9,7 @@ use libnetwork_plan::{
 
 use crate::{
     guard,
-    options::{GatewayMode, INHIBIT_IPV4, Options, sysctls as sysctls_of},
+    options::{GatewayMode, INHIBIT_IPV4, NAME, Options, sysctls as sysctls_of},
     ports, publish, rules, segment,
 };
 
@@ -196,6 +196,14 @@ impl Driver for BridgeDriver {
 
     fn link_names(&self, network: &Network) -> Vec<Name> {
         vec![bridge_name(network, &Options::of(network))]
+    }
+
+    fn takes_link(&self, network: &Network, name: &str) -> bool {
+        // Without reading all of the options.
+        match network.options.get(NAME).filter(|own| !own.is_empty()) {
+            Some(own) => own == name,
+            None => name.strip_prefix("br-") == Some(network.id.short()),
+        }
     }
 
     fn interface_prefix<'a>(&self, network: &'a Network) -> &'a str {

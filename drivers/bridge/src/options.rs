@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use libnetwork_model::{Endpoint, Network};
+use libnetwork_model::{Endpoint, Network, parse_flag};
 use libnetwork_plan::DriverError;
 
 const DRIVER: &str = "bridge";
@@ -28,23 +28,9 @@ pub(crate) const ANTI_SPOOFING: &str = "causeway.bridge.anti_spoofing";
 /// Of an endpoint: settings of its interface, `net.ipv4.conf.IFNAME.log_martians=1,…`.
 pub(crate) const SYSCTLS: &str = "com.docker.network.endpoint.sysctls";
 
-/// Those under the prefixes in which a name that nobody knows is a typo.
-const KNOWN: [&str; 12] = [
-    NAME,
-    ICC,
-    MASQUERADE,
-    HOST_BINDING,
-    HOST_BINDING_IPV6,
-    INHIBIT_IPV4,
-    DEFAULT_BRIDGE,
-    GATEWAY_MODE_IPV4,
-    GATEWAY_MODE_IPV6,
-    TRUSTED,
-    MTU,
-    ANTI_SPOOFING,
-];
-const OWN_PREFIXES: [&str; 3] =
-    ["com.docker.network.bridge.", "com.docker.network.driver.", "causeway.bridge."];
+/// Of Docker's prefixes Docker itself takes any name, and files that were written for it have names that do nothing.
+/// Of ours a name that nobody knows is a typo.
+const OWN_PREFIX: &str = "causeway.bridge.";
 
 /// IFNAMSIZ less its final zero (linux/if.h).
 const NAME_LENGTH: usize = 15;
@@ -80,8 +66,9 @@ pub(crate) struct Options<'a> {
 
 impl<'a> Options<'a> {
     pub(crate) fn read(network: &'a Network) -> Result<Self, DriverError> {
-        if let Some(option) = network.options.keys().find(|o| is_own(o) && !KNOWN.contains(&o.as_str())) {
-            let known = KNOWN.iter().copied().chain([PREFIX]).collect();
+        let unknown = |option: &&String| option.starts_with(OWN_PREFIX) && *option != ANTI_SPOOFING;
+        if let Some(option) = network.options.keys().find(unknown) {
+            let known = vec![ANTI_SPOOFING];
             return Err(DriverError::UnknownOption { driver: DRIVER, option: option.clone(), known });
         }
         let gateway_modes =
@@ -123,10 +110,6 @@ impl<'a> Options<'a> {
     }
 }
 
-fn is_own(option: &str) -> bool {
-    OWN_PREFIXES.iter().any(|prefix| option.starts_with(prefix))
-}
-
 /// An option's value; an empty one counts as not given, as the docker CLI sends `-o name=`.
 fn text<'a>(network: &'a Network, option: &str) -> Option<&'a str> {
     network.options.get(option).map(String::as_str).filter(|value| !value.is_empty())
@@ -136,13 +119,10 @@ fn refused(option: &str, value: &str, expected: &'static str) -> DriverError {
     DriverError::Value { option: option.into(), value: value.into(), expected }
 }
 
-/// The spellings that Docker takes (Go's strconv.ParseBool).
 fn flag(network: &Network, option: &str, default: bool) -> Result<bool, DriverError> {
     match text(network, option) {
         None => Ok(default),
-        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
-        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
-        Some(value) => Err(refused(option, value, "true or false")),
+        Some(value) => parse_flag(value).ok_or_else(|| refused(option, value, "true or false")),
     }
 }
 

@@ -8,6 +8,7 @@ mod calls;
 mod dns;
 mod engine;
 mod memory;
+mod repair;
 mod report;
 
 use clap::{Parser, ValueEnum};
@@ -75,6 +76,7 @@ fn main() {
     }
     if wants(Part::Networks) {
         figures.extend(networks(&engines, args.samples));
+        figures.extend(repair::figures(&host, &ours));
         figures.extend(calls::network_calls(&host, &engines, args.samples, args.networks));
     }
     if wants(Part::Dns) {

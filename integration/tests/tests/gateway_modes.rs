@@ -129,6 +129,42 @@ fn ports_follow_when_another_network_becomes_the_way_out_or_the_mode_changes() {
 }
 
 #[test]
+fn a_container_without_a_way_out_takes_no_port_of_the_host_until_it_has_one() {
+    let host = Host::with_image();
+    create(&host, &["10.88.0.0/24"], &["--internal"], "inner");
+    create(&host, &["10.89.0.0/24"], &[], "outer");
+    serve(&host, "web", &["--network", "inner", "-p", "8080:80"]);
+    assert_eq!(host.d("port web"), "");
+    host.d("run -d --name other -p 8080:81 box sleep 1000");
+    let taken = host.docker(&["network", "connect", "outer", "web"]).err();
+    assert!(taken.contains("8080") && taken.contains("other"), "{taken}");
+    host.d("rm -f other");
+    host.d("network connect outer web");
+    assert_eq!(host.d("port web 80/tcp"), "0.0.0.0:8080\n[::]:8080");
+    assert_eq!(seen(&host.client, "tcp 192.0.2.1 8080"), Host::CLIENT);
+    host.d("network disconnect outer web");
+    assert_eq!(host.d("port web"), "");
+    ask(&host.client, "tcp 192.0.2.1 8080").err();
+    host.d("run -d --name other -p 8080:81 box sleep 1000");
+}
+
+#[test]
+fn ports_go_to_the_address_of_the_host_that_the_way_out_names() {
+    let host = Host::with_image();
+    let local = ["-o", "com.docker.network.bridge.host_binding_ipv4=127.0.0.1"];
+    create(&host, &["10.90.0.0/24"], &[], "open");
+    create(&host, &["10.91.0.0/24"], &local, "local");
+    serve(&host, "web", &["--network", "open", "-p", "8080:80"]);
+    ask(&host.client, "tcp 192.0.2.1 8080").ok();
+    host.d("network connect --gw-priority 9 local web");
+    assert_eq!(host.d("port web 80/tcp"), "127.0.0.1:8080");
+    ask(&host.client, "tcp 192.0.2.1 8080").err();
+    ask(&host.host, "tcp 127.0.0.1 8080").ok();
+    host.d("network disconnect local web");
+    ask(&host.client, "tcp 192.0.2.1 8080").ok();
+}
+
+#[test]
 fn a_trusted_link_reaches_published_ports_by_the_container_s_address() {
     let host = Host::with_image();
     let trusted = ["-o", "com.docker.network.bridge.trusted_host_interfaces=nothing0:uplink"];

@@ -149,7 +149,18 @@ fn a_bad_network_is_refused_and_leaves_nothing() {
             403,
             "same bridge name",
         ),
-        (json!({"Name": "x", "Options": {"com.docker.network.bridge.enable_ic": "true"}}), 400, "enable_icc"),
+        (json!({"Name": "x", "Options": {"causeway.bridge.anti_spoof": "true"}}), 400, "anti_spoofing"),
+        (json!({"Name": "x", "Options": {"com.docker.network.bridge.enable_icc": "maybe"}}), 400, "maybe"),
+        (
+            json!({"Name": "x", "Options": {"com.docker.network.enable_ipv6": "maybe"}}),
+            400,
+            "not a valid bool",
+        ),
+        (
+            json!({"Name": "x", "EnableIPv4": false, "Options": {"com.docker.network.enable_ipv6": "0"}}),
+            400,
+            "IPv4 or IPv6",
+        ),
         (json!({"Name": "x", "Options": {"com.docker.network.driver.mtu": "many"}}), 400, "many"),
     ] {
         let answer = post(body.clone());
@@ -158,9 +169,10 @@ fn a_bad_network_is_refused_and_leaves_nothing() {
     }
     assert_eq!(host.d("network ls -q"), before);
     // What Docker ignores is ignored, what it keeps is kept.
-    let kept = post(json!({"Name": "kept", "NoSuchField": 1, "Options": {"vendor.key": "v"}}));
+    let options = json!({"vendor.key": "v", "com.docker.network.bridge.mtu": "1400"});
+    let kept = post(json!({"Name": "kept", "NoSuchField": 1, "Options": options}));
     assert_eq!(kept.status, 201, "{}", String::from_utf8_lossy(&kept.body));
-    assert_eq!(host.inspect("kept")["Options"]["vendor.key"], "v");
+    assert_eq!(host.inspect("kept")["Options"], options);
 }
 
 #[test]
@@ -194,7 +206,36 @@ fn a_network_is_made_from_a_configuration_only_one() {
     assert_eq!(host.inspect("settings")["ConfigOnly"], true);
     let link = host.d("run --rm --network net box ip link show eth0");
     assert!(link.contains("mtu 1300"), "{link}");
-    host.docker(&["run", "--rm", "--network", "settings", "box", "true"]).err();
+    let joined = host.docker(&["run", "--rm", "--network", "settings", "box", "true"]).err();
+    assert!(joined.contains("cannot create endpoint on configuration-only network"), "{joined}");
+    for own in ["--label=a=b", "--ipv6", "--subnet=10.80.0.0/24", "--opt=com.docker.network.driver.mtu=1400"]
+    {
+        let refused = host.docker(&["network", "create", "--config-from", "settings", own, "other"]).err();
+        assert!(refused.contains("if the network depends on a configuration network"), "{refused}");
+    }
+}
+
+#[test]
+fn a_network_has_ipv6_where_an_option_says_so() {
+    let host = Host::up();
+    host.d("network create -o com.docker.network.enable_ipv6=true --subnet 10.81.0.0/24 six");
+    let six = host.inspect("six");
+    assert_eq!((&six["EnableIPv4"], &six["EnableIPv6"]), (&json!(true), &json!(true)));
+    assert_eq!(six["IPAM"]["Config"].as_array().map(Vec::len), Some(2), "{six}");
+    // What is asked for by itself counts before the option.
+    let both =
+        json!({"Name": "four", "EnableIPv6": false, "Options": {"com.docker.network.enable_ipv6": "true"}});
+    assert_eq!(host.api().post("/v1.51/networks/create", &both).status, 201);
+    assert_eq!(host.inspect("four")["EnableIPv6"], false);
+}
+
+#[test]
+fn the_gateway_is_the_first_address_of_the_range_that_containers_get_theirs_from() {
+    let host = Host::with_image();
+    host.d("network create --subnet 10.82.0.0/24 --ip-range 10.82.0.128/25 net");
+    assert_eq!(host.inspect("net")["IPAM"]["Config"][0]["Gateway"], "10.82.0.128");
+    let shown = host.d("run --rm --network net box ip -4 route");
+    assert!(shown.contains("default via 10.82.0.128"), "{shown}");
 }
 
 #[test]

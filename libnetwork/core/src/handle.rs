@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use libnetwork_ipam::{Pool, PortWish};
-use libnetwork_model::{HostFacts, Intent, NetworkId, PublishedPort, Revision, SandboxId};
+use libnetwork_ipam::Pool;
+use libnetwork_model::{HostFacts, Intent, NetworkId, PortWish, PublishedPort, Revision, SandboxId};
 use libnetwork_plan::KernelError;
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},

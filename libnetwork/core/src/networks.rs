@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use ipnet::IpNet;
 use libnetwork_ipam::{SubnetError, choose, choose_ula, complete, validate};
-use libnetwork_model::{Change, DnsOptions, Mutation, Network, NetworkId, Subnet};
+use libnetwork_model::{Change, DnsOptions, Mutation, Network, NetworkId, Subnet, parse_flag};
 use libnetwork_plan::Driver;
 
 use crate::{
@@ -17,6 +17,10 @@ use crate::{
 
 /// What Docker shows as the driver of a config-only network.
 const CONFIGURATION: &str = "null";
+
+/// Docker's options for the families (`netlabel.EnableIPv4`), which `default-network-opts` may set for all networks.
+const ENABLE_IPV4: &str = "com.docker.network.enable_ipv4";
+const ENABLE_IPV6: &str = "com.docker.network.enable_ipv6";
 
 /// Names that stand for something else on Docker's command line (`runconfig.IsPreDefinedNetwork`).
 const RESERVED: [&str; 4] = ["bridge", "host", "none", "default"];
@@ -43,17 +47,14 @@ impl Desk<'_> {
         if !matches!(request.ipam_driver.as_str(), "" | "default") {
             return Err(Error::UnknownPlugin { name: request.ipam_driver.clone() });
         }
-        if !request.ipv4 && !request.ipv6 {
-            return Err(Error::NoFamily);
-        }
         let id = NetworkId::from_bytes((self.random)());
         let mut network = Network {
             id,
             name: name.to_owned(),
             driver: driver.to_owned(),
             created_ns: now_ns(),
-            ipv4: request.ipv4,
-            ipv6: request.ipv6,
+            ipv4: request.ipv4.unwrap_or(true),
+            ipv6: request.ipv6.unwrap_or(false),
             internal: request.internal,
             attachable: request.attachable,
             predefined: false,
@@ -69,6 +70,13 @@ impl Desk<'_> {
             for (option, value) in defaults {
                 network.options.entry(option.clone()).or_insert_with(|| value.clone());
             }
+        }
+        if network.config_from.is_none() {
+            network.ipv4 = enabled(&network, ENABLE_IPV4, request.ipv4, true)?;
+            network.ipv6 = enabled(&network, ENABLE_IPV6, request.ipv6, false)?;
+        }
+        if !network.ipv4 && !network.ipv6 {
+            return Err(Error::NoFamily);
         }
         let network = if network.config_only { as_configuration(network)? } else { self.settle(network)? };
         let network = Arc::new(network);
@@ -86,8 +94,9 @@ impl Desk<'_> {
 
     pub(crate) fn remove_network(&mut self, reference: &str) -> Result<Draft, Error> {
         let network = resolve(self.intent, reference)?;
-        let user = self.intent.networks().find(|n| n.config_from.as_ref() == Some(&network.name));
-        if let Some(user) = user.filter(|_| network.config_only) {
+        if network.config_only
+            && let Some(user) = self.intent.networks().find(|n| n.config_from.as_ref() == Some(&network.name))
+        {
             return Err(Error::ConfigurationInUse { name: network.name.clone(), user: user.name.clone() });
         }
         if network.predefined {
@@ -126,22 +135,22 @@ impl Desk<'_> {
         }
         let source = self.intent.network_by_name(&name).filter(|n| n.config_only);
         let source = source.ok_or_else(|| Error::ConfigurationNotFound { name: name.clone() })?;
-        let own = [
-            ("ipam", !network.subnets.is_empty() || !network.ipam_options.is_empty()),
-            ("driver options", !network.options.is_empty()),
-        ];
-        if let Some((what, _)) = own.iter().find(|(_, given)| *given) {
-            let what = format!(
-                "user supplied configuration are not supported if the network depends on a configuration network: {what}"
-            );
+        let own = !network.ipv4
+            || network.ipv6
+            || !network.labels.is_empty()
+            || !network.subnets.is_empty()
+            || !network.ipam_options.is_empty();
+        let given =
+            [("user specified configurations", own), ("network driver options", !network.options.is_empty())];
+        if let Some((what, _)) = given.iter().find(|(_, given)| *given) {
+            let what = format!("{what} are not supported if the network depends on a configuration network");
             return Err(Error::Forbidden { what });
         }
         (network.ipv4, network.ipv6) = (source.ipv4, source.ipv6);
         network.subnets.clone_from(&source.subnets);
         network.options.clone_from(&source.options);
         network.ipam_options.clone_from(&source.ipam_options);
-        // Docker's precedence: a label of the configuration wins.
-        network.labels.extend(source.labels.clone());
+        network.labels.clone_from(&source.labels);
         Ok(())
     }
 
@@ -187,8 +196,8 @@ impl Desk<'_> {
         let names = driver.link_names(network);
         let others = self.intent.networks().filter(|other| other.id != network.id && !other.config_only);
         for other in others {
-            let theirs = self.drivers.of(other).map(|driver| driver.link_names(other)).unwrap_or_default();
-            if let Some(name) = names.iter().find(|name| theirs.contains(name)) {
+            let Some(driver) = self.drivers.of(other) else { continue };
+            if let Some(name) = names.iter().find(|name| driver.takes_link(other, name)) {
                 let what = format!(
                     "cannot create network {} ({name}): conflicts with network {} ({name}): networks have same bridge name",
                     network.id, other.id
@@ -239,6 +248,18 @@ pub(crate) fn is_name(name: &str) -> bool {
     name.len() <= 255
         && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
         && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+/// Whether a family is on: as was asked, else as its option says, else by default.
+fn enabled(network: &Network, option: &str, asked: Option<bool>, default: bool) -> Result<bool, Error> {
+    match (asked, network.options.get(option).map(|value| parse_flag(value))) {
+        (Some(asked), _) => Ok(asked),
+        (None, None) => Ok(default),
+        (None, Some(Some(value))) => Ok(value),
+        (None, Some(None)) => {
+            Err(Error::Invalid { what: format!("driver-opt {option:?} is not a valid bool") })
+        }
+    }
 }
 
 fn chosen(subnet: IpNet) -> Subnet {

@@ -5,10 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use libnetwork_ipam::{Busy, EPHEMERAL, PortError, PortWish, allocate_ports, routed_port};
+use libnetwork_ipam::{Busy, EPHEMERAL, PortError, allocate_ports, routed_port};
 use libnetwork_model::{
-    Change, Intent, Mutation, NamespaceKind, PortIndex, PortRange, Protocol, PublishedPort, Sandbox,
-    SandboxId,
+    Change, Intent, Mutation, NamespaceKind, PortIndex, PortRange, PortWish, Protocol, PublishedPort,
+    Sandbox, SandboxId,
 };
 
 use crate::{
@@ -22,10 +22,10 @@ impl Desk<'_> {
         if sandbox.namespace == NamespaceKind::Host {
             return Err(Error::NoPorts { sandbox: sandbox.name.clone() });
         }
-        let ports = self.ports(self.intent, &sandbox, wishes, &sandbox.ports)?;
+        let mut changed = Sandbox { wishes: wishes.to_vec(), ..(*sandbox).clone() };
+        changed.ports = self.ports(self.intent, &changed, &sandbox.ports)?;
         let subject = Subject::Sandbox(id.clone());
-        let unchanged = ports == sandbox.ports;
-        let changed = Sandbox { ports, ..(*sandbox).clone() };
+        let unchanged = changed == *sandbox;
         Ok(Draft {
             change: Change(if unchanged {
                 Vec::new()
@@ -41,24 +41,19 @@ impl Desk<'_> {
         })
     }
 
-    /// The host ports for all wishes of a sandbox; `before`: those that it has now, which it keeps where they fit.
+    /// The host ports for all wishes of a sandbox: none where no network is its way out, as with Docker. `before`: those
+    /// that it has now, which it keeps where they fit.
     pub(crate) fn ports(
         &mut self,
         intent: &Intent,
         sandbox: &Sandbox,
-        wishes: &[PortWish],
         before: &[PublishedPort],
     ) -> Result<Vec<PublishedPort>, Error> {
-        if wishes.is_empty() {
+        let Ways { routed, bound } = self.ways(intent, &sandbox.id);
+        if sandbox.wishes.is_empty() || routed == [None, None] {
             return Ok(Vec::new());
         }
-        let binding = |ipv6: bool| {
-            let endpoint = intent.gateway_endpoint(&sandbox.id, ipv6)?;
-            let network = intent.network(&endpoint.network)?;
-            self.drivers.of(network)?.host_binding(network, ipv6)
-        };
-        let bound = binding(false).or_else(|| binding(true));
-        let (wishes, routed) = by_family(wishes, bound, self.routed(intent, &sandbox.id))?;
+        let (wishes, routed) = by_family(&sandbox.wishes, bound, routed)?;
         // Routed ports had none of the host's.
         let before: Vec<PublishedPort> = before.iter().filter(|p| !p.routed).cloned().collect();
         let ephemeral = self.host.ephemeral.unwrap_or(EPHEMERAL);
@@ -98,30 +93,40 @@ impl Desk<'_> {
         Ok(settled.into_iter().flat_map(|port| around(port, &before)).chain(routed).collect())
     }
 
-    /// By family, whether the network that is the sandbox's way out leads clients to the sandbox's own address; none where
-    /// there is no way out.
-    fn routed(&self, intent: &Intent, sandbox: &SandboxId) -> [Option<bool>; 2] {
-        [false, true].map(|ipv6| {
+    fn ways(&self, intent: &Intent, sandbox: &SandboxId) -> Ways {
+        let way = |ipv6: bool| {
             let network = intent.network(&intent.gateway_endpoint(sandbox, ipv6)?.network)?;
-            Some(self.drivers.of(network)?.routes_ports(network, ipv6))
-        })
+            Some((self.drivers.of(network)?, network))
+        };
+        let routed = |ipv6| way(ipv6).map(|(driver, network)| driver.routes_ports(network, ipv6));
+        let bound = |ipv6| way(ipv6).and_then(|(driver, network)| driver.host_binding(network, ipv6));
+        Ways { routed: [routed(false), routed(true)], bound: bound(false).or_else(|| bound(true)) }
     }
 
-    /// The sandbox with its ports as `after` wants them: another network may be its way out there, and take them another
-    /// way. None when they are right.
+    /// The sandbox with its ports as `after` wants them: another network may be its way out there, or none, and take them
+    /// another way or to another address of the host. None when they are right.
     pub(crate) fn ports_after(
         &mut self,
         after: &Intent,
         sandbox: &Arc<Sandbox>,
     ) -> Result<Option<Arc<Sandbox>>, Error> {
-        let routed = self.routed(after, &sandbox.id).contains(&Some(true));
-        if sandbox.ports.is_empty() || !(routed || sandbox.ports.iter().any(|p| p.routed)) {
+        let same = || self.ways(self.intent, &sandbox.id) == self.ways(after, &sandbox.id);
+        if sandbox.wishes.is_empty() || same() {
             return Ok(None);
         }
-        let ports = self.ports(after, sandbox, &wishes_of(&sandbox.ports), &sandbox.ports)?;
+        let ports = self.ports(after, sandbox, &sandbox.ports)?;
         let changed = ports != sandbox.ports;
         Ok(changed.then(|| Arc::new(Sandbox { ports, ..(**sandbox).clone() })))
     }
+}
+
+/// How clients get to a sandbox's ports, by the networks that are its ways out.
+#[derive(Debug, PartialEq, Eq)]
+struct Ways {
+    /// By family, whether they are led to the sandbox's own address; none where there is no way out.
+    routed: [Option<bool>; 2],
+    /// The host's address that ports are published on where none is asked for.
+    bound: Option<IpAddr>,
 }
 
 /// Wishes for ports of the host, and the ports of routed families, which need none.
@@ -155,26 +160,6 @@ fn by_family(
 
 fn unspecified(ipv6: bool) -> IpAddr {
     if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
-}
-
-/// What was wished for, as far as ports tell: those of both families are one wish, as they were.
-fn wishes_of(ports: &[PublishedPort]) -> Vec<PortWish> {
-    let other = |port: &PublishedPort, ipv6: bool| {
-        let twin = |p: &PublishedPort| {
-            p.host_ip == Some(unspecified(ipv6))
-                && (p.protocol, p.host_ports, p.container_port)
-                    == (port.protocol, port.host_ports, port.container_port)
-        };
-        port.host_ip == Some(unspecified(!ipv6)) && ports.iter().any(twin)
-    };
-    let wish = |port: &PublishedPort| PortWish {
-        protocol: port.protocol,
-        host_ip: port.host_ip.filter(|_| !other(port, true)),
-        host_ports: Some(port.host_ports),
-        container_port: port.container_port,
-        count: port.host_ports.count(),
-    };
-    ports.iter().filter(|port| !other(port, false)).map(wish).collect()
 }
 
 /// A range cut where one of `before` that it contains begins and ends. To the mapper, a longer range in the place of a

@@ -5,16 +5,17 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use libnetwork_ipam::PortWish;
-use libnetwork_model::{MacAddress, NamespaceKind, Resolver, SandboxId, Subnet};
+use libnetwork_model::{MacAddress, NamespaceKind, PortWish, Resolver, SandboxId, Subnet};
 
 #[derive(Debug, Clone)]
 pub struct CreateNetwork {
     pub name: String,
     /// Empty: `bridge`.
     pub driver: String,
-    pub ipv4: bool,
-    pub ipv6: bool,
+    /// None: as the option of the same meaning says, else true.
+    pub ipv4: Option<bool>,
+    /// None: as the option of the same meaning says, else false.
+    pub ipv6: Option<bool>,
     pub internal: bool,
     pub attachable: bool,
     /// Asked-for subnets; of a family without any, one is chosen.

@@ -35,8 +35,12 @@ impl Desk<'_> {
             owner: request.id.to_string(),
             namespace: request.namespace,
             resolver: request.resolver.clone(),
+            wishes: Vec::new(),
             ports: Vec::new(),
         };
+        if sandbox.namespace == NamespaceKind::Own {
+            sandbox.wishes.clone_from(&request.ports);
+        }
         intent = intent.apply(&Change(vec![Mutation::PutSandbox(Arc::new(sandbox.clone()))]));
         let mut endpoints = Vec::with_capacity(request.endpoints.len());
         let mut reservations = Vec::new();
@@ -46,10 +50,8 @@ impl Desk<'_> {
             intent = intent.apply(&Change(vec![Mutation::PutEndpoint(endpoint.clone())]));
             endpoints.push(endpoint);
         }
-        if sandbox.namespace == NamespaceKind::Own {
-            let before = self.intent.sandbox(&request.id).map_or(&[][..], |s| &s.ports);
-            sandbox.ports = self.ports(&intent, &sandbox, &request.ports, before)?;
-        }
+        let before = self.intent.sandbox(&request.id).map_or(&[][..], |s| &s.ports);
+        sandbox.ports = self.ports(&intent, &sandbox, before)?;
 
         // Endpoints that stay keep their id, so that a join that is repeated disturbs nothing.
         let kept: BTreeSet<&EndpointId> = endpoints.iter().map(|e| &e.id).collect();
@@ -184,9 +186,9 @@ impl Desk<'_> {
         old: &[Arc<Endpoint>],
     ) -> Result<Endpoint, Error> {
         let network = resolve(intent, &spec.network)?;
+        fits(intent, sandbox, network)?;
         let driver =
             self.drivers.of(network).ok_or_else(|| Error::UnknownPlugin { name: network.driver.clone() })?;
-        fits(intent, sandbox, network)?;
         let asked = [spec.ipv4.map(IpAddr::V4), spec.ipv6.map(IpAddr::V6)];
         if asked.iter().any(Option::is_some) {
             if network.predefined {
@@ -295,7 +297,7 @@ fn remove(intent: &Intent, id: &SandboxId) -> (Change, Vec<Arc<Endpoint>>) {
 /// Docker's rules about which networks go together (`daemon/container_operations.go`).
 fn fits(intent: &Intent, sandbox: &Sandbox, network: &Network) -> Result<(), Error> {
     if network.config_only {
-        let what = format!("cannot join a configuration-only network: {}", network.name);
+        let what = format!("cannot create endpoint on configuration-only network {}", network.name);
         return Err(Error::Forbidden { what });
     }
     let host_network = network.driver == HOST;

@@ -4,8 +4,7 @@
 mod world;
 
 use libnetwork_core::{CreateNetwork, EndpointSpec, Join, Reserve, chain};
-use libnetwork_ipam::PortWish;
-use libnetwork_model::{ErrorKind, HasKind, NamespaceKind, PortRange, Protocol, SandboxId, Subnet};
+use libnetwork_model::{ErrorKind, HasKind, NamespaceKind, PortRange, PortWish, Protocol, SandboxId, Subnet};
 use libnetwork_plan::{BridgePort, Key, Link, LinkKind, LinkRank, Ns, Object};
 use world::{Process, World};
 
@@ -13,8 +12,8 @@ fn network(name: &str) -> CreateNetwork {
     CreateNetwork {
         name: name.into(),
         driver: String::new(),
-        ipv4: true,
-        ipv6: false,
+        ipv4: None,
+        ipv6: None,
         internal: false,
         attachable: false,
         subnets: Vec::new(),

@@ -10,8 +10,7 @@ use std::{
 };
 
 use libnetwork_core::{CreateNetwork, EndpointSpec, Error, Handle, Join};
-use libnetwork_ipam::PortWish;
-use libnetwork_model::{Intent, NamespaceKind, PortRange, Protocol, SandboxId};
+use libnetwork_model::{Intent, NamespaceKind, PortRange, PortWish, Protocol, SandboxId};
 use libnetwork_plan::{Drift, Drifted, Key, Owner};
 use proptest::prelude::*;
 use world::{World, check_intent};
@@ -123,8 +122,8 @@ async fn run(core: &Handle, command: &Command) -> Result<(), Error> {
             let request = CreateNetwork {
                 name: network(n),
                 driver: String::new(),
-                ipv4: true,
-                ipv6: n % 2 == 1,
+                ipv4: None,
+                ipv6: Some(n % 2 == 1),
                 internal: n == 3,
                 attachable: false,
                 subnets: Vec::new(),

@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 
 use libnetwork_core::{CreateNetwork, EndpointSpec, Join, Reserve};
-use libnetwork_ipam::PortWish;
-use libnetwork_model::{ErrorKind, NamespaceKind, PortRange, SandboxId};
+use libnetwork_model::{ErrorKind, NamespaceKind, PortRange, PortWish, SandboxId};
 use libnetwork_rpc::{address, mac, resolver, status, subnet, v1};
 use tonic::Status;
 
@@ -19,7 +18,7 @@ pub(crate) fn create_network(message: v1::CreateNetworkRequest) -> Result<Create
             .map_err(|error| invalid(format!("invalid network config:\n{error}")))?,
         name: message.name,
         driver: message.driver,
-        ipv4: message.ipv4.unwrap_or(true),
+        ipv4: message.ipv4,
         ipv6: message.ipv6,
         internal: message.internal,
         attachable: message.attachable,

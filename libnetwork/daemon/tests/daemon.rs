@@ -21,7 +21,7 @@ async fn sandboxes_of_one_network_reach_each_other_and_no_other() {
     let host = Host::started("reach");
     let mut client = host.client();
     let one = client.create_network(network("one")).await.unwrap().into_inner();
-    let v6 = v1::CreateNetworkRequest { ipv6: true, ..network("two") };
+    let v6 = v1::CreateNetworkRequest { ipv6: Some(true), ..network("two") };
     client.create_network(v6).await.unwrap();
     assert_eq!(one.subnets[0].subnet, "172.18.0.0/16");
     let a = client.join(join(1, &["one"])).await.unwrap().into_inner();

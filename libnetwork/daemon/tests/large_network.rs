@@ -129,7 +129,7 @@ fn fill(count: u32) -> Figures {
 
 async fn join_all(client: &Client, count: u32) -> (Vec<v1::Sandbox>, [Duration; 3]) {
     let mut client = client.clone();
-    let request = v1::CreateNetworkRequest { name: "large".into(), ipv6: true, ..Default::default() };
+    let request = v1::CreateNetworkRequest { name: "large".into(), ipv6: Some(true), ..Default::default() };
     client.create_network(request).await.unwrap();
     let (first, mut sandboxes) = one_at_a_time(&mut client, 0..TIMED).await;
     let begin = Instant::now();

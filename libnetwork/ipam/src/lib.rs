@@ -15,5 +15,5 @@ mod subnet;
 
 pub use lease::{LeaseError, Wish, lease};
 pub use pool::{Pool, PoolError, choose, choose_ula, default_pools};
-pub use port::{Busy, EPHEMERAL, PortError, PortWish, allocate as allocate_ports, routed as routed_port};
+pub use port::{Busy, EPHEMERAL, PortError, allocate as allocate_ports, routed as routed_port};
 pub use subnet::{SubnetError, complete, validate};

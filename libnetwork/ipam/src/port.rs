@@ -5,7 +5,9 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use libnetwork_model::{ErrorKind, HasKind, PortIndex, PortRange, Protocol, PublishedPort, SandboxId};
+use libnetwork_model::{
+    ErrorKind, HasKind, PortIndex, PortRange, PortWish, Protocol, PublishedPort, SandboxId,
+};
 
 /// Linux' own range of ports for who asks for none by number (`net.ipv4.ip_local_port_range`), where the host's is not
 /// known.
@@ -13,19 +15,6 @@ pub const EPHEMERAL: PortRange = match PortRange::new(32768, 60999) {
     Some(range) => range,
     None => unreachable!(),
 };
-
-/// `count` consecutive ports of a sandbox to publish, and where on the host they may go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortWish {
-    pub protocol: Protocol,
-    /// None: every address of both families.
-    pub host_ip: Option<IpAddr>,
-    /// The host ports to choose the run from. None: the ephemeral ones.
-    pub host_ports: Option<PortRange>,
-    pub container_port: u16,
-    /// At least 1.
-    pub count: u16,
-}
 
 /// Why the host does not let go of a range.
 #[derive(Debug, Clone, PartialEq, Eq)]

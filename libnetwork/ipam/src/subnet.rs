@@ -92,10 +92,11 @@ pub fn validate(subnet: &Subnet) -> Result<(), SubnetError> {
     Ok(())
 }
 
-/// Fills in the gateway where none was asked for: the first address of the subnet that is not reserved.
+/// Fills in the gateway where none was asked for: the first address that is not reserved, of the range that containers get
+/// theirs from where there is one (Docker's choice: what lies outside of it is somebody else's).
 pub fn complete(mut subnet: Subnet) -> Result<Subnet, SubnetError> {
     if subnet.gateway.is_none() {
-        let (first, last) = bounds(subnet.subnet);
+        let (first, last) = bounds(subnet.ip_range.unwrap_or(subnet.subnet));
         // No more than the auxiliary addresses and the network's own can be in the way.
         let tries = subnet.auxiliary.len() as u128 + 2;
         let gateway = (first..=last.min(first + tries))

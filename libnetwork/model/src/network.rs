@@ -68,3 +68,12 @@ impl Network {
         self.subnets.iter().find(|s| matches!(s.subnet, IpNet::V6(_)) == ipv6)
     }
 }
+
+/// The spellings of true and false that Docker takes in options (Go's `strconv.ParseBool`).
+pub fn parse_flag(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}

@@ -89,6 +89,19 @@ impl PortRange {
     }
 }
 
+/// `count` consecutive ports of a sandbox to publish, and where on the host they may go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortWish {
+    pub protocol: Protocol,
+    /// None: every address of both families.
+    pub host_ip: Option<IpAddr>,
+    /// The host ports to choose the run from. None: the ephemeral ones.
+    pub host_ports: Option<PortRange>,
+    pub container_port: u16,
+    /// At least 1.
+    pub count: u16,
+}
+
 /// Ports of the host that lead to ports of a sandbox, one to one: a range is one entry, whatever its length.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PublishedPort {

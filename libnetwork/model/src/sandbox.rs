@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{PublishedPort, SandboxId};
+use crate::{PortWish, PublishedPort, SandboxId};
 
 /// A network namespace with the endpoints in it, its resolver and its published ports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,7 +14,10 @@ pub struct Sandbox {
     pub owner: String,
     pub namespace: NamespaceKind,
     pub resolver: Resolver,
-    /// Host ports are settled here: a lease is in the intent or does not exist.
+    /// What was asked for of published ports.
+    #[serde(default)]
+    pub wishes: Vec<PortWish>,
+    /// What came of it: nothing where no network is a way out. Host ports are settled here: a lease is in the intent or does not exist.
     pub ports: Vec<PublishedPort>,
 }
 

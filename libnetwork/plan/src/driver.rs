@@ -73,6 +73,11 @@ pub trait Driver: Send + Sync {
         Vec::new()
     }
 
+    /// Whether a name is one of [`Driver::link_names`]. Asked of every network when one comes.
+    fn takes_link(&self, network: &Network, name: &str) -> bool {
+        self.link_names(network).iter().any(|own| **own == *name)
+    }
+
     /// The start of interface names in sandboxes; a number follows.
     fn interface_prefix<'a>(&self, network: &'a Network) -> &'a str {
         let _ = network;

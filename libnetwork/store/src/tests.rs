@@ -33,6 +33,7 @@ fn sandbox(n: u8) -> Mutation {
         owner: String::new(),
         namespace: NamespaceKind::Own,
         resolver: Default::default(),
+        wishes: Vec::new(),
         ports: Vec::new(),
     }))
 }

@@ -33,6 +33,7 @@ pub(crate) fn sandbox(n: u16, name: &str) -> Sandbox {
         owner: format!("container {n}"),
         namespace: NamespaceKind::Own,
         resolver: Resolver::default(),
+        wishes: vec![],
         ports: vec![],
     }
 }

@@ -40,7 +40,7 @@ pub(crate) async fn step(client: &mut Client, number: usize) -> Result<(), Statu
     match number {
         0 => {
             let subnets = vec![subnet("10.61.0.0/24"), subnet("fd61::/64")];
-            let request = v1::CreateNetworkRequest { ipv6: true, subnets, ..network("open") };
+            let request = v1::CreateNetworkRequest { ipv6: Some(true), subnets, ..network("open") };
             client.create_network(request).await.map(drop)
         }
         1 => {

@@ -171,6 +171,7 @@ impl World {
                 owner: String::new(),
                 namespace: NamespaceKind::Own,
                 resolver: Resolver::default(),
+                wishes: Vec::new(),
                 ports: Vec::new(),
             };
             self.apply(Mutation::PutSandbox(sandbox.into()));

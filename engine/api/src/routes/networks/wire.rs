@@ -83,7 +83,7 @@ impl CreateNetwork {
             name: self.name,
             driver: self.driver,
             ipv4: self.enable_ipv4,
-            ipv6: self.enable_ipv6.unwrap_or(false),
+            ipv6: self.enable_ipv6,
             internal: self.internal,
             attachable: self.attachable,
             subnets: ipam.config.unwrap_or_default().into_iter().map(IpamConfig::into_subnet).collect(),
@@ -265,7 +265,7 @@ mod tests {
             "Labels":{"l":""}}"#;
         let request = request(text).unwrap();
         assert_eq!((request.name.as_str(), request.driver.as_str()), ("web", "bridge"));
-        assert_eq!((request.ipv4, request.ipv6, request.internal), (None, true, true));
+        assert_eq!((request.ipv4, request.ipv6, request.internal), (None, Some(true), true));
         assert_eq!(request.subnets[0].subnet, "10.1.0.0/16");
         assert_eq!(request.subnets[0].ip_range, "10.1.2.0/24");
         assert_eq!(request.subnets[0].auxiliary["a"], "10.1.0.5");
