@@ -18,6 +18,7 @@ use std::{
 
 use libnetwork_plan::DNS_ADDRESS;
 use nix::{
+    libc,
     sched::{CloneFlags, setns},
     sys::{
         socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, sockopt},
@@ -213,6 +214,24 @@ fn bind(socket: &OwnedFd, port: u16) -> io::Result<()> {
     socket::setsockopt(socket, sockopt::IpFreebind, &true)?;
     let address = SocketAddrV4::new(DNS_ADDRESS, port);
     Ok(socket::bind(socket.as_raw_fd(), &SockaddrIn::from(address))?)
+}
+
+/// Has a look (MSG_PEEK) begin behind what earlier looks have seen, rather than at the first datagram; the next process
+/// that has the socket begins anew.
+pub(crate) fn look_ahead(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let from: libc::c_int = 0;
+    // SAFETY: the descriptor is open for as long as it is borrowed, and the value is an int, as socket(7) has it.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEEK_OFF,
+            (&raw const from).cast(),
+            size_of_val(&from) as libc::socklen_t,
+        )
+    };
+    nix::errno::Errno::result(set)?;
+    Ok(())
 }
 
 /// The namespace that a socket is in.

@@ -2,7 +2,7 @@ use std::{cmp::Reverse, net::IpAddr, sync::Arc};
 
 use libnetwork_model::{DnsOptions, Endpoint, Network, SandboxId};
 
-use crate::{Holders, Zone, reverse};
+use crate::{Holders, Zone, index::short_id, reverse};
 
 /// What a question asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +39,8 @@ pub struct Told<'a> {
 /// Where an answer comes from.
 #[derive(Debug, Clone, Copy)]
 pub enum Because<'a> {
-    /// Endpoints on this network answer to this name: what was asked for, without the network's name, or the wildcard
-    /// that covers it.
+    /// Endpoints on this network answer to this name: what was asked for, without the network's name, the wildcard that
+    /// covers it, or the asker's own link to them.
     Held { network: &'a Network, name: &'a str, holders: &'a Holders },
     /// The address is leased on this network.
     Leased { network: &'a Network },
@@ -81,11 +81,11 @@ impl Zone {
         if let Some(address) = reverse::address(name) {
             return self.name_of(&attached, address, kind);
         }
-        let unqualified = attached.iter().map(|(_, network)| (*network, name));
+        let unqualified = attached.iter().map(|(endpoint, network)| (*endpoint, *network, name));
         if let Some(told) = self.look_up(unqualified, kind) {
             return told;
         }
-        let qualified = attached.iter().filter_map(|(_, n)| Some((*n, without_network(name, &n.name)?)));
+        let qualified = attached.iter().filter_map(|(e, n)| Some((*e, *n, without_network(name, &n.name)?)));
         match self.look_up(qualified, kind) {
             Some(told) => told,
             None if name == HOST => self.host(sandbox, kind),
@@ -158,15 +158,24 @@ impl Zone {
         attached
     }
 
-    /// The first network that has addresses of the wanted family under the name, or else the first that has the name.
+    /// The first network that has addresses of the wanted family under the name, or else the first that has the name. The
+    /// asker's own links come before what anybody is called, and nobody else is asked for under a link's name.
     fn look_up<'a, 'n>(
         &'a self,
-        candidates: impl Iterator<Item = (&'a Arc<Network>, &'n str)>,
+        candidates: impl Iterator<Item = (&'a Arc<Endpoint>, &'a Arc<Network>, &'n str)> + Clone,
         kind: Kind,
     ) -> Option<Told<'a>> {
+        let linked = candidates.clone().filter_map(|(asker, network, name)| {
+            let (alias, target) = link(asker, name)?;
+            Some((network, alias, self.holders(&network.id, &target)?.1))
+        });
+        let named = candidates.filter(|(asker, _, name)| link(asker, name).is_none());
+        let named = named.filter_map(|(_, network, name)| {
+            let (name, holders) = self.holders(&network.id, name)?;
+            Some((network, name, holders))
+        });
         let mut known = None;
-        for (network, name) in candidates {
-            let Some((name, holders)) = self.holders(&network.id, name) else { continue };
+        for (network, name, holders) in linked.chain(named) {
             let wanted = |address: &IpAddr| match kind {
                 Kind::A => address.is_ipv4(),
                 Kind::Aaaa => address.is_ipv6(),
@@ -209,6 +218,13 @@ impl Answer {
     fn of(addresses: Vec<IpAddr>) -> Self {
         if addresses.is_empty() { Answer::NoData } else { Answer::Addresses(addresses) }
     }
+}
+
+/// The link of this name that an endpoint's sandbox asked for on its network, and the name that it stands for, as the
+/// index has it.
+fn link<'a>(endpoint: &'a Endpoint, name: &str) -> Option<(&'a str, String)> {
+    let (alias, target) = endpoint.links.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(name))?;
+    Some((alias, short_id(target).unwrap_or(target).to_ascii_lowercase()))
 }
 
 /// Docker's default bridge has no names: what runs there was never told of its neighbours, and relies on it.

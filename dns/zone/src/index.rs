@@ -130,7 +130,7 @@ fn names_of(intent: &Intent, endpoint: &Endpoint) -> BTreeSet<Arc<str>> {
 }
 
 /// The first 12 digits of an owner that is a container's id; the owner is opaque otherwise.
-fn short_id(owner: &str) -> Option<&str> {
+pub(crate) fn short_id(owner: &str) -> Option<&str> {
     let is_id = owner.len() == 64 && owner.bytes().all(|b| b.is_ascii_hexdigit());
     is_id.then(|| &owner[..12])
 }

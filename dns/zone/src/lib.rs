@@ -9,6 +9,8 @@
 //!   the case; each also qualified by the network's name, `web.backend`, where both halves may hold dots;
 //! - of several networks, the first that has addresses of the wanted family answers (by gateway priority, then by the
 //!   network's name); within it, every holder of the name does;
+//! - a link (`--link db:postgres`) is a name for the sandbox that asked for it alone, on that network, and stands for
+//!   whoever has the other name at that moment; nothing else that is called so answers the sandbox there;
 //! - an address on a shared network is called `container.network`;
 //! - on the default bridge no names are served.
 //!

@@ -78,6 +78,7 @@ fn endpoint(network: u8, sandbox: u8, aliases: &[&str]) -> Endpoint {
         ipv4: Some(Ipv4Net::new(v4(network, sandbox), 24).unwrap()),
         ipv6: None,
         aliases: aliases.iter().map(|a| (*a).into()).collect(),
+        links: BTreeMap::new(),
         gateway_priority: 0,
         segment: 0,
         link_local: Vec::new(),
@@ -207,6 +208,32 @@ fn front(options: &[(&str, &str)]) -> Mutation {
     };
     let options = options.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
     put_network(Network { subnets: vec![subnet], options, ..network(1, "Front") })
+}
+
+#[test]
+fn a_link_is_a_name_for_who_asked_for_it_alone() {
+    let web = sandbox(1, "Web").owner;
+    let links =
+        [("Site", "WEB"), ("byid", web.as_str()), ("db", "web"), ("gone", "nobody"), ("pool", "nobody")];
+    let links = links.map(|(alias, target)| (alias.to_owned(), target.to_owned())).into();
+    let mut mutations = town();
+    mutations.push(put_endpoint(Endpoint { links, ..endpoint(1, 3, &["pool"]) }));
+    let linked = zone(mutations.clone());
+    let web = addresses(&[v4(1, 1)]);
+    for name in ["site", "site.front", "byid"] {
+        assert_eq!(told(&linked, &sid(3), name, Kind::A), web, "{name}");
+        assert_eq!(told(&linked, &sid(3), name, Kind::Aaaa), Answer::NoData, "{name}");
+        assert_eq!(told(&linked, &sid(1), name, Kind::A), Answer::NotOurs, "{name}, asked by another");
+    }
+    for name in ["gone", "pool"] {
+        assert_eq!(told(&linked, &sid(3), name, Kind::A), Answer::NotOurs, "{name} leads nowhere");
+    }
+    // On another network the same name is whoever is called so; a link comes before all of these.
+    mutations.push(put_endpoint(Endpoint { gateway_priority: 1, ..endpoint(2, 3, &[]) }));
+    let linked = zone(mutations);
+    assert_eq!(told(&linked, &sid(3), "db", Kind::A), web);
+    assert_eq!(told(&linked, &sid(3), "pool", Kind::A), addresses(&[v4(2, 2)]));
+    assert_eq!(told(&linked, &sid(3), "web", Kind::A), addresses(&[v4(2, 1)]));
 }
 
 #[test]

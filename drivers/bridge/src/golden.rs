@@ -54,6 +54,7 @@ fn endpoint(network: &Network) -> Endpoint {
         ipv4: network.ipv4.then(|| "10.7.0.2/24".parse().unwrap()),
         ipv6: network.ipv6.then(|| "fd00:7::2/64".parse().unwrap()),
         aliases: Vec::new(),
+        links: BTreeMap::new(),
         gateway_priority: 0,
         link_local: Vec::new(),
         options: BTreeMap::new(),

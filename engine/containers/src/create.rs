@@ -50,7 +50,8 @@ impl Inner {
             let other = self.find(reference).map_err(|error| Error::Invalid(error.to_string()))?;
             Ok(other.config().mounts.clone())
         })?;
-        for link in host.links.iter().flatten() {
+        // On a network with names a link is one more, and whoever it leads to may come later.
+        for link in host.links.iter().filter(|_| host.network_mode == "bridge").flatten() {
             let target = link.split_once(':').map_or(link.as_str(), |(target, _)| target);
             self.find(target)
                 .map_err(|error| Error::Invalid(format!("could not get container for {target}: {error}")))?;

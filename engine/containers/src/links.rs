@@ -1,5 +1,7 @@
-//! `--link`: what a container is told of others that run: a line of its hosts file each, and on the default bridge
-//! variables, too. Both as Docker has them.
+//! `--link`, as Docker has it. On the default bridge a container is told of others that run: a line of its hosts file
+//! each, and variables. On a network with names, a link is a name that the resolver knows for this container alone.
+
+use std::collections::HashMap;
 
 use libnetwork_model::Protocol;
 use libnetwork_rpc::v1;
@@ -15,31 +17,40 @@ use crate::{
 
 const BRIDGE: &str = "bridge";
 
-/// `TARGET:ALIAS` on a network; without an alias the target's own name is one.
+/// `TARGET:ALIAS`; without an alias the target's own name is one.
 #[derive(Debug, Clone, Copy)]
 struct Link<'a> {
-    network: &'a str,
     target: &'a str,
     alias: &'a str,
 }
 
-fn links(config: &Config) -> impl Iterator<Item = Link<'_>> {
-    let default = config.host.links.iter().flatten().map(|link| (BRIDGE, link));
-    let named = config.networks.iter().flat_map(|(network, settings)| {
-        settings.links.iter().flatten().map(move |link| (network.as_str(), link))
-    });
-    default.chain(named).map(|(network, link)| {
-        let (target, alias) = link.rsplit_once(':').unwrap_or((link, link));
+impl<'a> Link<'a> {
+    fn read(text: &'a str) -> Self {
+        let (target, alias) = text.rsplit_once(':').unwrap_or((text, text));
         // As `inspect` shows it: /CONTAINER/ALIAS.
         let alias = alias.rsplit_once('/').map_or(alias, |(_, alias)| alias);
-        Link { network, target, alias }
-    })
+        Self { target, alias }
+    }
+}
+
+/// Those of the default bridge.
+fn links(config: &Config) -> impl Iterator<Item = Link<'_>> {
+    let bridge = config.networks.get(BRIDGE);
+    let given = bridge.and(config.host.links.as_ref()).into_iter().flatten();
+    let connected = bridge.and_then(|settings| settings.links.as_ref()).into_iter().flatten();
+    given.chain(connected).map(|link| Link::read(link))
+}
+
+/// What the resolver is to know of links on a network with names: the target's name by the alias.
+pub(crate) fn names(links: &[String]) -> HashMap<String, String> {
+    let links = links.iter().map(|link| Link::read(link));
+    links.map(|link| (link.alias.to_owned(), link.target.trim_start_matches('/').to_owned())).collect()
 }
 
 impl Inner {
     /// Refuses a start on the default bridge whose links lead to what does not run.
     pub(crate) fn check_links(&self, config: &Config) -> Result<()> {
-        for Link { target, alias, .. } in links(config).filter(|link| link.network == BRIDGE) {
+        for Link { target, alias } in links(config) {
             let found = self
                 .find(target)
                 .map_err(|error| error.during(format!("could not get container for {target}")))?;
@@ -70,11 +81,8 @@ impl Inner {
 
     /// `ALIAS_PORT_80_TCP=…` and the like, for links on the default bridge.
     pub(crate) fn link_environment(&self, config: &Config) -> Vec<String> {
-        if !config.networks.contains_key(BRIDGE) {
-            return Vec::new();
-        }
-        let own = links(config).filter(|link| link.network == BRIDGE);
-        own.filter_map(|link| Some((link, self.linked(link)?)))
+        links(config)
+            .filter_map(|link| Some((link, self.linked(link)?)))
             .flat_map(|(link, (live, ip))| {
                 let exposed = ports::exposed(&live.config.config.exposed_ports).unwrap_or_default();
                 let name = format!("/{}/{}", config.name, link.alias);
@@ -98,13 +106,13 @@ impl Inner {
         }
     }
 
-    /// The container that a link leads to and its address on the link's network, while it runs.
+    /// The container that a link leads to and its address on the default bridge, while it runs.
     fn linked(&self, link: Link<'_>) -> Option<(Live, String)> {
         let live = self.find(link.target).ok()?.live();
         if !live.state.has_process() {
             return None;
         }
-        let on = |endpoint: &&v1::Endpoint| endpoint.network_name == link.network;
+        let on = |endpoint: &&v1::Endpoint| endpoint.network_name == BRIDGE;
         let endpoint = live.sandbox.as_ref()?.endpoints.iter().find(on)?;
         let (ip, _) = endpoint.ipv4.split_once('/').or_else(|| endpoint.ipv6.split_once('/'))?;
         let ip = ip.to_owned();
@@ -113,7 +121,7 @@ impl Inner {
 
     /// `HostConfig.Links` as `inspect` shows it.
     pub(crate) fn shown_links(&self, config: &Config) -> Option<Vec<String>> {
-        let given = config.host.links.as_ref()?;
+        let given = config.host.links.as_ref().filter(|_| config.networks.contains_key(BRIDGE))?;
         let show = |link: Link<'_>| {
             let target = self.find(link.target).map(|found| found.config().name.clone());
             let target = target.unwrap_or_else(|_| link.target.trim_start_matches('/').to_owned());

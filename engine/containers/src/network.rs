@@ -1,6 +1,6 @@
 //! A container's sandbox: what causewayd is asked for, and what it answered in Docker's words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use engine_runtime::NetworkNamespace;
 use libnetwork_model::ErrorKind;
@@ -11,7 +11,7 @@ use crate::{
     config::{EndpointSettings, NetworkSettings},
     container::{Container, Live},
     files::{self, DnsOptions, Entry, Resolution},
-    ports,
+    links, ports,
     record::Config,
     service::{Inner, blocking},
 };
@@ -219,9 +219,14 @@ pub(crate) fn endpoint(config: &Config, network: &str) -> v1::EndpointSpec {
     let settings = config.networks.get(network).cloned().unwrap_or_default();
     let ipam = settings.ipam_config.unwrap_or_default();
     let mut aliases = settings.aliases.unwrap_or_default();
-    // Docker's resolver knows a container by its host name too; the default bridge has no names at all.
-    if !matches!(network, "bridge" | "host" | "none") && config.config.hostname != config.id[..12] {
-        aliases.push(config.config.hostname.clone());
+    let mut links = HashMap::new();
+    // The default bridge has no names at all.
+    if !matches!(network, "bridge" | "host" | "none") {
+        // Docker's resolver knows a container by its host name too.
+        if config.config.hostname != config.id[..12] {
+            aliases.push(config.config.hostname.clone());
+        }
+        links = links::names(settings.links.as_deref().unwrap_or_default());
     }
     v1::EndpointSpec {
         network: network.to_owned(),
@@ -229,6 +234,7 @@ pub(crate) fn endpoint(config: &Config, network: &str) -> v1::EndpointSpec {
         ipv6: ipam.ipv6_address,
         mac: settings.mac_address,
         aliases,
+        links,
         gateway_priority: settings.gw_priority,
         options: settings.driver_opts.unwrap_or_default().into_iter().collect(),
         link_local: ipam.link_local_ips.unwrap_or_default(),

@@ -4,12 +4,9 @@ use std::{
     fs,
     io::Write as _,
     net::{Ipv4Addr, TcpStream},
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
-    sync::{
-        Barrier,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -22,6 +19,8 @@ use crate::{
     report::{Figure, Unit},
 };
 
+mod crowd;
+
 const NETWORK: &str = "cw-bench-dns";
 const NAMES: [&str; 3] = ["cw-bench-one", "cw-bench-two", "cw-bench-three"];
 const ASKER: &str = "cw-bench-asker";
@@ -32,6 +31,8 @@ const STEADY: &str = "5000";
 const ALIASES: usize = 1000;
 const KILLS: usize = 10;
 const CONNECTIONS: usize = 10_000;
+/// About as long as these take.
+const BUSY: Duration = Duration::from_secs(1);
 
 /// The first engine is ours.
 pub(crate) fn figures(host: &Host, engines: &[&Engine], sandboxes: usize) -> Vec<Figure> {
@@ -58,7 +59,7 @@ pub(crate) fn figures(host: &Host, engines: &[&Engine], sandboxes: usize) -> Vec
     for engine in engines {
         engine.docker(&["rm", "-f", "cw-bench-aliases"]);
     }
-    figures.extend(crowd(engines[0], sandboxes, &known));
+    figures.extend(crowd::figures(engines[0], sandboxes, &known));
     figures.push(restarts(host, engines[0]));
     figures.extend(hostile(host, engines[0]));
     for engine in engines {
@@ -132,68 +133,16 @@ fn dnsperf(namespace: &Path, questions: &str, options: &[&str]) -> String {
     let _ = fs::remove_file(&file);
     let lost = output.lines().find_map(|line| line.trim().strip_prefix("Queries lost:"));
     assert!(lost.is_some_and(|lost| lost.trim().starts_with("0 ")), "queries were lost: {lost:?}");
+    // Failures come fast, or slowly: the rate of neither is one of answers.
+    let codes = output.lines().find_map(|line| line.trim().strip_prefix("Response codes:"));
+    let is_good = codes.is_some_and(|codes| codes.trim().starts_with("NOERROR") && !codes.contains(','));
+    assert!(is_good, "queries failed:\n{output}");
     output
 }
 
 fn unreadable(output: &str) -> ! {
     eprintln!("dnsperf said what is not understood:\n{output}");
     std::process::exit(1)
-}
-
-/// Many sandboxes: what the last one gets, and when all of them hear of a new name.
-fn crowd(ours: &Engine, count: usize, known: &str) -> [Figure; 2] {
-    let names: Vec<String> = (0..count).map(|n| format!("cw-bench-crowd-{n}")).collect();
-    for name in &names {
-        ours.docker(&["run", "-d", "--name", name, "--network", NETWORK, IMAGE, "sleep", "10000"]);
-    }
-    let namespaces: Vec<PathBuf> = names.iter().map(|name| ours.namespace(name)).collect();
-    let last = rate_in(&namespaces[count - 1], known);
-    let visible = (0..ROUNDS).map(|round| visible(ours, &namespaces, round)).max().unwrap_or_default();
-    for some in names.chunks(50) {
-        let some: Vec<&str> = some.iter().map(String::as_str).collect();
-        ours.docker(&[&["rm", "-f"][..], &some].concat());
-    }
-    [
-        Figure::of(
-            &format!("names of containers, from the last of {count} sandboxes"),
-            Unit::PerSecond,
-            &[last],
-        ),
-        Figure::of(
-            &format!("a changed name is heard of in {count} sandboxes, after the call's end (longest)"),
-            Unit::Milliseconds,
-            &[visible.as_secs_f64() * 1e3],
-        ),
-    ]
-}
-
-/// From the end of the call that renames a container until every sandbox has been told of the new name.
-fn visible(ours: &Engine, namespaces: &[PathBuf], round: usize) -> Duration {
-    let (old, new) = (NAMES[0], format!("cw-bench-renamed-{round}"));
-    let expected = ours.address(old);
-    let ready = Barrier::new(namespaces.len() + 1);
-    let heard = thread::scope(|scope| {
-        let asking: Vec<_> = namespaces
-            .iter()
-            .map(|namespace| {
-                let (ready, new) = (&ready, &new);
-                scope.spawn(move || {
-                    let asker = Asker::enter(namespace, new);
-                    // Until the call has ended: only what is asked after it counts.
-                    ready.wait();
-                    while asker.ask().0 != Some(expected) {}
-                    Instant::now()
-                })
-            })
-            .collect();
-        ours.docker(&["rename", old, &new]);
-        let ended = Instant::now();
-        ready.wait();
-        let heard = asking.into_iter().map(|thread| thread.join().expect("no lookup fails"));
-        heard.max().map(|last| last - ended)
-    });
-    ours.docker(&["rename", &new, old]);
-    heard.expect("there are sandboxes")
 }
 
 /// The longest lookup while causewayd is killed over and over.
@@ -229,9 +178,20 @@ fn longest_until(done: &AtomicBool, namespace: &Path, expected: Ipv4Addr) -> Dur
 }
 
 /// One container opens connections that say nothing or garbage, another looks up names meanwhile.
-fn hostile(host: &Host, ours: &Engine) -> [Figure; 2] {
+fn hostile(host: &Host, ours: &Engine) -> [Figure; 3] {
     let (hostile, neighbour) = (ours.namespace(ASKER), ours.namespace(NAMES[1]));
     let expected = ours.address(NAMES[0]);
+    // What the kernel lets a lookup wait for on this machine while one program computes, and nobody floods anything.
+    let done = AtomicBool::new(false);
+    let busy = thread::scope(|scope| {
+        let asking = scope.spawn(|| longest_until(&done, &neighbour, expected));
+        let end = Instant::now() + BUSY;
+        while Instant::now() < end {
+            std::hint::spin_loop();
+        }
+        done.store(true, Ordering::Relaxed);
+        asking.join().expect("no lookup fails")
+    });
     let done = AtomicBool::new(false);
     let before = memory::of_host(host, &["causewayd"]);
     let (longest, grown) = thread::scope(|scope| {
@@ -260,6 +220,11 @@ fn hostile(host: &Host, ours: &Engine) -> [Figure; 2] {
     });
     let what = format!("beside {CONNECTIONS} connections of garbage");
     [
+        Figure::of(
+            "the longest lookup beside a program that computes",
+            Unit::Milliseconds,
+            &[busy.as_secs_f64() * 1e3],
+        ),
         Figure::of(&format!("the longest lookup {what}"), Unit::Milliseconds, &[longest.as_secs_f64() * 1e3]),
         Figure::of(&format!("memory that causewayd takes more {what}, PSS"), Unit::MiB, &[grown]),
     ]

@@ -19,7 +19,7 @@ mod tools;
 pub use api::{Api, Response};
 pub use engine::{Daemon, Host};
 pub use image::{probe, rootfs_tar, rootfs_tar_with};
-pub use lookups::Asker;
+pub use lookups::{Asker, Told};
 pub use netns::Namespace;
 pub use poll::{eventually, until};
 pub use process::{Finished, Running, run};

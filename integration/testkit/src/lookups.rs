@@ -29,19 +29,42 @@ impl Asker {
         Self { question }
     }
 
-    /// The last address of the answer, none when there is none, and how long it took; panics when there is no answer
-    /// within five seconds, or one that tells of an error.
-    pub fn ask(&self) -> (Option<Ipv4Addr>, Duration) {
+    /// What one lookup asks on, in the network namespace that the calling thread is in now.
+    pub fn socket() -> UdpSocket {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect("127.0.0.11:53").unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    }
+
+    /// The last address of the answer, none when there is none, and how long it took; panics when there is no answer
+    /// within five seconds, or one that tells of an error.
+    pub fn ask(&self) -> (Option<Ipv4Addr>, Duration) {
+        let told = self.ask_on(&Self::socket());
+        assert_eq!(told.code, 0, "a lookup is answered without error");
+        (told.last, told.took)
+    }
+
+    /// Asks on a socket of [`Asker::socket`]; panics when there is no answer within five seconds.
+    pub fn ask_on(&self, socket: &UdpSocket) -> Told {
         let asked = Instant::now();
         socket.send(&self.question).unwrap();
         let mut reply = [0; 512];
         let length = socket.recv(&mut reply).unwrap_or_else(|e| panic!("a lookup failed: {e}"));
-        let took = asked.elapsed();
-        assert_eq!(reply[3] & 0x0f, 0, "a lookup is answered without error");
-        let last: Option<[u8; 4]> = reply[..length].last_chunk().copied().filter(|_| reply[7] > 0);
-        (last.map(Ipv4Addr::from), took)
+        let (took, count) = (asked.elapsed(), reply[7]);
+        let last: Option<[u8; 4]> = reply[..length].last_chunk().copied().filter(|_| count > 0);
+        Told { code: reply[3] & 0x0f, count, last: last.map(Ipv4Addr::from), took }
     }
+}
+
+/// What came back.
+#[derive(Debug, Clone, Copy)]
+pub struct Told {
+    /// 0 is NOERROR.
+    pub code: u8,
+    /// Answers.
+    pub count: u8,
+    /// The last of them.
+    pub last: Option<Ipv4Addr>,
+    pub took: Duration,
 }

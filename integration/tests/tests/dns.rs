@@ -37,15 +37,49 @@ fn an_alias_of_several_containers_answers_with_all_of_them() {
 }
 
 #[test]
-fn a_host_name_and_a_link_are_names() {
+fn a_host_name_is_a_name() {
     let host = Host::with_image();
     host.d("network create --subnet 10.92.0.0/24 net");
     host.d("run -d --name web --hostname Front.Office --network net box sleep 1000");
     let answer = host.d("run --rm --network net box nslookup -type=a front.office 127.0.0.11");
     assert!(answer.contains("10.92.0.2"), "{answer}");
-    // Programs find links, as they look into the hosts file first.
-    let reached = host.d("run --rm --network net --link web:lk box ping -c1 -W5 lk");
-    assert!(reached.contains("(10.92.0.2)"), "{reached}");
+}
+
+#[test]
+fn a_link_is_a_name_of_the_one_container_that_asked_for_it() {
+    let host = Host::with_image();
+    host.d("network create --subnet 10.93.0.0/24 net");
+    host.d("network create --subnet 10.94.0.0/24 other");
+    // What it leads to may come later, and go, and come back elsewhere.
+    host.d("run -d --name linked --network net --ip 10.93.0.9 --link web:db --link web box sleep 1000");
+    host.d("run -d --name connected --network other box sleep 1000");
+    host.d("network connect --link web:DB net connected");
+    let ask = |container: &str, name: &str| {
+        host.docker(&["exec", container, "nslookup", "-type=a", name, "127.0.0.11"]).stdout
+    };
+    for address in ["10.93.0.20", "10.93.0.21"] {
+        host.d(&format!("run -d --name web --network net --ip {address} box sleep 1000"));
+        for (container, name) in
+            [("linked", "db"), ("linked", "db.net"), ("linked", "web"), ("connected", "db")]
+        {
+            assert!(ask(container, name).contains(address), "{container}, {name}: {}", ask(container, name));
+        }
+        assert!(!ask("web", "db").contains(address), "{}", ask("web", "db"));
+        assert!(
+            !host.d("exec linked cat /etc/hosts").contains(address),
+            "a hosts file would outlive the address"
+        );
+        let told = dns(&host, &["query", "db", "--from", "linked"]).ok();
+        assert!(told.contains("db is an alias of container web on network net"), "{told}");
+        host.d("rm -f web");
+    }
+    assert!(!ask("linked", "db").contains("10.93.0.2"), "{}", ask("linked", "db"));
+    // It is kept with the container.
+    host.d("run -d --name web --network net --ip 10.93.0.22 box sleep 1000");
+    host.d("restart -t 0 linked connected");
+    for container in ["linked", "connected"] {
+        assert!(ask(container, "db").contains("10.93.0.22"), "{container}: {}", ask(container, "db"));
+    }
 }
 
 #[test]
@@ -70,6 +104,10 @@ fn everything_else_is_forwarded() {
         let lookup = "run --rm --network net --dns 192.0.2.2 box nslookup -type=a outside.test 127.0.0.11";
         host.docker(&lookup.split(' ').collect::<Vec<_>>()).stdout.contains("203.0.113.7")
     });
+    // A network may say who knows the rest, for its containers that do not.
+    host.d("network create --subnet 10.95.0.0/24 -o io.causeway.dns.upstreams=192.0.2.2 branch");
+    let answer = host.d("run --rm --network branch box nslookup -type=a outside.test 127.0.0.11");
+    assert!(answer.contains("203.0.113.7"), "{answer}");
 }
 
 /// A DNS server in the outside client's namespace, at 192.0.2.2.
@@ -88,6 +126,9 @@ fn a_wildcard_alias_and_the_host_have_names() {
         let answer = host.d(&format!("run --rm --network net box nslookup -type=a {name} 127.0.0.11"));
         assert!(answer.contains(address), "{name}: {answer}");
     }
+    let told = dns(&host, &["query", "shop.app", "--from", "proxy", "--format", "json"]).ok();
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["answers"][0]["ttl"], 60, "what the network asks for");
     let refused = host.docker(&["network", "create", "-o", "io.causeway.dns.ttl=soon", "other"]).err();
     assert!(refused.contains("io.causeway.dns.ttl"), "{refused}");
 }

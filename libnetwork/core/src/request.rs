@@ -40,6 +40,8 @@ pub struct EndpointSpec {
     pub ipv6: Option<Ipv6Addr>,
     pub mac: Option<MacAddress>,
     pub aliases: Vec<String>,
+    /// Names for this sandbox alone, each with the name that it stands for on the network.
+    pub links: BTreeMap<String, String>,
     pub gateway_priority: i32,
     /// Addresses that the interface gets besides.
     pub link_local: Vec<IpAddr>,

@@ -258,6 +258,7 @@ impl Desk<'_> {
             ipv4,
             ipv6,
             aliases: spec.aliases.clone(),
+            links: spec.links.clone(),
             gateway_priority: spec.gateway_priority,
             link_local: spec.link_local.iter().map(|a| with_link_local_length(*a)).collect(),
             options: spec.options.clone(),

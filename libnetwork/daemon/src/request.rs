@@ -59,6 +59,7 @@ pub(crate) fn endpoint(message: v1::EndpointSpec) -> Result<EndpointSpec, Status
         mac: mac("MAC address", &message.mac)?,
         network: message.network,
         aliases: message.aliases,
+        links: message.links.into_iter().collect(),
         gateway_priority: message.gateway_priority,
         link_local: addresses("link-local address", &message.link_local)?,
         options: message.options.into_iter().collect(),

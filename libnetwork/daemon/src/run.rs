@@ -18,6 +18,7 @@ use libnetwork_core::{
     Config, Drivers, HOST, Kernel, NONE, NameServer, Parts, StartError, Store, StoreError,
 };
 use libnetwork_kernel::LinuxKernel;
+use libnetwork_model::HostFacts;
 use libnetwork_plan::{DNS_PORT, KernelError};
 use libnetwork_rpc::v1::libnetwork_server::LibnetworkServer;
 use libnetwork_store::EmbeddedStore;
@@ -37,9 +38,12 @@ use crate::{
     listen::Inherited,
     mapper::Mapper,
     network_config::{self, ConfigError, Configured},
-    notify,
+    notify, resolvers,
     service::Service,
 };
+
+/// The host's.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// How long calls that are in may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(8);
@@ -146,7 +150,7 @@ async fn serve(
     let mut kernel = LinuxKernel::new(libnetwork_kernel::Config {
         netns_dir: directories.netns(),
         sysctl_record: directories.sysctl_record(),
-        resolv_conf: "/etc/resolv.conf".into(),
+        resolv_conf: RESOLV_CONF.into(),
     })
     .map_err(|error| RunError::Kernel(Box::new(error)))?;
     let names = DnsServer::new(Settings {
@@ -158,6 +162,11 @@ async fn serve(
     let (_, intent) = store.load().map_err(RunError::Store)?;
     names.publish(&intent, None);
     names.upstreams(&kernel.host().await.map_err(|error| RunError::Kernel(Box::new(error)))?);
+    let told = names.clone();
+    let tell = move |resolvers| told.upstreams(&HostFacts { resolvers, ..HostFacts::default() });
+    if let Err(error) = resolvers::watch(Path::new(RESOLV_CONF), tell) {
+        warn!(%error, "cannot watch for other resolvers: they are looked for every half minute");
+    }
     let adopted = names.adopt(inherited.kept, intent.sandboxes(), &directories.netns()).await;
     info!(adopted, "resolvers kept");
 

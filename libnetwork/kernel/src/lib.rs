@@ -29,5 +29,6 @@ mod sysctl;
 mod thread;
 mod watch;
 
+pub use facts::resolvers;
 pub use handle::{Config, LinuxKernel};
 pub use purge::purge;

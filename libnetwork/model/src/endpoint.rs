@@ -26,6 +26,9 @@ pub struct Endpoint {
     pub link_local: Vec<IpNet>,
     /// Names that the network's other sandboxes reach it by (`--network-alias`, the short container id, and the like).
     pub aliases: Vec<String>,
+    /// Names that this sandbox alone knows on the network, each with the name that it stands for there (`--link`).
+    #[serde(default)]
+    pub links: BTreeMap<String, String>,
     /// Which endpoint's network gives a sandbox its default route: the highest wins, then the network's name in order.
     pub gateway_priority: i32,
     /// `com.docker.network.endpoint.*` and what else was given, as given.

@@ -48,6 +48,7 @@ fn endpoint(n: u8, network: u8) -> Mutation {
         ipv4: format!("10.0.{network}.{n}/24").parse().ok(),
         ipv6: None,
         aliases: vec!["é\u{0}\"".into()],
+        links: [("db".into(), "postgres".into())].into(),
         gateway_priority: 0,
         segment: 0,
         link_local: Vec::new(),

@@ -1,8 +1,8 @@
 use std::time::{Duration, Instant};
 
 use hickory_proto::{
-    op::{Message, ResponseCode},
-    rr::RecordType,
+    op::{Edns, Message, ResponseCode},
+    rr::{RData, Record, RecordType, rdata::NULL},
 };
 use libnetwork_core::NameServer;
 use libnetwork_model::{HostFacts, Network, Resolver, Sandbox};
@@ -165,6 +165,39 @@ fn a_truncated_reply_is_fetched_over_tcp_where_the_client_takes_it() {
         assert_eq!(inside.ask_tcp("example.com.", RecordType::A).await.answers.len(), 60);
         let cut = inside.ask("example.com.", RecordType::A).await;
         assert!(cut.metadata.truncation && cut.answers.is_empty());
+    });
+}
+
+#[test]
+fn signatures_and_the_bits_of_dnssec_are_passed_on_byte_for_byte() {
+    on_host(|| async {
+        /// With the answer's signature (RFC 4034 3.1), which nobody here reads, validated by the server.
+        fn signed(query: &Message, _tcp: bool) -> Option<Vec<u8>> {
+            let mut reply = addresses(query, EXAMPLE, 1);
+            reply.metadata.authentic_data = true;
+            let rrsig = RecordType::RRSIG;
+            let data = NULL::with([&[0, 1, 13, 2, 0, 0, 0, 60][..], &[7; 80]].concat());
+            let name = query.queries[0].name.clone();
+            reply.add_answer(Record::from_rdata(name, 60, RData::Unknown { code: rrsig, rdata: data }));
+            encode(reply)
+        }
+        let asked = upstream::start("127.0.0.53", None, signed).await;
+        let (_server, inside) = open(&["127.0.0.53"]).await;
+        let mut query = bed::query("signed.example.", RecordType::A);
+        query.metadata.id = 7;
+        query.metadata.checking_disabled = true;
+        let mut edns = Edns::new();
+        edns.set_max_payload(1232).set_dnssec_ok(true);
+        query.set_edns(edns);
+        // The second time it is one that was kept.
+        for _ in 0..2 {
+            let reply = inside.ask_raw(query.to_vec().unwrap()).await.unwrap();
+            let mut sent = asked.lock().unwrap()[0].1.clone();
+            assert!(sent.metadata.checking_disabled && sent.edns.as_ref().unwrap().flags().dnssec_ok);
+            sent.metadata.id = 7;
+            assert_eq!(reply, signed(&sent, false).unwrap());
+        }
+        assert_eq!(asked.lock().unwrap().len(), 1);
     });
 }
 

@@ -8,5 +8,6 @@ mod fuzz;
 mod hostile;
 mod names;
 mod programs;
+mod resolved;
 mod town;
 mod upstream;

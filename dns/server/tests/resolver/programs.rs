@@ -25,7 +25,7 @@ table ip causeway {
 }
 ";
 
-async fn open() -> (dns_server::DnsServer, Namespace) {
+pub(crate) async fn open() -> (dns_server::DnsServer, Namespace) {
     fn one_name(query: &Message, _tcp: bool) -> Option<Vec<u8>> {
         if query.queries[0].name.to_ascii() == "example.com." {
             return encode(addresses(query, [192, 0, 2, 7], 1));

@@ -48,6 +48,7 @@ pub(crate) fn endpoint(network: u8, sandbox: u16, aliases: &[&str]) -> Endpoint 
         ipv4: Some(Ipv4Net::new(address(network, sandbox), 16).unwrap()),
         ipv6: None,
         aliases: aliases.iter().map(|a| (*a).into()).collect(),
+        links: BTreeMap::new(),
         gateway_priority: 0,
         segment: 0,
         link_local: Vec::new(),
