@@ -13,6 +13,7 @@ mod netns;
 mod poll;
 mod process;
 mod syscalls;
+mod talk;
 mod tools;
 
 pub use api::{Api, Response};
@@ -23,4 +24,5 @@ pub use netns::Namespace;
 pub use poll::{eventually, until};
 pub use process::{Finished, Running, run};
 pub use syscalls::{Call, Verdict, Watched};
+pub use talk::Talk;
 pub use tools::{binary, docker_cli};
