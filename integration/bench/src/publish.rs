@@ -21,6 +21,9 @@ const SLOW: Duration = Duration::from_secs(2);
 const MANY: u16 = 25_000;
 const EACH: u16 = 1000;
 
+/// Of the samples of starts and of removals, the ones or the others.
+type Pick = fn(&(Samples, Samples)) -> &Samples;
+
 pub(crate) fn figures(host: &Host, engines: &[&Engine], samples: usize, many: u16) -> Vec<Figure> {
     let mut figures = Vec::new();
     // In turn, round by round: what the machine does meanwhile is every row's.
@@ -42,11 +45,9 @@ pub(crate) fn figures(host: &Host, engines: &[&Engine], samples: usize, many: u1
             }
         }
     }
-    let medians = |pick: fn(&(Samples, Samples)) -> &Samples, at: usize| -> Vec<f64> {
-        taken.iter().map(|of| pick(&of[at]).median_ms()).collect()
-    };
-    let picks: [(&str, fn(&(Samples, Samples)) -> &Samples); 2] =
-        [("docker run -d", |(start, _)| start), ("docker rm -f", |(_, end)| end)];
+    let medians =
+        |pick: Pick, at: usize| -> Vec<f64> { taken.iter().map(|of| pick(&of[at]).median_ms()).collect() };
+    let picks: [(&str, Pick); 2] = [("docker run -d", |(start, _)| start), ("docker rm -f", |(_, end)| end)];
     for (command, pick) in picks {
         let one = medians(pick, 0);
         for (at, count) in COUNTS.iter().enumerate() {
