@@ -18,6 +18,7 @@ mod mapper;
 mod object;
 mod prefixes;
 mod pressure;
+mod probe;
 mod sys;
 mod tables;
 

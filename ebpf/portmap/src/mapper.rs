@@ -1,12 +1,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
 use aya::maps::MapInfo;
 use ebpf_layouts::{ANY_IPV4, ANY_IPV6, Address, Target, VERSION};
-use libnetwork_core::{Bridges, PortError, PortFigures, PortMapper, PortMapping, PortTarget};
+use libnetwork_core::{Bridges, PortError, PortFigures, PortMapper, PortMapping, PortTarget, chain};
 use libnetwork_model::{ErrorKind, HostFacts, Protocol, PublishedPort, SandboxId};
 
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     judge,
     links::{self, Links, Role},
     object::{self, OBJECT},
+    probe,
     tables::{Sandbox, Tables},
 };
 
@@ -56,6 +58,9 @@ pub struct BpfPortMapper {
     interfaces: Interfaces,
     /// Every bridge that was told of and found: its index, and the host's addresses on it.
     bridges: BTreeMap<String, (u32, Vec<Address>)>,
+    /// Where clients outside come in, to be asked about: none where the host's filter is not obeyed.
+    asked: Vec<probe::Uplink>,
+    obey: bool,
     /// Uplinks that were complained of.
     without_ethernet: BTreeSet<String>,
 }
@@ -98,7 +103,15 @@ impl BpfPortMapper {
         // Other layouts' programs go when ours are in place.
         bpffs::remove_versions(bpffs, Some(VERSION))?;
         let interfaces = Interfaces::open().on("open", "a socket")?;
-        Ok(Self { tables, links, interfaces, bridges: BTreeMap::new(), without_ethernet: BTreeSet::new() })
+        Ok(Self {
+            tables,
+            links,
+            interfaces,
+            bridges: BTreeMap::new(),
+            asked: Vec::new(),
+            obey: options.obey_host_filter,
+            without_ethernet: BTreeSet::new(),
+        })
     }
 
     fn say_without_ethernet(&mut self, name: &str) {
@@ -196,6 +209,12 @@ impl PortMapper for BpfPortMapper {
             }
             self.tables.add_address(host::address(way.gateway))?;
         }
+        // What cannot be found out is no reason to refuse what can be published.
+        let new: Vec<Target> =
+            wanted.iter().filter(|w| !held.values().any(|h| is_same_mapping(h, w))).copied().collect();
+        if let Err(error) = probe::warn_of_denied(&mut self.tables, &self.asked, &new) {
+            tracing::debug!(error = chain(&error), "cannot ask the host's firewall about published ports");
+        }
         let before = held.clone();
         for target in &wanted {
             match held.iter().find(|(_, held)| is_same_mapping(held, target)).map(|(id, held)| (*id, *held)) {
@@ -222,15 +241,24 @@ impl PortMapper for BpfPortMapper {
     }
 
     fn uplinks(&mut self, host: &HostFacts) -> Result<(), PortError> {
-        let mut indices = BTreeSet::new();
+        let (mut indices, mut asked) = (BTreeSet::new(), Vec::new());
         for (name, uplink) in &host.uplinks {
             match self.interfaces.ethernet(name) {
-                Ok(Some(_)) => _ = indices.insert(uplink.index),
+                Ok(Some(mac)) => {
+                    indices.insert(uplink.index);
+                    let nets = uplink.addresses.iter().filter(|_| self.obey);
+                    asked.extend(nets.filter_map(|net| {
+                        let IpAddr::V4(address) = net.addr() else { return None };
+                        let (name, index, prefix) = (name.clone(), uplink.index, net.prefix_len());
+                        Some(probe::Uplink { name, index, mac, address, prefix })
+                    }));
+                }
                 Ok(None) => self.say_without_ethernet(name),
                 Err(error) => tracing::debug!(uplink = %name, %error, "gone before it could be looked at"),
             }
         }
         self.links.set_uplinks(&indices)?;
+        self.asked = asked;
 
         let mut addresses = host::addresses().on("list", "the host's addresses")?;
         let facts = host.uplinks.values().flat_map(|uplink| &uplink.addresses).map(|net| net.addr());

@@ -30,12 +30,23 @@ const NF_INET_LOCAL_IN: u32 = 1;
 
 /// Loads a program of netfilter. What the verifier has against it is in the error.
 pub(crate) fn load_netfilter(name: &str, instructions: &[bpf_insn], license: &CStr) -> io::Result<OwnedFd> {
+    let kind = (bpf_prog_type::BPF_PROG_TYPE_NETFILTER, bpf_attach_type::BPF_NETFILTER);
+    load_program(name, kind, instructions, license)
+}
+
+/// Loads a program of that type, for that place.
+pub(crate) fn load_program(
+    name: &str,
+    (program_type, attach_type): (bpf_prog_type, bpf_attach_type),
+    instructions: &[bpf_insn],
+    license: &CStr,
+) -> io::Result<OwnedFd> {
     let load = |log: &mut [u8]| {
         let mut attr = zeroed();
         // SAFETY: this member of the union is made of integers; all of them are zero so far.
         let load = unsafe { &mut attr.__bindgen_anon_3 };
-        load.prog_type = bpf_prog_type::BPF_PROG_TYPE_NETFILTER as u32;
-        load.expected_attach_type = bpf_attach_type::BPF_NETFILTER as u32;
+        load.prog_type = program_type as u32;
+        load.expected_attach_type = attach_type as u32;
         load.insn_cnt = instructions.len() as u32;
         load.insns = instructions.as_ptr() as u64;
         load.license = license.as_ptr() as u64;
@@ -102,6 +113,14 @@ pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = zeroed();
     attr.link_detach.link_fd = number(link);
     call(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop)
+}
+
+/// Runs a program once, on a frame.
+pub(crate) fn test_run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<()> {
+    let mut attr = zeroed();
+    attr.test.prog_fd = number(program);
+    (attr.test.data_in, attr.test.data_size_in) = (frame.as_ptr() as u64, frame.len() as u32);
+    call(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr).map(drop)
 }
 
 /// Keeps a link for as long as the file at `path`, on a bpffs, is there.

@@ -115,13 +115,13 @@ impl Tables {
 
     /// Publishes a target by a new id. With the lineage of another it takes over the flows of those of its ports that the
     /// other has, when that one is removed; with 0 no flow leads to it yet.
-    pub(crate) fn insert(&mut self, mut target: Target) -> Result<(), PortError> {
+    pub(crate) fn insert(&mut self, mut target: Target) -> Result<u32, PortError> {
         let id = self.next_id.get(&0, 0).on("read map", "NEXT_ID")?.max(1);
         self.next_id.set(0, id.wrapping_add(1), 0).on("write map", "NEXT_ID")?;
         if target.lineage == 0 {
             target.lineage = id;
         }
-        self.put(id, target)
+        self.put(id, target).map(|()| id)
     }
 
     /// Writes a target, then its ports: a port never leads to nothing.

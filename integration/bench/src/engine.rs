@@ -112,7 +112,7 @@ impl Engine {
     }
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Samples(Vec<Duration>);
 
 impl Samples {

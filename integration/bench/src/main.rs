@@ -8,8 +8,12 @@ mod calls;
 mod dns;
 mod engine;
 mod memory;
+mod paths;
+mod publish;
 mod repair;
 mod report;
+
+use std::{net::Ipv4Addr, path::Path};
 
 use clap::{Parser, ValueEnum};
 use integration_testkit::Host;
@@ -25,6 +29,15 @@ struct Args {
     /// The other engine's socket, as in unix:///run/docker.sock
     #[arg(long, value_name = "unix://PATH")]
     peer: Option<String>,
+    /// The network namespace that is the other engine's host, as `ip netns` names it; none: what needs it is ours alone
+    #[arg(long, value_name = "NETNS", requires_all = ["peer_client", "peer_address"])]
+    peer_host: Option<String>,
+    /// The network namespace of a client outside of that host
+    #[arg(long, value_name = "NETNS")]
+    peer_client: Option<String>,
+    /// The address by which that client knows the host
+    #[arg(long, value_name = "IPV4")]
+    peer_address: Option<Ipv4Addr>,
     /// Samples per figure
     #[arg(short = 'n', long, default_value_t = 15)]
     samples: usize,
@@ -36,6 +49,9 @@ struct Args {
     /// Measure one part alone
     #[arg(long, value_enum)]
     only: Option<Part>,
+    /// Ports, a thousand to a container, beside which one more is published; 0: none are
+    #[arg(long, default_value_t = 40_000)]
+    ports: u16,
     /// Sandboxes that ask for names
     #[arg(long, default_value_t = 100)]
     sandboxes: usize,
@@ -49,6 +65,10 @@ enum Part {
     Networks,
     /// Names
     Dns,
+    /// Containers that publish ports: their start, their end, their memory
+    Publish,
+    /// Packets by published ports
+    Paths,
 }
 
 /// The processes of a Docker Engine, for its memory.
@@ -81,6 +101,17 @@ fn main() {
     }
     if wants(Part::Dns) {
         figures.extend(dns::figures(&host, &engines, args.sandboxes));
+    }
+    if wants(Part::Publish) {
+        figures.extend(publish::figures(&host, &engines, args.samples, args.ports));
+    }
+    if wants(Part::Paths) {
+        let netns = |name: &String| Path::new("/run/netns").join(name);
+        let peer = match (&args.peer_host, &args.peer_client, args.peer_address) {
+            (Some(host), Some(client), Some(address)) => Some((netns(host), netns(client), address)),
+            _ => None,
+        };
+        figures.extend(paths::figures(&host, &engines, peer, args.samples));
     }
     for engine in &engines {
         engine.clean_up();

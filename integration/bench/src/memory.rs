@@ -1,6 +1,6 @@
 //! Proportional set sizes (proc_pid_smaps(5)): shared pages are counted once, split among those who share them.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use integration_testkit::Host;
 
@@ -26,4 +26,19 @@ fn pss(pid: i32) -> f64 {
         .find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.trim().parse().ok())
         .unwrap_or(0.0);
     kib / 1024.0
+}
+
+/// MiB of the BPF maps that a process has open (proc_pid_fdinfo(5)), each once.
+pub(crate) fn of_maps(pid: i32) -> f64 {
+    let mut maps = BTreeMap::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten() {
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        let field = |name: &str| -> Option<u64> {
+            text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        };
+        if let (Some(id), Some(bytes)) = (field("map_id:"), field("memlock:")) {
+            maps.insert(id, bytes);
+        }
+    }
+    maps.values().sum::<u64>() as f64 / (1024.0 * 1024.0)
 }

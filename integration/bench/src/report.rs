@@ -19,6 +19,10 @@ pub(crate) enum Unit {
     #[serde(rename = "/s")]
     PerSecond,
     MiB,
+    #[serde(rename = "B")]
+    Bytes,
+    #[serde(rename = "Gbit/s")]
+    Gigabits,
     /// A pure number.
     #[serde(rename = "1")]
     One,
@@ -62,9 +66,11 @@ pub(crate) fn print(figures: &[Figure], format: Format) {
     for figure in figures {
         let value = |value: f64| match figure.unit {
             Unit::Milliseconds => format!("{value:.1} ms"),
-            Unit::Microseconds => format!("{value:.0} µs"),
+            Unit::Microseconds => format!("{value:.1} µs"),
             Unit::PerSecond => format!("{value:.0} /s"),
             Unit::MiB => format!("{value:.1} MiB"),
+            Unit::Bytes => format!("{value:.0} B"),
+            Unit::Gigabits => format!("{value:.2} Gbit/s"),
             Unit::One => format!("{value:.2}"),
         };
         let peer = figure.peer.map_or("-".into(), value);

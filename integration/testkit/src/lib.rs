@@ -14,6 +14,7 @@ mod poll;
 mod process;
 mod reboot;
 mod syscalls;
+mod talk;
 mod tools;
 
 pub use api::{Api, Response};
@@ -24,4 +25,5 @@ pub use netns::Namespace;
 pub use poll::{eventually, until};
 pub use process::{Finished, Running, run};
 pub use syscalls::{Call, Verdict, Watched};
+pub use talk::Talk;
 pub use tools::{binary, docker_cli};

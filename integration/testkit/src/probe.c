@@ -1,6 +1,7 @@
 /* A one-file network probe for the tests: statically linked, so that it runs in any root directory.
  *
  *   probe serve PORT           answer TCP and UDP, IPv4 and IPv6: first "ADDRESS PORT\n" of the client, then an echo
+ *   probe sink PORT            take in all that comes by TCP, say nothing
  *   probe dns PORT             answer DNS questions over UDP: A is 203.0.113.7, all else absent; to be kept for 5 minutes
  *                              where the name begins with "kept", for no time otherwise
  *   probe tcp HOST PORT [N]    connect, print what the server says of us; with N, send N bytes and check the echo
@@ -87,6 +88,27 @@ static void serve(int port) {
       continue;
     }
     pthread_detach(thread);
+  }
+}
+
+static void *swallow(void *argument) {
+  int fd = (int)(long)argument;
+  char buffer[65536];
+  while (read(fd, buffer, sizeof buffer) > 0) {}
+  close(fd);
+  return NULL;
+}
+
+static void sink(int port) {
+  pthread_t thread;
+  int fd, tcp = bound(SOCK_STREAM, port);
+  if (listen(tcp, 1024)) die("listen");
+  puts("serving");
+  fflush(stdout);
+  for (;;) {
+    if ((fd = accept(tcp, NULL, NULL)) < 0) continue;
+    if (pthread_create(&thread, NULL, swallow, (void *)(long)fd)) close(fd);
+    else pthread_detach(thread);
   }
 }
 
@@ -201,10 +223,11 @@ static int hold(const char *host, const char *port) {
 int main(int count, char **words) {
   signal(SIGPIPE, SIG_IGN);
   if (count == 3 && !strcmp(words[1], "serve")) serve(atoi(words[2]));
+  if (count == 3 && !strcmp(words[1], "sink")) sink(atoi(words[2]));
   if (count == 3 && !strcmp(words[1], "dns")) dns(atoi(words[2]));
   if (count >= 4 && !strcmp(words[1], "tcp")) return tcp(words[2], words[3], count > 4 ? strtoul(words[4], NULL, 10) : 0);
   if (count == 4 && !strcmp(words[1], "udp")) return udp(words[2], words[3]);
   if (count == 4 && !strcmp(words[1], "hold")) return hold(words[2], words[3]);
-  fputs("usage: probe serve PORT | dns PORT | tcp HOST PORT [BYTES] | udp HOST PORT | hold HOST PORT\n", stderr);
+  fputs("usage: probe serve PORT | sink PORT | dns PORT | tcp HOST PORT [BYTES] | udp HOST PORT | hold HOST PORT\n", stderr);
   return 2;
 }

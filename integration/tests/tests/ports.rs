@@ -329,3 +329,30 @@ fn all_ports_of_the_host_are_one_range(backend: Backend) {
     assert_eq!(inspect["NetworkSettings"]["Ports"].as_object().unwrap().len(), 65_535);
     assert!(host.d("ps").contains("192.0.2.1:1-65535->1-65535/tcp"));
 }
+
+/// By eBPF alone: nftables' backend does not ask the host's filter.
+#[test]
+fn a_port_that_the_hosts_firewall_denies_is_warned_of_with_what_opens_it_and_nothing_leaves_the_host() {
+    let host = Backend::Ebpf.with_image();
+    let rules = "table inet hosts { chain input { type filter hook input priority 0; policy accept; \
+                 tcp dport 8080 reject with tcp reset; udp dport 8080 reject; tcp dport 8082 drop; }; }";
+    host.host.sh(&format!("nft '{rules}'")).ok();
+    // Of IPv4: of IPv6 the host's links say something of their own when they come up.
+    let watch = "table netdev watch { chain seen { type filter hook ingress device wire priority 0; \
+                 ether type { ip, arp } counter; }; }";
+    host.client.sh(&format!("nft '{watch}'")).ok();
+    let received = || host.client.sh("nft list table netdev watch").ok();
+    let before = received();
+    let publish = ["-p", "8080:80", "-p", "8080:80/udp", "-p", "8081:80", "-p", "8082-8083:80-81"];
+    serve(&host, "web", &publish);
+    assert_eq!(received(), before, "packets left by the uplink");
+    let log = std::fs::read_to_string(host.log()).unwrap();
+    let warned =
+        |port: &str| log.contains(&format!("published port {port} is denied by the host's firewall"));
+    let all = ["8080/tcp", "8080/udp", "8081/tcp", "8082/tcp", "8083/tcp"].map(warned);
+    assert_eq!(all, [true, true, false, true, false], "{}", host.log_tail());
+    assert!(log.contains("tcp dport 8080 accept`"), "{}", host.log_tail());
+    // It is true.
+    seen(&host.client, "tcp 192.0.2.1 8081");
+    ask(&host.client, "tcp 192.0.2.1 8080").err();
+}
