@@ -193,7 +193,7 @@ mod tests {
             ipv4: Some(ipv4),
             ipv6: None,
             aliases: Vec::new(),
-            links: BTreeMap::new(),
+            links: Default::default(),
             gateway_priority: 0,
             segment: 0,
             link_local: Vec::new(),

@@ -190,6 +190,7 @@ impl World {
             ipv4: Some(ipv4),
             ipv6: network.ipv6.then(|| format!("fd00:{n}::{s}/64").parse().unwrap()),
             aliases: Vec::new(),
+            links: Default::default(),
             gateway_priority: 0,
             segment,
             link_local: Vec::new(),
