@@ -149,10 +149,7 @@ impl Inner {
         }
         entries.extend(self.link_entries(config));
         let own = &config.config;
-        let mut names = vec![own.hostname.clone()];
-        if !own.domainname.is_empty() {
-            names.insert(0, format!("{}.{}", own.hostname, own.domainname));
-        }
+        let names = own_names(&own.hostname, &own.domainname);
         for endpoint in sandbox.iter().flat_map(|sandbox| &sandbox.endpoints) {
             for cidr in [&endpoint.ipv4, &endpoint.ipv6] {
                 if let Some((ip, _)) = cidr.split_once('/') {
@@ -177,6 +174,16 @@ impl Inner {
             false => Ok(gateways),
         }
     }
+}
+
+/// The full name, and the short one when that is another.
+fn own_names(hostname: &str, domainname: &str) -> Vec<String> {
+    let full = match domainname.is_empty() {
+        true => hostname.to_owned(),
+        false => format!("{hostname}.{domainname}"),
+    };
+    let short = full.split_once('.').map(|(short, _)| short.to_owned());
+    std::iter::once(full).chain(short).collect()
 }
 
 fn resolution(config: &Config) -> Resolution {
@@ -289,4 +296,17 @@ pub(crate) fn settings(live: &Live) -> NetworkSettings {
     }
     settings.networks = networks;
     settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_s_own_names_are_the_full_one_and_the_short_one() {
+        assert_eq!(own_names("web", ""), ["web"]);
+        assert_eq!(own_names("a.b.c", ""), ["a.b.c", "a"]);
+        assert_eq!(own_names("a.b", "c.d"), ["a.b.c.d", "a"]);
+        assert_eq!(own_names("web", "example"), ["web.example", "web"]);
+    }
 }
