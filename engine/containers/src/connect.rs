@@ -87,12 +87,13 @@ impl Inner {
     ) -> Result<()> {
         let (sandbox, staged) = tokio::join!(call, self.stage_config(container, config.clone()));
         let sandbox = Arc::new(sandbox?.into_inner());
+        let before = container.live();
         container.change(|live| {
             live.state.addresses = held(Some(&sandbox));
             live.sandbox = Some(sandbox.clone());
         });
         let staged = staged?;
-        let files = self.write_files(container, &config, Some(&sandbox));
+        let files = self.refresh_files(container, &before, &config, Some(&sandbox));
         let (files, committed) = tokio::join!(files, self.commit_config(container, staged));
         if let Err(error) = files {
             let error = crate::error::chain(&error);

@@ -106,7 +106,7 @@ impl Inner {
         })
     }
 
-    /// Writes the three files below `/etc` that depend on the network.
+    /// Writes the three files below `/etc` that depend on the network, for a start.
     pub(crate) async fn write_files(
         &self,
         container: &Container,
@@ -128,11 +128,55 @@ impl Inner {
             };
             files::write(&dir, files::HOSTS, &files::hosts(base.as_deref(), &entries))?;
             files::write(&dir, files::HOSTNAME, &hostname)?;
-            files::write(
-                &dir,
-                files::RESOLV,
-                &files::resolv_conf(&files::host_resolv_conf(), &asked, resolution),
-            )
+            let (path, host) = files::host_resolv_conf();
+            files::write(&dir, files::RESOLV, &files::resolv_conf(path, &host, &asked, resolution))
+        })
+        .await
+    }
+
+    /// Brings the files of a running container up to date with its networks. What was edited inside stays: of the hosts
+    /// file only the lines go and come that the change takes and brings, and an edited resolv.conf is left alone.
+    pub(crate) async fn refresh_files(
+        &self,
+        container: &Container,
+        before: &Live,
+        config: &Config,
+        sandbox: Option<&v1::Sandbox>,
+    ) -> Result<()> {
+        let mut old = self.host_entries(&before.config, before.sandbox.as_deref()).await?;
+        let mut new = self.host_entries(config, sandbox).await?;
+        let kept: Vec<Entry> = old.extract_if(.., |entry| new.contains(entry)).collect();
+        new.retain(|entry| !kept.contains(entry));
+        let (resolution, asked) = (resolution(config), dns_options(config, &self.parts.dns));
+        let dir = container.dir.clone();
+        blocking(move || {
+            let gone = |line: &str| old.iter().any(|entry| entry.line() == line);
+            files::edit(&dir, files::HOSTS, |text| Some(files::change_hosts(text, gone, &new)))?;
+            let (path, host) = files::host_resolv_conf();
+            files::edit(&dir, files::RESOLV, |text| {
+                files::is_unedited(text).then(|| files::resolv_conf(path, &host, &asked, resolution))
+            })
+        })
+        .await
+    }
+
+    /// Brings those lines of a running container's hosts file up to date that tell of whom it links to.
+    pub(crate) async fn refresh_links(&self, container: &Container, live: &Live) -> Result<()> {
+        let config = &live.config;
+        let entries = self.host_entries(config, live.sandbox.as_deref()).await?;
+        let links = self.link_entries(config);
+        let named = config.networks.values().flat_map(|settings| settings.links.iter().flatten());
+        let given = config.host.links.iter().flatten().chain(named);
+        let aliases: Vec<String> =
+            given.filter_map(|link| link.rsplit([':', '/']).next()).map(str::to_owned).collect();
+        let dir = container.dir.clone();
+        blocking(move || {
+            let gone = |line: &str| {
+                let first = line.split_once('\t').and_then(|(_, names)| names.split(' ').next());
+                let is_link = first.is_some_and(|first| aliases.iter().any(|alias| alias == first));
+                is_link && !entries.iter().any(|entry| entry.line() == line)
+            };
+            files::edit(&dir, files::HOSTS, |text| Some(files::change_hosts(text, gone, &links)))
         })
         .await
     }
