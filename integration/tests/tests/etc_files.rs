@@ -61,3 +61,26 @@ fn a_link_s_line_follows_its_target_beside_lines_of_the_container_s_own() {
     assert_eq!(lines().iter().filter(|line| line.contains("there target")).count(), 1);
     assert!(lines().contains(&"192.0.2.9 alias.mine".to_owned()), "{:?}", lines());
 }
+
+#[test]
+fn a_link_is_removed_and_its_container_stays() {
+    let host = Host::with_image();
+    host.d("run -d --name target box sleep 1000");
+    host.d("run -d --name cc --link target:one --link target:two box sleep 1000");
+    let aliases = || {
+        let file = host.d("exec cc cat /etc/hosts");
+        ["one", "two"].map(|alias| file.contains(&format!("\t{alias} ")))
+    };
+    assert_eq!(aliases(), [true, true]);
+    host.d("rm --link cc/one");
+    assert_eq!(aliases(), [false, true]);
+    assert_eq!(host.inspect("cc")["HostConfig"]["Links"], serde_json::json!(["/target:/cc/two"]));
+    host.d("restart -t 0 cc");
+    assert_eq!(aliases(), [false, true]);
+    let text = host.docker(&["rm", "--link", "cc/one"]).err();
+    assert!(text.contains("No such container: cc/one"), "{text}");
+    let text = host.docker(&["rm", "--link", "cc"]).err();
+    assert!(text.contains("cannot remove the default link name"), "{text}");
+    host.d("rm --link cc/two");
+    host.d("inspect target");
+}

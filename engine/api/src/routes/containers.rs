@@ -22,6 +22,8 @@ pub(super) fn routes() -> Router<Engine> {
         .route("/containers/create", post(create))
         .route("/containers/prune", post(prune))
         .route("/containers/{id}", delete(remove))
+        // With a slash between, as `docker rm --link CONTAINER/ALIAS` asks.
+        .route("/containers/{id}/{alias}", delete(remove_link))
         .route("/containers/{id}/json", get(inspect))
         .route("/containers/{id}/top", get(top))
         .route("/containers/{id}/changes", get(changes))
@@ -62,6 +64,14 @@ async fn remove(
         RemoveOptions { force: params.flag("force"), volumes: params.flag("v"), link: params.flag("link") };
     engine.containers.remove(&id, options).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn remove_link(
+    engine: State<Engine>,
+    Path((id, alias)): Path<(String, String)>,
+    params: Params,
+) -> Result<StatusCode, ApiError> {
+    remove(engine, Path(format!("{id}/{alias}")), params).await
 }
 
 async fn inspect(
