@@ -258,11 +258,21 @@ fn resolver(config: &Config, defaults: &DnsOptions) -> v1::Resolver {
     v1::Resolver { servers, search, options }
 }
 
+/// The network that `NetworkMode` names: by its name, its id or the beginning of that.
+pub(crate) fn main(config: &Config) -> Option<&String> {
+    let mode = &config.host.network_mode;
+    let by_id = |settings: &EndpointSettings| !mode.is_empty() && settings.network_id.starts_with(mode);
+    match config.networks.get_key_value(mode) {
+        Some((name, _)) => Some(name),
+        None => config.networks.iter().find(|(_, settings)| by_id(settings)).map(|(name, _)| name),
+    }
+}
+
 /// All endpoints, the network that `NetworkMode` names first.
 fn endpoints(config: &Config) -> Vec<v1::EndpointSpec> {
-    let mode = &config.host.network_mode;
-    let first = config.networks.keys().filter(|name| *name == mode);
-    let rest = config.networks.keys().filter(|name| *name != mode);
+    let main = main(config);
+    let first = config.networks.keys().filter(|name| Some(*name) == main);
+    let rest = config.networks.keys().filter(|name| Some(*name) != main);
     first.chain(rest).map(|name| endpoint(config, name)).collect()
 }
 

@@ -14,6 +14,7 @@ use crate::{
     json::{Json, RequiredJson},
     query::Params,
     stream,
+    version::ApiVersion,
 };
 
 pub(super) fn routes() -> Router<Engine> {
@@ -44,10 +45,11 @@ async fn list(State(engine): State<Engine>, params: Params) -> Result<Response, 
 async fn create(
     State(engine): State<Engine>,
     params: Params,
+    version: ApiVersion,
     RequiredJson(body): RequiredJson<CreateBody>,
 ) -> Result<Response, ApiError> {
     let name = Some(params.text("name")).filter(|name| !name.is_empty());
-    let created = engine.containers.create(name, body).await?;
+    let created = engine.containers.create(name, body, version.0).await?;
     Ok((StatusCode::CREATED, Json(created)).into_response())
 }
 
