@@ -40,6 +40,7 @@ impl Inner {
             return Err(Error::invalid("no image specified"));
         }
         validate::config(&config)?;
+        request::check(&host, &config, api)?;
         let image = self.parts.images.resolve(&config.image).await?;
         merge::with_image(&mut config, &image.config.config)?;
         merge::with_defaults(&mut host, spec::DEFAULT_RUNTIME);
@@ -200,7 +201,15 @@ impl Inner {
     ) -> Result<BTreeMap<String, EndpointSettings>> {
         let asked = asked.and_then(|asked| asked.endpoints_config).unwrap_or_default();
         if let Some(other) = host.network_mode.strip_prefix("container:") {
-            if let Ok(other) = self.find(other) {
+            let other = self.find(other);
+            for (reference, settings) in asked {
+                let settings = requested(given(&reference, settings)?);
+                match reference.starts_with("container:") {
+                    true => _ = predefined(reference, settings)?,
+                    false => _ = self.check_endpoint(reference, settings).await?,
+                }
+            }
+            if let Ok(other) = other {
                 host.network_mode = format!("container:{}", other.id);
             }
             config.mac_address.clear();
@@ -209,7 +218,7 @@ impl Inner {
         let mut networks = BTreeMap::new();
         for (reference, settings) in asked {
             let reference = if reference == "default" { "bridge".to_owned() } else { reference };
-            let settings = requested(settings.unwrap_or_default());
+            let settings = requested(given(&reference, settings)?);
             let (name, settings) = self.check_endpoint(reference, settings).await?;
             networks.insert(name, settings);
         }
@@ -300,6 +309,13 @@ fn predefined(name: String, settings: EndpointSettings) -> Result<(String, Endpo
     }
     problems.extend(malformed(&settings));
     if problems.is_empty() { Ok((name, settings)) } else { Err(refuse(&name, &problems)) }
+}
+
+/// The settings that a client gives must be some, even if they are empty.
+fn given(network: &str, settings: Option<EndpointSettings>) -> Result<EndpointSettings> {
+    settings.ok_or_else(|| {
+        Error::Invalid(format!("invalid config for network {network}: EndpointsConfig is nil"))
+    })
 }
 
 /// Only what a client may ask for.

@@ -52,3 +52,27 @@ fn the_network_mode_stays_as_it_was_given_and_means_the_main_network() {
         host.d("rm -f cc");
     }
 }
+
+#[test]
+fn what_docker_refuses_of_networks_is_refused() {
+    let host = Host::with_image();
+    host.d("network create net");
+    host.d("run -d --name cc box sleep 1000");
+    for (options, says) in [
+        ("--network container:cc --ip 10.0.0.7", "supported on user defined networks only"),
+        ("--network container:cc --expose 80", "port exposing and the container type network mode"),
+        ("--network container:cc --link cc:c", "container type network can't be used with links"),
+        ("--sysctl net.ipv4.conf.eth0.forwarding=1", "interface specific sysctl setting"),
+    ] {
+        let line = format!("create {options} box true");
+        let text = host.docker(&line.split(' ').collect::<Vec<_>>()).err();
+        assert!(text.contains(says), "{options}: {text}");
+    }
+    let body = json!({"Image": "box", "Cmd": ["true"], "HostConfig": {"NetworkMode": "net"},
+        "NetworkingConfig": {"EndpointsConfig": {"net": null}}});
+    let answer = host.api().post("/v1.51/containers/create", &body);
+    assert_eq!(
+        (answer.status, answer.message().as_str()),
+        (400, "invalid config for network net: EndpointsConfig is nil")
+    );
+}
