@@ -28,7 +28,7 @@ impl Containers {
         detached(async move { inner.connect(&network, &reference, settings.unwrap_or_default()).await }).await
     }
 
-    /// `docker network disconnect`. With `force` a container that does not exist is no error.
+    /// `docker network disconnect`. With `force` an endpoint goes also when its container is gone.
     pub async fn network_disconnect(&self, network: &str, reference: &str, force: bool) -> Result<()> {
         let (inner, network, reference) = (self.inner.clone(), network.to_owned(), reference.to_owned());
         detached(async move { inner.disconnect(&network, &reference, force).await }).await
@@ -87,12 +87,13 @@ impl Inner {
     ) -> Result<()> {
         let (sandbox, staged) = tokio::join!(call, self.stage_config(container, config.clone()));
         let sandbox = Arc::new(sandbox?.into_inner());
+        let before = container.live();
         container.change(|live| {
             live.state.addresses = held(Some(&sandbox));
             live.sandbox = Some(sandbox.clone());
         });
         let staged = staged?;
-        let files = self.write_files(container, &config, Some(&sandbox));
+        let files = self.refresh_files(container, &before, &config, Some(&sandbox));
         let (files, committed) = tokio::join!(files, self.commit_config(container, staged));
         if let Err(error) = files {
             let error = crate::error::chain(&error);
@@ -103,15 +104,20 @@ impl Inner {
 
     async fn disconnect(self: &Arc<Self>, network: &str, reference: &str, force: bool) -> Result<()> {
         let container = match self.find(reference) {
-            Err(Error::NoSuchContainer(_)) if force => {
-                // An endpoint whose container is gone: its sandbox, if any is left, goes with it.
-                return self.leave(reference, false).await.or(Ok(()));
-            }
+            Err(Error::NoSuchContainer(_)) if force => return self.cut_off(network, reference).await,
             found => found?,
         };
-        let name = self.network(network).await?.name;
+        let found = self.network(network).await;
         let _turn = container.turn().await;
         let mut config = (*container.config()).clone();
+        let name = match found {
+            Ok(network) => network.name,
+            // A network that is gone, or never was: who does not run and was to be on it is freed of it.
+            Err(error) => match named(&config, network) {
+                Some(name) if !container.read(|live| live.state.has_process()) => name,
+                _ => return Err(error),
+            },
+        };
         if name == "host" && config.host.network_mode == "host" {
             return Err(Error::Invalid(
                 "cannot disconnect container from host network - container was created in host network mode"
@@ -132,6 +138,29 @@ impl Inner {
         self.save_config(&container, config).await?;
         self.reserve_addresses(&container, false).await;
         Ok(())
+    }
+
+    /// Takes away an endpoint whose container is gone; its sandbox goes with it.
+    async fn cut_off(&self, network: &str, reference: &str) -> Result<()> {
+        let mut client = self.parts.network.clone();
+        let request = v1::GetNetworkRequest { reference: network.to_owned(), brief: false };
+        let network = client.get_network(request).await?.into_inner();
+        let own =
+            |endpoint: &v1::Endpoint| endpoint.sandbox_name == reference || endpoint.sandbox_id == reference;
+        match network.endpoints.into_iter().find(own) {
+            Some(endpoint) => self.leave(&endpoint.sandbox_id, false).await,
+            None => Err(Error::NotFound(format!("endpoint {reference} not found"))),
+        }
+    }
+}
+
+/// By which name a container's record knows a network: its name, or the id that it had.
+fn named(config: &Config, reference: &str) -> Option<String> {
+    let by_id = |(_, settings): &(&String, &EndpointSettings)| settings.network_id == reference;
+    let mut networks = config.networks.iter();
+    match config.networks.contains_key(reference) {
+        true => Some(reference.to_owned()),
+        false => networks.find(by_id).map(|(name, _)| name.clone()),
     }
 }
 

@@ -14,23 +14,25 @@ use crate::{
     moment::Moment,
     mounts, names,
     record::{self, Config, MountRecord, RunState},
+    request,
     service::{Inner, blocking, detached},
     spec, validate,
 };
 
 impl Containers {
     /// `docker create`. The name is chosen when none is given.
-    pub async fn create(&self, name: Option<&str>, body: CreateBody) -> Result<Created> {
+    /// `api` is the minor version of the API that the client speaks.
+    pub async fn create(&self, name: Option<&str>, body: CreateBody, api: u32) -> Result<Created> {
         let inner = self.inner.clone();
         // A start usually follows at once.
         inner.parts.runtime.anticipate();
         let name = name.filter(|name| !name.is_empty()).map(str::to_owned);
-        detached(async move { inner.create(name, body).await }).await
+        detached(async move { inner.create(name, body, api).await }).await
     }
 }
 
 impl Inner {
-    async fn create(self: &Arc<Self>, name: Option<String>, body: CreateBody) -> Result<Created> {
+    async fn create(self: &Arc<Self>, name: Option<String>, body: CreateBody, api: u32) -> Result<Created> {
         let CreateBody { mut config, host_config, networking_config } = body;
         let mut host = host_config.unwrap_or_default();
         let name = name.as_deref().map(names::check).transpose()?;
@@ -38,6 +40,7 @@ impl Inner {
             return Err(Error::invalid("no image specified"));
         }
         validate::config(&config)?;
+        request::check(&host, &config, api)?;
         let image = self.parts.images.resolve(&config.image).await?;
         merge::with_image(&mut config, &image.config.config)?;
         merge::with_defaults(&mut host, spec::DEFAULT_RUNTIME);
@@ -45,6 +48,13 @@ impl Inner {
         let mut warnings = Vec::new();
         if host.network_mode == "host" && host.port_bindings.as_ref().is_some_and(|p| !p.is_empty()) {
             warnings.push("Published ports are discarded when using host network mode".to_owned());
+        }
+        if !config.mac_address.is_empty() && api >= request::MACS_OF_ENDPOINTS {
+            warnings.push(
+                "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig \
+                 instead."
+                    .to_owned(),
+            );
         }
         let mounts = mounts::settle(&config, &host, |reference| {
             let other = self.find(reference).map_err(|error| Error::Invalid(error.to_string()))?;
@@ -192,29 +202,53 @@ impl Inner {
     ) -> Result<BTreeMap<String, EndpointSettings>> {
         let asked = asked.and_then(|asked| asked.endpoints_config).unwrap_or_default();
         if let Some(other) = host.network_mode.strip_prefix("container:") {
-            if let Ok(other) = self.find(other) {
+            let other = self.find(other);
+            for (reference, settings) in asked {
+                let settings = requested(given(&reference, settings)?);
+                match reference.starts_with("container:") {
+                    true => _ = predefined(reference, settings)?,
+                    false => _ = self.check_endpoint(reference, settings).await?,
+                }
+            }
+            if let Ok(other) = other {
                 host.network_mode = format!("container:{}", other.id);
             }
+            config.mac_address.clear();
             return Ok(BTreeMap::new());
         }
         let mut networks = BTreeMap::new();
         for (reference, settings) in asked {
             let reference = if reference == "default" { "bridge".to_owned() } else { reference };
-            let settings = requested(settings.unwrap_or_default());
+            let settings = requested(given(&reference, settings)?);
             let (name, settings) = self.check_endpoint(reference, settings).await?;
             networks.insert(name, settings);
         }
-        if !networks.contains_key(&host.network_mode) {
-            let (name, _) =
-                self.check_endpoint(host.network_mode.clone(), EndpointSettings::default()).await?;
-            host.network_mode.clone_from(&name);
-            networks.entry(name).or_default();
+        let mut main = host.network_mode.clone();
+        if !networks.contains_key(&main) {
+            let (name, settings) = self.check_endpoint(main, EndpointSettings::default()).await?;
+            if matches!(name.as_str(), "bridge" | "host" | "none") {
+                host.network_mode.clone_from(&name);
+            }
+            networks.entry(name.clone()).or_insert(settings);
+            main = name;
         }
-        if !config.mac_address.is_empty()
-            && let Some(main) = networks.get_mut(&host.network_mode)
-            && main.mac_address.is_empty()
+        // Inspect shows the endpoint's. The two networks without interfaces have none.
+        let mac = std::mem::take(&mut config.mac_address);
+        if !mac.is_empty()
+            && !matches!(main.as_str(), "host" | "none")
+            && let Some(settings) = networks.get_mut(&main)
         {
-            main.mac_address = std::mem::take(&mut config.mac_address);
+            if settings.mac_address.is_empty() {
+                if mac.parse::<libnetwork_model::MacAddress>().is_err() {
+                    return Err(refuse(&main, &[format!("invalid MAC address: {mac}")]));
+                }
+                settings.mac_address = mac;
+            } else if settings.mac_address != mac {
+                return Err(Error::invalid(
+                    "the container-wide MAC address must match the endpoint-specific MAC address for the main network, \
+                     or be left empty",
+                ));
+            }
         }
         Ok(networks)
     }
@@ -276,6 +310,13 @@ fn predefined(name: String, settings: EndpointSettings) -> Result<(String, Endpo
     }
     problems.extend(malformed(&settings));
     if problems.is_empty() { Ok((name, settings)) } else { Err(refuse(&name, &problems)) }
+}
+
+/// The settings that a client gives must be some, even if they are empty.
+fn given(network: &str, settings: Option<EndpointSettings>) -> Result<EndpointSettings> {
+    settings.ok_or_else(|| {
+        Error::Invalid(format!("invalid config for network {network}: EndpointsConfig is nil"))
+    })
 }
 
 /// Only what a client may ask for.

@@ -5,6 +5,7 @@ use std::{
     fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use crate::{Error, Result};
@@ -15,6 +16,8 @@ pub(crate) const RESOLV: &str = "resolv.conf";
 
 /// Who answers inside a sandbox on a network that a person made.
 const EMBEDDED: &str = "127.0.0.11";
+/// What precedes the sum of all before it, in the last line of a resolv.conf: by it we know one that nobody edited.
+const SUM: &str = "# Sum: ";
 /// Docker's answer to a host without usable resolvers.
 const FALLBACK: &[&str] = &["8.8.8.8", "8.8.4.4"];
 
@@ -26,6 +29,12 @@ const LOCAL: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loop
 pub(crate) struct Entry {
     pub(crate) ip: String,
     pub(crate) names: Vec<String>,
+}
+
+impl Entry {
+    pub(crate) fn line(&self) -> String {
+        format!("{}\t{}", self.ip, self.names.join(" "))
+    }
 }
 
 /// Whence a container's resolvers come.
@@ -55,23 +64,37 @@ pub(crate) fn hosts(base: Option<&str>, entries: &[Entry]) -> String {
     }
     for entry in entries {
         // Writing to a String does not fail.
-        let _ = writeln!(text, "{}\t{}", entry.ip, entry.names.join(" "));
+        let _ = writeln!(text, "{}", entry.line());
     }
     text
 }
 
-/// The host's own resolver settings: of a `resolv.conf` that names only a stub of systemd's, those behind it.
-pub(crate) fn host_resolv_conf() -> String {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let text = read("/etc/resolv.conf");
-    let servers = parse(&text).servers;
-    if !servers.is_empty() && servers.iter().all(|server| server == "127.0.0.53") {
-        let behind = read("/run/systemd/resolve/resolv.conf");
-        if !parse(&behind).servers.is_empty() {
-            return behind;
+/// A hosts file without the lines that are `gone`, and with those that have `come` and are not there; all else is left.
+pub(crate) fn change_hosts(text: &str, gone: impl Fn(&str) -> bool, come: &[Entry]) -> String {
+    let mut lines: Vec<String> = text.lines().filter(|line| !gone(line)).map(str::to_owned).collect();
+    for line in come.iter().map(Entry::line) {
+        if !lines.contains(&line) {
+            lines.push(line);
         }
     }
-    text
+    lines.into_iter().map(|line| line + "\n").collect()
+}
+
+/// The host's own resolver settings and whence they are: of a `resolv.conf` that names only a stub of systemd's, those
+/// behind it.
+pub(crate) fn host_resolv_conf() -> (&'static str, String) {
+    const ALL: &str = "/etc/resolv.conf";
+    const BEHIND: &str = "/run/systemd/resolve/resolv.conf";
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let text = read(ALL);
+    let servers = parse(&text).servers;
+    if !servers.is_empty() && servers.iter().all(|server| server == "127.0.0.53") {
+        let behind = read(BEHIND);
+        if !parse(&behind).servers.is_empty() {
+            return (BEHIND, behind);
+        }
+    }
+    (ALL, text)
 }
 
 fn parse(text: &str) -> DnsOptions {
@@ -90,22 +113,43 @@ fn parse(text: &str) -> DnsOptions {
     dns
 }
 
-/// The content of a container's resolv.conf.
-pub(crate) fn resolv_conf(host: &str, asked: &DnsOptions, resolution: Resolution) -> String {
+/// The content of a container's resolv.conf, from the host's file at `path`. Its comments are Docker's, for some tools read
+/// them.
+pub(crate) fn resolv_conf(path: &str, host: &str, asked: &DnsOptions, resolution: Resolution) -> String {
     let mut dns = parse(host);
+    let is_ndots = |option: &String| option.starts_with("ndots:");
+    let mut ndots = if dns.options.iter().any(is_ndots) { "host" } else { "" };
+    let mut overrides = Vec::new();
+    let mut notes = String::new();
+    if !asked.servers.is_empty() {
+        overrides.push("nameservers");
+    }
     if !asked.search.is_empty() {
+        overrides.push("search");
         // One `.` is how a person asks for no search list at all.
         dns.search = asked.search.iter().filter(|name| *name != ".").cloned().collect();
     }
     if !asked.options.is_empty() {
+        overrides.push("options");
         dns.options.clone_from(&asked.options);
+        ndots = if dns.options.iter().any(is_ndots) { "override" } else { "" };
     }
-    match resolution {
+    let how = match resolution {
         Resolution::Embedded => {
+            let external: Vec<String> = match asked.servers.is_empty() {
+                true => dns.servers.iter().map(|server| format!("host({server})")).collect(),
+                false => asked.servers.clone(),
+            };
+            notes = match external.is_empty() {
+                true => "# NO EXTERNAL NAMESERVERS DEFINED\n".to_owned(),
+                false => format!("# ExtServers: [{}]\n", external.join(" ")),
+            };
             dns.servers = vec![EMBEDDED.to_owned()];
             if !dns.options.iter().any(|option| option.starts_with("ndots")) {
                 dns.options.push("ndots:0".to_owned());
+                ndots = "internal";
             }
+            " (internal resolver)"
         }
         Resolution::Hosts if asked.servers.is_empty() => {
             let loopback = |server: &String| {
@@ -115,12 +159,20 @@ pub(crate) fn resolv_conf(host: &str, asked: &DnsOptions, resolution: Resolution
             dns.servers.retain(|server| !loopback(server));
             if dns.servers.is_empty() {
                 dns.servers = FALLBACK.iter().map(|s| (*s).to_owned()).collect();
+                notes = "# Used default nameservers.\n".to_owned();
             }
+            " (legacy)"
         }
-        Resolution::Same if asked.servers.is_empty() => {}
-        Resolution::Hosts | Resolution::Same => dns.servers.clone_from(&asked.servers),
-    }
-    let mut text = String::from("# Generated by Causeway for this container.\n\n");
+        Resolution::Same if asked.servers.is_empty() => "",
+        Resolution::Hosts | Resolution::Same => {
+            dns.servers.clone_from(&asked.servers);
+            if resolution == Resolution::Hosts { " (legacy)" } else { "" }
+        }
+    };
+    let mut text = String::from(
+        "# Generated by Causeway for this container.\n# This file can be edited; Causeway will not make further changes \
+         once it\n# has been modified.\n\n",
+    );
     for server in &dns.servers {
         let _ = writeln!(text, "nameserver {server}");
     }
@@ -129,7 +181,40 @@ pub(crate) fn resolv_conf(host: &str, asked: &DnsOptions, resolution: Resolution
             let _ = writeln!(text, "{keyword} {}", words.join(" "));
         }
     }
+    let _ = write!(
+        text,
+        "\n# Based on host file: '{path}'{how}\n{notes}# Overrides: [{}]\n",
+        overrides.join(" ")
+    );
+    if !ndots.is_empty() {
+        let _ = writeln!(text, "# Option ndots from: {ndots}");
+    }
+    let sum = sum(&text);
+    let _ = writeln!(text, "{SUM}{sum}");
     text
+}
+
+/// Whether a resolv.conf is as [`resolv_conf`] made it, whatever the host's was then.
+pub(crate) fn is_unedited(resolv_conf: &str) -> bool {
+    let last = resolv_conf.rfind(SUM).map(|start| resolv_conf.split_at(start));
+    last.is_some_and(|(all, line)| line == format!("{SUM}{}\n", sum(all)))
+}
+
+/// FNV-1a: the same in every version of this program, and nobody is to be kept from forging it.
+fn sum(text: &str) -> String {
+    let add = |sum: u64, byte: u8| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    format!("{:016x}", text.bytes().fold(0xcbf2_9ce4_8422_2325, add))
+}
+
+/// Changes a file that [`write`] made, one change after another. Blocking.
+pub(crate) fn edit(dir: &Path, name: &str, change: impl FnOnce(&str) -> Option<String>) -> Result<()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = read(&dir.join(name))?;
+    match change(&text).filter(|changed| *changed != text) {
+        Some(changed) => write(dir, name, &changed),
+        None => Ok(()),
+    }
 }
 
 /// Writes a file that may be bind-mounted somewhere: in place, since a new file would not be seen there. Blocking.
@@ -154,28 +239,30 @@ mod tests {
     const HOST: &str =
         "# mine\nnameserver 127.0.0.53\nnameserver 10.0.0.1\nsearch corp.example\noptions edns0\n";
 
+    const PATH: &str = "/etc/resolv.conf";
+
     fn lines(text: &str) -> Vec<&str> {
         text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
     }
 
     #[test]
     fn a_made_network_uses_the_embedded_resolver() {
-        let text = resolv_conf(HOST, &DnsOptions::default(), Resolution::Embedded);
+        let text = resolv_conf(PATH, HOST, &DnsOptions::default(), Resolution::Embedded);
         assert_eq!(lines(&text), ["nameserver 127.0.0.11", "search corp.example", "options edns0 ndots:0"]);
         let asked =
             DnsOptions { options: vec!["ndots:2".into()], search: vec![".".into()], ..DnsOptions::default() };
-        let text = resolv_conf(HOST, &asked, Resolution::Embedded);
+        let text = resolv_conf(PATH, HOST, &asked, Resolution::Embedded);
         assert_eq!(lines(&text), ["nameserver 127.0.0.11", "options ndots:2"]);
     }
 
     #[test]
     fn the_default_bridge_gets_resolvers_it_can_reach() {
-        let text = resolv_conf(HOST, &DnsOptions::default(), Resolution::Hosts);
+        let text = resolv_conf(PATH, HOST, &DnsOptions::default(), Resolution::Hosts);
         assert_eq!(lines(&text), ["nameserver 10.0.0.1", "search corp.example", "options edns0"]);
-        let text = resolv_conf("nameserver ::1\n", &DnsOptions::default(), Resolution::Hosts);
+        let text = resolv_conf(PATH, "nameserver ::1\n", &DnsOptions::default(), Resolution::Hosts);
         assert_eq!(lines(&text), ["nameserver 8.8.8.8", "nameserver 8.8.4.4"]);
         let asked = DnsOptions { servers: vec!["1.1.1.1".into()], ..DnsOptions::default() };
-        assert_eq!(lines(&resolv_conf("", &asked, Resolution::Hosts)), ["nameserver 1.1.1.1"]);
+        assert_eq!(lines(&resolv_conf(PATH, "", &asked, Resolution::Hosts)), ["nameserver 1.1.1.1"]);
     }
 
     #[test]
@@ -184,5 +271,53 @@ mod tests {
         let text = hosts(None, &[entry]);
         assert!(text.starts_with("127.0.0.1\tlocalhost\n::1\tlocalhost"));
         assert!(text.ends_with("\n172.17.0.2\tweb.example web\n"));
+    }
+
+    #[test]
+    fn comments_of_a_resolv_conf_are_docker_s() {
+        let comments = |asked: &DnsOptions, resolution| {
+            let text = resolv_conf(PATH, HOST, asked, resolution);
+            assert!(is_unedited(&text), "{text}");
+            assert!(!is_unedited(&text.replacen("nameserver", "nameserver ", 1)));
+            assert!(!is_unedited(&format!("{text}# mine\n")));
+            let comments = text.rsplit_once("\n\n").unwrap().1.rsplit_once(SUM).unwrap().0;
+            comments.to_owned()
+        };
+        assert_eq!(
+            comments(&DnsOptions::default(), Resolution::Embedded),
+            "# Based on host file: '/etc/resolv.conf' (internal resolver)\n# ExtServers: [host(127.0.0.53) \
+             host(10.0.0.1)]\n# Overrides: []\n# Option ndots from: internal\n"
+        );
+        let asked = DnsOptions {
+            servers: vec!["1.1.1.1".into(), "::2".into()],
+            search: vec!["a".into()],
+            options: vec!["ndots:3".into()],
+        };
+        let overrides = "# Overrides: [nameservers search options]\n# Option ndots from: override\n";
+        assert_eq!(
+            comments(&asked, Resolution::Embedded),
+            format!(
+                "# Based on host file: '/etc/resolv.conf' (internal resolver)\n# ExtServers: [1.1.1.1 ::2]\n{overrides}"
+            )
+        );
+        assert_eq!(
+            comments(&asked, Resolution::Hosts),
+            format!("# Based on host file: '/etc/resolv.conf' (legacy)\n{overrides}")
+        );
+        assert_eq!(
+            comments(&DnsOptions::default(), Resolution::Same),
+            "# Based on host file: '/etc/resolv.conf'\n# Overrides: []\n"
+        );
+    }
+
+    #[test]
+    fn only_the_lines_that_changed_change() {
+        let entry = |ip: &str| Entry { ip: ip.into(), names: vec!["web".into()] };
+        let text = "127.0.0.1\tlocalhost\n10.0.0.2\tweb\n# mine\n10.0.0.2 web\n10.0.0.3\tweb";
+        let gone = entry("10.0.0.2").line();
+        assert_eq!(
+            change_hosts(text, |line| line == gone, &[entry("10.0.0.3"), entry("10.0.0.4")]),
+            "127.0.0.1\tlocalhost\n# mine\n10.0.0.2 web\n10.0.0.3\tweb\n10.0.0.4\tweb\n"
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     Containers, Result,
-    config::{GraphDriver, HostConfig, Inspect, MountPoint, State, Status},
+    config::{ContainerConfig, GraphDriver, HostConfig, Inspect, MountPoint, State, Status},
     container::Live,
     files, network,
     record::Config,
@@ -66,7 +66,7 @@ impl Containers {
             size_rw: sizes.map(|size| size.rw as i64),
             size_root_fs: sizes.map(|size| size.root_fs as i64),
             mounts: shown_mounts(config),
-            config: config.config.clone(),
+            config: shown_config(config),
             network_settings: network::settings(&live),
         })
     }
@@ -76,6 +76,13 @@ impl Containers {
 fn command(config: &Config) -> (String, Vec<String>) {
     let mut words = config.config.entrypoint.iter().chain(&config.config.cmd).flatten().cloned();
     (words.next().unwrap_or_default(), words.collect())
+}
+
+/// With the MAC address that was asked for on the main network.
+fn shown_config(config: &Config) -> ContainerConfig {
+    let main = network::main(config).and_then(|name| config.networks.get(name));
+    let mac_address = main.map(|settings| settings.mac_address.clone()).unwrap_or_default();
+    ContainerConfig { mac_address, ..config.config.clone() }
 }
 
 /// The mounts as people see them.

@@ -38,6 +38,7 @@ mod ports;
 mod publish;
 mod record;
 mod remove;
+mod request;
 mod reserve;
 mod service;
 mod signals;

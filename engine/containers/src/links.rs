@@ -99,7 +99,7 @@ impl Inner {
             if !live.state.has_process() || !links(&live.config).any(leads_here) {
                 continue;
             }
-            if let Err(error) = self.write_files(&other, &live.config, live.sandbox.as_deref()).await {
+            if let Err(error) = self.refresh_links(&other, &live).await {
                 let error = crate::error::chain(&error);
                 tracing::warn!(container = other.id, error, "cannot refresh the hosts file");
             }

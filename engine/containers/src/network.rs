@@ -106,7 +106,7 @@ impl Inner {
         })
     }
 
-    /// Writes the three files below `/etc` that depend on the network.
+    /// Writes the three files below `/etc` that depend on the network, for a start.
     pub(crate) async fn write_files(
         &self,
         container: &Container,
@@ -128,11 +128,55 @@ impl Inner {
             };
             files::write(&dir, files::HOSTS, &files::hosts(base.as_deref(), &entries))?;
             files::write(&dir, files::HOSTNAME, &hostname)?;
-            files::write(
-                &dir,
-                files::RESOLV,
-                &files::resolv_conf(&files::host_resolv_conf(), &asked, resolution),
-            )
+            let (path, host) = files::host_resolv_conf();
+            files::write(&dir, files::RESOLV, &files::resolv_conf(path, &host, &asked, resolution))
+        })
+        .await
+    }
+
+    /// Brings the files of a running container up to date with its networks. What was edited inside stays: of the hosts
+    /// file only the lines go and come that the change takes and brings, and an edited resolv.conf is left alone.
+    pub(crate) async fn refresh_files(
+        &self,
+        container: &Container,
+        before: &Live,
+        config: &Config,
+        sandbox: Option<&v1::Sandbox>,
+    ) -> Result<()> {
+        let mut old = self.host_entries(&before.config, before.sandbox.as_deref()).await?;
+        let mut new = self.host_entries(config, sandbox).await?;
+        let kept: Vec<Entry> = old.extract_if(.., |entry| new.contains(entry)).collect();
+        new.retain(|entry| !kept.contains(entry));
+        let (resolution, asked) = (resolution(config), dns_options(config, &self.parts.dns));
+        let dir = container.dir.clone();
+        blocking(move || {
+            let gone = |line: &str| old.iter().any(|entry| entry.line() == line);
+            files::edit(&dir, files::HOSTS, |text| Some(files::change_hosts(text, gone, &new)))?;
+            let (path, host) = files::host_resolv_conf();
+            files::edit(&dir, files::RESOLV, |text| {
+                files::is_unedited(text).then(|| files::resolv_conf(path, &host, &asked, resolution))
+            })
+        })
+        .await
+    }
+
+    /// Brings those lines of a running container's hosts file up to date that tell of whom it links to.
+    pub(crate) async fn refresh_links(&self, container: &Container, live: &Live) -> Result<()> {
+        let config = &live.config;
+        let entries = self.host_entries(config, live.sandbox.as_deref()).await?;
+        let links = self.link_entries(config);
+        let named = config.networks.values().flat_map(|settings| settings.links.iter().flatten());
+        let given = config.host.links.iter().flatten().chain(named);
+        let aliases: Vec<String> =
+            given.filter_map(|link| link.rsplit([':', '/']).next()).map(str::to_owned).collect();
+        let dir = container.dir.clone();
+        blocking(move || {
+            let gone = |line: &str| {
+                let first = line.split_once('\t').and_then(|(_, names)| names.split(' ').next());
+                let is_link = first.is_some_and(|first| aliases.iter().any(|alias| alias == first));
+                is_link && !entries.iter().any(|entry| entry.line() == line)
+            };
+            files::edit(&dir, files::HOSTS, |text| Some(files::change_hosts(text, gone, &links)))
         })
         .await
     }
@@ -149,10 +193,7 @@ impl Inner {
         }
         entries.extend(self.link_entries(config));
         let own = &config.config;
-        let mut names = vec![own.hostname.clone()];
-        if !own.domainname.is_empty() {
-            names.insert(0, format!("{}.{}", own.hostname, own.domainname));
-        }
+        let names = own_names(&own.hostname, &own.domainname);
         for endpoint in sandbox.iter().flat_map(|sandbox| &sandbox.endpoints) {
             for cidr in [&endpoint.ipv4, &endpoint.ipv6] {
                 if let Some((ip, _)) = cidr.split_once('/') {
@@ -177,6 +218,16 @@ impl Inner {
             false => Ok(gateways),
         }
     }
+}
+
+/// The full name, and the short one when that is another.
+fn own_names(hostname: &str, domainname: &str) -> Vec<String> {
+    let full = match domainname.is_empty() {
+        true => hostname.to_owned(),
+        false => format!("{hostname}.{domainname}"),
+    };
+    let short = full.split_once('.').map(|(short, _)| short.to_owned());
+    std::iter::once(full).chain(short).collect()
 }
 
 fn resolution(config: &Config) -> Resolution {
@@ -207,11 +258,21 @@ fn resolver(config: &Config, defaults: &DnsOptions) -> v1::Resolver {
     v1::Resolver { servers, search, options }
 }
 
+/// The network that `NetworkMode` names: by its name, its id or the beginning of that.
+pub(crate) fn main(config: &Config) -> Option<&String> {
+    let mode = &config.host.network_mode;
+    let by_id = |settings: &EndpointSettings| !mode.is_empty() && settings.network_id.starts_with(mode);
+    match config.networks.get_key_value(mode) {
+        Some((name, _)) => Some(name),
+        None => config.networks.iter().find(|(_, settings)| by_id(settings)).map(|(name, _)| name),
+    }
+}
+
 /// All endpoints, the network that `NetworkMode` names first.
 fn endpoints(config: &Config) -> Vec<v1::EndpointSpec> {
-    let mode = &config.host.network_mode;
-    let first = config.networks.keys().filter(|name| *name == mode);
-    let rest = config.networks.keys().filter(|name| *name != mode);
+    let main = main(config);
+    let first = config.networks.keys().filter(|name| Some(*name) == main);
+    let rest = config.networks.keys().filter(|name| Some(*name) != main);
     first.chain(rest).map(|name| endpoint(config, name)).collect()
 }
 
@@ -295,4 +356,17 @@ pub(crate) fn settings(live: &Live) -> NetworkSettings {
     }
     settings.networks = networks;
     settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_s_own_names_are_the_full_one_and_the_short_one() {
+        assert_eq!(own_names("web", ""), ["web"]);
+        assert_eq!(own_names("a.b.c", ""), ["a.b.c", "a"]);
+        assert_eq!(own_names("a.b", "c.d"), ["a.b.c.d", "a"]);
+        assert_eq!(own_names("web", "example"), ["web.example", "web"]);
+    }
 }

@@ -17,7 +17,8 @@ use crate::{
 impl Containers {
     pub async fn remove(&self, reference: &str, options: RemoveOptions) -> Result<()> {
         if options.link {
-            return Err(Error::Unimplemented("removing a link is not supported".into()));
+            let (inner, reference) = (self.inner.clone(), reference.to_owned());
+            return detached(async move { inner.remove_link(&reference).await }).await;
         }
         let container = self.inner.find(reference)?;
         let (inner, reference) = (self.inner.clone(), reference.to_owned());
@@ -62,6 +63,32 @@ impl Containers {
 }
 
 impl Inner {
+    /// `docker rm --link CONTAINER/ALIAS`: the container stays, and knows the other by this name no more.
+    async fn remove_link(&self, reference: &str) -> Result<()> {
+        let Some((name, alias)) = reference.trim_start_matches('/').split_once('/') else {
+            self.find(reference)?;
+            return Err(Error::Conflict(
+                "Conflict, cannot remove the default link name of the container".into(),
+            ));
+        };
+        let absent = || Error::NoSuchContainer(reference.to_owned());
+        let container = self.find(name).map_err(|_| absent())?;
+        let _turn = container.turn().await;
+        let before = container.live();
+        let mut config = (*before.config).clone();
+        let links = config.host.links.get_or_insert_default();
+        let position = links.iter().position(|link| link.rsplit([':', '/']).next() == Some(alias));
+        links.remove(position.ok_or_else(absent)?);
+        if links.is_empty() {
+            config.host.links = None;
+        }
+        self.save_config(&container, config.clone()).await?;
+        if before.state.has_process() {
+            self.refresh_files(&container, &before, &config, before.sandbox.as_deref()).await?;
+        }
+        Ok(())
+    }
+
     async fn remove(
         self: &Arc<Self>,
         container: &Arc<Container>,

@@ -308,6 +308,12 @@ fn network(host: &HostConfig, config: &ContainerConfig) -> Result<()> {
     if host.uts_mode == "host" && !config.hostname.is_empty() && mode != "host" {
         return refuse("conflicting options: hostname and the UTS mode");
     }
+    if mode.starts_with("container:") && host.links.as_ref().is_some_and(|l| !l.is_empty()) {
+        return refuse(
+            "conflicting options: container type network can't be used with links. This would result in undefined \
+             behavior",
+        );
+    }
     if mode == "host" && host.links.as_ref().is_some_and(|l| !l.is_empty()) {
         return refuse(
             "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
@@ -316,7 +322,7 @@ fn network(host: &HostConfig, config: &ContainerConfig) -> Result<()> {
     Ok(())
 }
 
-fn refuse<T>(message: impl Into<String>) -> Result<T> {
+pub(crate) fn refuse<T>(message: impl Into<String>) -> Result<T> {
     Err(Error::Invalid(message.into()))
 }
 

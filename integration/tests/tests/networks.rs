@@ -92,6 +92,32 @@ fn a_running_container_is_connected_and_disconnected() {
 }
 
 #[test]
+fn a_stopped_container_is_freed_of_a_network_that_is_gone() {
+    let host = Host::with_image();
+    host.d("network create df1");
+    for forget in ["network disconnect df2 cc", "network disconnect --force ID cc"] {
+        let id = host.d("network create df2");
+        host.d("create --name cc --network df1 box sleep 1000");
+        host.d("network connect df2 cc");
+        host.d("network rm df2");
+        let text = host.docker(&["start", "cc"]).err();
+        assert!(text.contains("df2 not found"), "{text}");
+        host.d(&forget.replace("ID", id.trim()));
+        host.d("start cc");
+        let text = host.docker(&["network", "disconnect", "df2", "cc"]).err();
+        assert!(text.contains("df2 not found"), "{text}");
+        host.d("rm -f cc");
+    }
+    host.d("create --name ee --network nope box sleep 1000");
+    host.d("network disconnect nope ee");
+    host.d("start ee");
+    let text = host.docker(&["network", "disconnect", "nope", "ee"]).err();
+    assert!(text.contains("nope not found"), "{text}");
+    let text = host.docker(&["network", "disconnect", "--force", "df1", "nosuch"]).err();
+    assert!(text.contains("endpoint nosuch not found"), "{text}");
+}
+
+#[test]
 fn prune_removes_what_nothing_uses() {
     let host = Host::with_image();
     host.d("network create used");

@@ -14,6 +14,7 @@ use crate::{
     json::{Json, RequiredJson},
     query::Params,
     stream,
+    version::ApiVersion,
 };
 
 pub(super) fn routes() -> Router<Engine> {
@@ -22,6 +23,8 @@ pub(super) fn routes() -> Router<Engine> {
         .route("/containers/create", post(create))
         .route("/containers/prune", post(prune))
         .route("/containers/{id}", delete(remove))
+        // With a slash between, as `docker rm --link CONTAINER/ALIAS` asks.
+        .route("/containers/{id}/{alias}", delete(remove_link))
         .route("/containers/{id}/json", get(inspect))
         .route("/containers/{id}/top", get(top))
         .route("/containers/{id}/changes", get(changes))
@@ -42,10 +45,11 @@ async fn list(State(engine): State<Engine>, params: Params) -> Result<Response, 
 async fn create(
     State(engine): State<Engine>,
     params: Params,
+    version: ApiVersion,
     RequiredJson(body): RequiredJson<CreateBody>,
 ) -> Result<Response, ApiError> {
     let name = Some(params.text("name")).filter(|name| !name.is_empty());
-    let created = engine.containers.create(name, body).await?;
+    let created = engine.containers.create(name, body, version.0).await?;
     Ok((StatusCode::CREATED, Json(created)).into_response())
 }
 
@@ -62,6 +66,14 @@ async fn remove(
         RemoveOptions { force: params.flag("force"), volumes: params.flag("v"), link: params.flag("link") };
     engine.containers.remove(&id, options).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn remove_link(
+    engine: State<Engine>,
+    Path((id, alias)): Path<(String, String)>,
+    params: Params,
+) -> Result<StatusCode, ApiError> {
+    remove(engine, Path(format!("{id}/{alias}")), params).await
 }
 
 async fn inspect(

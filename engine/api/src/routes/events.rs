@@ -34,7 +34,7 @@ pub(super) async fn events(
             params.text("until")
         )));
     }
-    let filter = EventFilter::new(params.any_filters()?)?;
+    let filter = EventFilter::new(params.any_filters()?);
     let subscription = engine.containers.events().subscribe(since.map(nanoseconds));
     let shown = told(subscription, until)
         .filter(move |event| std::future::ready(filter.matches(event)))

@@ -44,8 +44,9 @@ fn read(text: &str, flags: &Given) -> Result<Given, String> {
     if text.trim().is_empty() {
         return Ok(Given::new());
     }
-    let object: Map<String, Value> =
+    let mut object: Map<String, Value> =
         serde_json::from_str(text).map_err(|error| format!("invalid JSON: {error}"))?;
+    gateway_before_28_1(&mut object)?;
     let by_key = |key: &str| SETTINGS.iter().find(|setting| setting.key == key && !key.is_empty());
     let unknown: Vec<&str> = object.keys().map(String::as_str).filter(|key| by_key(key).is_none()).collect();
     if !unknown.is_empty() {
@@ -77,6 +78,23 @@ fn read(text: &str, flags: &Given) -> Result<Given, String> {
     Ok(given)
 }
 
+/// `host-gateway-ip`, one address: what was there before `host-gateway-ips`, and what Docker still takes.
+fn gateway_before_28_1(object: &mut Map<String, Value>) -> Result<(), String> {
+    let Some(value) = object.remove("host-gateway-ip") else { return Ok(()) };
+    let Some(address) = value.as_str() else {
+        return Err(format!("host-gateway-ip: {value} is not an IP address"));
+    };
+    if object.contains_key("host-gateway-ips") {
+        return Err(
+            "host-gateway-ip and host-gateway-ips must not both be specified in the config file".to_owned()
+        );
+    }
+    if !address.is_empty() {
+        object.insert("host-gateway-ips".to_owned(), vec![address].into());
+    }
+    Ok(())
+}
+
 /// A text without its quotes, as Docker shows it.
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
@@ -106,6 +124,11 @@ mod tests {
         assert!(
             problem(r#"{"default-address-pools":[{"base":"x"}]}"#).starts_with("default-address-pools: ")
         );
+        assert_eq!(
+            problem(r#"{"host-gateway-ip":"nope"}"#),
+            "host-gateway-ips: [\"nope\"] is not a list of IP addresses"
+        );
+        assert!(problem(r#"{"host-gateway-ip":"1.1.1.1","host-gateway-ips":[]}"#).contains("must not both"));
         assert!(problem(r#"{"mtu":1400,}"#).starts_with("invalid JSON: "));
         assert_eq!(
             problem(r#"{"debug":false}"#),
@@ -122,6 +145,9 @@ mod tests {
         let given = read(text, &Given::new()).unwrap();
         assert_eq!(given.len(), 10);
         assert!(read("", &Given::new()).unwrap().is_empty());
+        let given = read(r#"{"host-gateway-ip":"10.0.0.1"}"#, &Given::new()).unwrap();
+        assert_eq!(given, Given::from([("host-gateway-ips", serde_json::json!(["10.0.0.1"]))]));
+        assert!(read(r#"{"host-gateway-ip":""}"#, &Given::new()).unwrap().is_empty());
     }
 
     #[test]

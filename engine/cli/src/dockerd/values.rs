@@ -1,5 +1,7 @@
 //! What is wrong with settings though each is of its kind: Docker's `validate`, in its words where it has some.
 
+use std::net::Ipv4Addr;
+
 use serde_json::Value;
 
 use super::{file::Given, list, text};
@@ -38,6 +40,14 @@ pub(super) fn judge(given: &Given) -> Result<(), String> {
             return Err(format!("hosts: invalid bind address: {error}"));
         }
     }
+    if let Some(domain) = list(given, "dns-search").iter().find(|domain| !is_domain(domain)) {
+        return Err(format!("dns-search: {domain} is not a valid domain"));
+    }
+    if let Some(bip) = text(given, "bip").filter(|bip| is_network(bip)) {
+        return Err(format!(
+            "bip: {bip} is the network's own address: give the bridge's, such as the one after it"
+        ));
+    }
     let gateways = list(given, "host-gateway-ips");
     if [false, true].iter().any(|ipv6| gateways.iter().filter(|ip| ip.contains(':') == *ipv6).count() > 1) {
         return Err("host-gateway-ips: at most one address of each family".to_owned());
@@ -52,6 +62,27 @@ pub(super) fn judge(given: &Given) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Docker's rule, where one `.` stands for no domain at all.
+fn is_domain(text: &str) -> bool {
+    let text = text.trim_matches(' ');
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let label = |label: &str| {
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        !label.is_empty() && label.chars().all(fits) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let is_name = name.len() < 255 && name.split('.').all(label);
+    text == "." || is_name && name.contains(|c: char| c.is_ascii_alphabetic())
+}
+
+/// Whether an IPv4 address with its prefix length leaves nothing to the host; of two or fewer, all are hosts'.
+fn is_network(text: &str) -> bool {
+    let Some((address, length)) = text.split_once('/') else { return false };
+    match (address.parse::<Ipv4Addr>(), length.parse::<u32>()) {
+        (Ok(address), Ok(length @ ..=30)) => u64::from(address.to_bits()) % (1 << (32 - length)) == 0,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -71,11 +102,20 @@ mod tests {
                 serde_json::json!(["fd://", "tcp://x:y:z"]),
                 "hosts: invalid bind address: cannot listen on \"tcp",
             ),
+            ("dns-search", serde_json::json!(["a.b", "a b"]), "dns-search: a b is not a valid domain"),
+            ("dns-search", serde_json::json!(["1.2.3.4"]), "dns-search: 1.2.3.4 is not"),
+            ("dns-search", serde_json::json!(["a.-b"]), "dns-search: a.-b is not"),
+            ("bip", "10.50.0.0/16".into(), "bip: 10.50.0.0/16 is the network's own address"),
             ("host-gateway-ips", serde_json::json!(["1.1.1.1", "1.1.1.2"]), "host-gateway-ips: at most one"),
         ] {
             let problem = judge(&Given::from([(name, value)])).unwrap_err();
             assert!(problem.starts_with(says), "{problem}");
         }
+        let fine = Given::from([
+            ("dns-search", serde_json::json!([".", "Corp-1.example.", " a "])),
+            ("bip", "10.50.1.0/16".into()),
+        ]);
+        assert_eq!(judge(&fine), Ok(()));
         let both = Given::from([("bridge", "br0".into()), ("bip", "10.0.0.1/8".into())]);
         assert!(judge(&both).unwrap_err().starts_with("bridge, bip: "));
         assert_eq!(judge(&Given::from([("bridge", "none".into()), ("bip", "10.0.0.1/8".into())])), Ok(()));
