@@ -59,7 +59,7 @@ pub struct BpfPortMapper {
     /// Every bridge that was told of and found: its index, and the host's addresses on it.
     bridges: BTreeMap<String, (u32, Vec<Address>)>,
     /// Where clients outside come in, to be asked about: none where the host's filter is not obeyed.
-    asked: Vec<probe::Uplink>,
+    asked: Vec<probe::Asker>,
     obey: bool,
     /// Uplinks that were complained of.
     without_ethernet: BTreeSet<String>,
@@ -258,7 +258,7 @@ impl PortMapper for BpfPortMapper {
             }
         }
         self.links.set_uplinks(&indices)?;
-        self.asked = asked;
+        self.asked = probe::Asker::follow(std::mem::take(&mut self.asked), asked);
 
         let mut addresses = host::addresses().on("list", "the host's addresses")?;
         let facts = host.uplinks.values().flat_map(|uplink| &uplink.addresses).map(|net| net.addr());

@@ -11,7 +11,7 @@ use std::{
 
 use aya_obj::generated::{bpf_attach_type, bpf_insn, bpf_prog_type};
 use ebpf_layouts::{ANY_IPV4, Address, Target, mapped};
-use libnetwork_core::PortError;
+use libnetwork_core::{PortError, chain};
 use libnetwork_model::Protocol;
 
 use crate::{
@@ -30,6 +30,50 @@ pub(crate) struct Uplink {
     pub(crate) prefix: u8,
 }
 
+/// What asks at an uplink. Its programs stay loaded and attached: to take one off an interface, the kernel waits for all
+/// packets that are on their way, which whoever starts a container would notice.
+pub(crate) struct Asker {
+    uplink: Uplink,
+    /// Who seems to ask.
+    client: Ipv4Addr,
+    /// At the uplink's egress: `silence` while a question is open, `pass` otherwise.
+    link: OwnedFd,
+    pass: OwnedFd,
+    silence: OwnedFd,
+    inject: OwnedFd,
+}
+
+impl Asker {
+    fn open(uplink: Uplink) -> Result<Self, PortError> {
+        let client = neighbour(&uplink);
+        let pass = load("pass", &pass()).on("load BPF program", "pass")?;
+        let silence = load("silence", &silence(client)).on("load BPF program", "silence")?;
+        let inject = load("inject", &inject(uplink.index)).on("load BPF program", "inject")?;
+        let link =
+            sys::link_create(pass.as_fd(), Hook::Egress(uplink.index)).on("attach to", &uplink.name)?;
+        Ok(Self { uplink, client, link, pass, silence, inject })
+    }
+
+    /// One for each uplink: those that are there already stay. Where none can be had, nothing is asked.
+    pub(crate) fn follow(mut askers: Vec<Self>, uplinks: Vec<Uplink>) -> Vec<Self> {
+        askers.retain(|asker| uplinks.contains(&asker.uplink));
+        for uplink in uplinks {
+            if askers.iter().any(|asker| asker.uplink == uplink) {
+                continue;
+            }
+            let name = uplink.name.clone();
+            match Self::open(uplink) {
+                Ok(asker) => askers.push(asker),
+                Err(error) => {
+                    let error = chain(&error);
+                    tracing::debug!(uplink = %name, error, "cannot ask the host's firewall");
+                }
+            }
+        }
+        askers
+    }
+}
+
 /// Ports asked about in one change, at most: those at the ends of its ranges.
 const PROBES: usize = 16;
 /// The answer is there when the call that puts the packet in ends, but where the kernel hands softirqs to a thread.
@@ -43,21 +87,22 @@ const FIREWALLD: &str = "/run/firewalld";
 /// Asks about the ends of the ranges that no target has yet, and says in the log which of them are denied.
 pub(crate) fn warn_of_denied(
     tables: &mut Tables,
-    uplinks: &[Uplink],
+    askers: &[Asker],
     wanted: &[Target],
 ) -> Result<(), PortError> {
     let mut asked = 0;
     for target in wanted {
         let ends = [target.first, target.last];
         for port in if target.first == target.last { &ends[..1] } else { &ends[..] } {
-            for uplink in uplinks {
+            for asker in askers {
+                let uplink = &asker.uplink;
                 let address = mapped(uplink.address.octets());
                 let way = target.host == ANY_IPV4 || target.host == address;
                 if !way || asked == PROBES || is_published(tables, target.protocol, &address, *port) {
                     continue;
                 }
                 asked += 1;
-                if is_denied(tables, uplink, target.protocol, *port)? == Some(true) {
+                if is_denied(tables, asker, target.protocol, *port)? == Some(true) {
                     warn(uplink, target.protocol, *port);
                 }
             }
@@ -72,14 +117,9 @@ fn is_published(tables: &Tables, protocol: u8, address: &Address, port: u16) -> 
 }
 
 /// None: the packet came to nothing that could be counted, as where a socket of the host has the port.
-fn is_denied(
-    tables: &mut Tables,
-    uplink: &Uplink,
-    protocol: u8,
-    port: u16,
-) -> Result<Option<bool>, PortError> {
-    let client = neighbour(uplink);
-    let Some(frame) = frame(uplink, client, protocol, port) else { return Ok(None) };
+fn is_denied(tables: &mut Tables, asker: &Asker, protocol: u8, port: u16) -> Result<Option<bool>, PortError> {
+    let Asker { uplink, client, .. } = asker;
+    let Some(frame) = frame(uplink, *client, protocol, port) else { return Ok(None) };
     let target = Target {
         address: mapped(client.octets()),
         gateway: mapped(client.octets()),
@@ -98,23 +138,21 @@ fn is_denied(
         zero: 0,
     };
     let id = tables.insert(target)?;
-    let answer = ask(tables, uplink, client, &frame, id);
+    let answer = ask(tables, asker, &frame, id);
     tables.remove(id)?;
     answer
 }
 
-fn ask(
-    tables: &Tables,
-    uplink: &Uplink,
-    client: Ipv4Addr,
-    frame: &[u8],
-    id: u32,
-) -> Result<Option<bool>, PortError> {
-    let silence = load("silence", &silence(client)).on("load BPF program", "silence")?;
-    let _silent =
-        sys::link_create(silence.as_fd(), Hook::Egress(uplink.index)).on("attach to", &uplink.name)?;
-    let inject = load("inject", &inject(uplink.index)).on("load BPF program", "inject")?;
-    sys::test_run(inject.as_fd(), frame).on("put a packet into", &uplink.name)?;
+fn ask(tables: &Tables, asker: &Asker, frame: &[u8], id: u32) -> Result<Option<bool>, PortError> {
+    let Asker { uplink, link, pass, silence, inject, .. } = asker;
+    sys::link_update(link.as_fd(), silence.as_fd()).on("silence", &uplink.name)?;
+    let put = sys::test_run(inject.as_fd(), frame).on("put a packet into", &uplink.name);
+    let answer = put.and_then(|()| answer(tables, id));
+    sys::link_update(link.as_fd(), pass.as_fd()).on("end the silence of", &uplink.name)?;
+    answer
+}
+
+fn answer(tables: &Tables, id: u32) -> Result<Option<bool>, PortError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let figures = tables.figures(id)?;
@@ -213,6 +251,8 @@ const EXIT: u8 = 0x95;
 const JUMP_UNLESS_EQUAL: u8 = 0x55;
 const LOAD_HALF: u8 = 0x28;
 const LOAD_WORD: u8 = 0x20;
+/// linux/bpf.h.
+const TCX_NEXT: i32 = -1;
 
 /// `bpf_clone_redirect(packet, index, BPF_F_INGRESS)`.
 fn inject(index: u32) -> [bpf_insn; 5] {
@@ -227,9 +267,13 @@ fn inject(index: u32) -> [bpf_insn; 5] {
     ]
 }
 
+/// The next program sees all.
+fn pass() -> [bpf_insn; 2] {
+    [instruction(MOVE, (0, 0), 0, TCX_NEXT), instruction(EXIT, (0, 0), 0, 0)]
+}
+
 /// Drops what is for that address, or asks for it (ARP); the next program sees the rest.
 fn silence(client: Ipv4Addr) -> [bpf_insn; 12] {
-    const TCX_NEXT: i32 = -1;
     const TC_ACT_SHOT: i32 = 2;
     const IPV4: i32 = 0x0800;
     const ARP: i32 = 0x0806;
