@@ -91,7 +91,6 @@ impl State {
         self.noticed.read_nft(&mut self.nft, &mut self.spaces, expected, &mut self.buffer);
         self.noticed.read(&mut self.route, &mut self.spaces, expected, &mut self.buffer);
         self.noticed.resolve_pairs(&self.spaces.host().links);
-        self.buffer = Vec::new();
     }
 
     fn tell(&mut self) {

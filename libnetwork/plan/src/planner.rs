@@ -133,7 +133,10 @@ impl<'a> Pass<'a> {
         if matches!(key, Key::Sysctl { .. } | Key::LinkSysctl { .. }) {
             return;
         }
-        if !self.goes_along(key, have) {
+        // A link that is taken down with an address has the kernel look through all of the host's routes for those by it
+        // (fib_disable_ip, net/ipv4/fib_frontend.c); an address that goes first takes its own along.
+        let dear = matches!(key, Key::Address { ns: Ns::Host, .. });
+        if dear || !self.goes_along(key, have) {
             self.delete.insert(key, have);
         }
         self.gone.extend(have.provides(key));
