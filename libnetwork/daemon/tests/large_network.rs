@@ -60,15 +60,17 @@ struct Figures {
     talking: Duration,
 }
 
-/// The machine's settings of how many neighbours it remembers, for all namespaces together. causewayd sees to them where it
-/// runs in the machine's first namespace; here it does not.
-struct NeighbourTable(Vec<(String, String)>);
+/// The machine's settings, for all namespaces together, of how many neighbours it remembers and how many packets wait for a
+/// CPU. causewayd sees to them where it runs in the machine's first namespace; here it does not.
+struct MachineSettings(Vec<(String, String)>);
 
-impl NeighbourTable {
+impl MachineSettings {
     fn large() -> Self {
         let setting = |family: &str, n: u32| format!("/proc/sys/net/{family}/neigh/default/gc_thresh{n}");
-        let all = ["ipv4", "ipv6"].map(|family| [2, 3].map(|n| setting(family, n)));
-        let before = all.as_flattened().iter().map(|path| {
+        let mut all =
+            ["ipv4", "ipv6"].map(|family| [2, 3].map(|n| setting(family, n))).as_flattened().to_vec();
+        all.push("/proc/sys/net/core/netdev_max_backlog".to_owned());
+        let before = all.iter().map(|path| {
             let value =
                 std::fs::read_to_string(path).expect("the test runs in the machine's first namespace");
             std::fs::write(path, "65536").unwrap();
@@ -78,7 +80,7 @@ impl NeighbourTable {
     }
 }
 
-impl Drop for NeighbourTable {
+impl Drop for MachineSettings {
     fn drop(&mut self) {
         for (path, value) in &self.0 {
             let _ = std::fs::write(path, value);
@@ -97,7 +99,7 @@ fn fill(count: u32) -> Figures {
     // Two sockets each.
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
-    let _restored_at_the_end = NeighbourTable::large();
+    let _restored_at_the_end = MachineSettings::large();
     let host = Host::started("large");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let client = runtime.block_on(async { host.client() });

@@ -1,7 +1,13 @@
 //! Settings below /proc/sys/net. They are those of the namespace of the thread that reads or writes.
 
 use std::{
-    fs, io,
+    cell::RefCell,
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::fs::OpenOptionsExt,
+    },
     path::{Component, Path, PathBuf},
 };
 
@@ -31,8 +37,11 @@ pub(crate) fn at<T: Send + 'static>(
 
 /// None when there is no such setting.
 pub(crate) fn read(name: &str) -> Result<Option<Name>, Cause> {
-    match fs::read_to_string(path(name)?) {
-        Ok(value) => Ok(Some(value.trim_end().into())),
+    let mut value = String::new();
+    match open_setting(name, OpenOptions::new().read(true))
+        .and_then(|mut file| file.read_to_string(&mut value))
+    {
+        Ok(_) => Ok(Some(value.trim_end().into())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(cause(error)),
     }
@@ -42,7 +51,8 @@ pub(crate) fn write(name: &str, value: &str) -> Result<(), Cause> {
     if name == ALL_IPV6_FORWARDING && value == "1" {
         keep_autoconfiguration()?;
     }
-    fs::write(path(name)?, value).map_err(cause)
+    let file = open_setting(name, OpenOptions::new().write(true));
+    file.and_then(|mut file| file.write_all(value.as_bytes())).map_err(cause)
 }
 
 /// The accept_ra of a host that forwards and believes its router all the same.
@@ -53,7 +63,7 @@ pub(crate) const BELIEVE_ALWAYS: &str = "2";
 fn keep_autoconfiguration() -> Result<(), Cause> {
     for name in believing_routers()? {
         // A link may go while we look.
-        let _gone = fs::write(path(&name)?, BELIEVE_ALWAYS);
+        let _gone = write(&name, BELIEVE_ALWAYS);
     }
     Ok(())
 }
@@ -98,9 +108,58 @@ pub(crate) fn forwarding_ended(message: &Message<'_>) -> Option<&'static str> {
     (link == Some(-1) && forwards == Some(0)).then_some(name)
 }
 
+/// Looked up through a procfs of ours, which is given up after so many settings.
+///
+/// In one procfs, the directories of all namespaces below /proc/sys/net have one place in the kernel's table of names
+/// (proc_sys_compare, fs/proc/proc_sysctl.c), and every name that was ever looked up stays there: with thousands of sandboxes
+/// each lookup would go through thousands.
+const LOOKUPS: u32 = 1024;
+
+thread_local! {
+    static PROCFS: RefCell<Option<(OwnedFd, u32)>> = const { RefCell::new(None) };
+}
+
 /// Names never lead out of /proc/sys/net.
-fn path(name: &str) -> Result<PathBuf, Cause> {
+fn open_setting(name: &str, options: &mut OpenOptions) -> io::Result<File> {
     let name = Path::new(name);
-    let plain = name.starts_with("net") && name.components().all(|c| matches!(c, Component::Normal(_)));
-    if plain { Ok(Path::new("/proc/sys").join(name)) } else { Err(Cause::Errno(libc::EINVAL)) }
+    if !name.starts_with("net") || !name.components().all(|c| matches!(c, Component::Normal(_))) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    options.custom_flags(libc::O_CLOEXEC);
+    PROCFS.with_borrow_mut(|procfs| {
+        if procfs.as_ref().is_none_or(|(_, lookups)| *lookups >= LOOKUPS) {
+            // Where none is to be had (before Linux 5.2), the machine's own serves as well.
+            *procfs = mount_procfs().ok().map(|root| (root, 0));
+        }
+        let root = match procfs {
+            Some((root, lookups)) => {
+                *lookups += 1;
+                PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()))
+            }
+            None => PathBuf::from("/proc"),
+        };
+        options.open(root.join("sys").join(name))
+    })
+}
+
+/// A procfs that is nowhere in the tree, and goes with its descriptor (fsopen(2), fsmount(2)).
+fn mount_procfs() -> io::Result<OwnedFd> {
+    let owned = |result: libc::c_long| match result {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: the kernel made this descriptor just now, for nobody else.
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) }),
+    };
+    const CREATE: libc::c_uint = 6;
+    let none = std::ptr::null::<libc::c_char>();
+    // SAFETY: a text that ends with a zero, and numbers.
+    let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, c"proc".as_ptr(), libc::FSOPEN_CLOEXEC) })?;
+    let fd = context.as_raw_fd();
+    // SAFETY: FSCONFIG_CMD_CREATE takes neither key nor value.
+    let made = unsafe { libc::syscall(libc::SYS_fsconfig, fd, CREATE, none, none, 0) };
+    if made != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+    // SAFETY: numbers alone.
+    owned(unsafe { libc::syscall(libc::SYS_fsmount, fd, libc::FSMOUNT_CLOEXEC, attributes) })
 }
