@@ -173,7 +173,12 @@ fn warn(uplink: &Uplink, protocol: u8, port: u16) {
     } else if std::path::Path::new(FIREWALLD).exists() {
         format!("firewall-cmd --add-port={port}/{transport}")
     } else {
-        format!("nft insert rule FAMILY TABLE CHAIN {transport} dport {port} accept")
+        // Which of its chains denies, a packet does not say.
+        format!(
+            "nft insert rule FAMILY TABLE CHAIN {transport} dport {port} accept` (FAMILY TABLE CHAIN: those of the chain \
+             with `hook input` in `nft list ruleset` that denies it), as `nft insert rule inet filter input {transport} \
+             dport {port} accept"
+        )
     };
     tracing::warn!(
         "published port {port}/{transport} is denied by the host's firewall to clients on {}: open it by `{command}`, \

@@ -5,10 +5,12 @@ mod world;
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fs,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream, UdpSocket},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -18,7 +20,7 @@ use libnetwork_core::{Bridges, PortMapper};
 use libnetwork_model::{HostFacts, Protocol};
 use world::{
     World, both_bridges, mapping, sandbox,
-    talk::{Connection, ask, datagram_socket},
+    talk::{Connection, PATIENCE, bind, datagram_socket, listen},
     web,
 };
 
@@ -30,37 +32,95 @@ const CLIENTS: [(&str, &str); 5] = [
     ("a", "192.0.2.1:8080"),
 ];
 
+#[derive(Default)]
+struct Counts {
+    datagrams: AtomicU64,
+    connections: AtomicU64,
+}
+
+/// Sends every datagram back as it is, greets every connection by a byte, and counts both.
+fn serve_counting(world: &World, place: &str, port: u16) -> Arc<Counts> {
+    let counts = Arc::new(Counts::default());
+    for any in ["0.0.0.0", "::"] {
+        let address = SocketAddr::new(any.parse().unwrap(), port);
+        // Bound before the threads serve, so that nothing has to wait for them.
+        let (listener, socket) =
+            world.inside(place, || (listen(address), UdpSocket::from(bind(address, libc::SOCK_DGRAM))));
+        let counted = counts.clone();
+        world.spawn(place, move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                counted.connections.fetch_add(1, Ordering::Relaxed);
+                let _ = stream.write_all(b"!");
+            }
+        });
+        let counted = counts.clone();
+        world.spawn(place, move || {
+            let mut buffer = [0; 64];
+            while let Ok((length, client)) = socket.recv_from(&mut buffer) {
+                counted.datagrams.fetch_add(1, Ordering::Relaxed);
+                let _ = socket.send_to(&buffer[..length], client);
+            }
+        });
+    }
+    counts
+}
+
+/// Numbered datagrams of one flow, each answered before the next, and a new connection with each: how many of either.
+fn load(to: &str, stop: &AtomicBool) -> u64 {
+    let address: SocketAddr = to.parse().unwrap();
+    let socket = datagram_socket(address, 0).unwrap();
+    let mut rounds = 0_u64;
+    while !stop.load(Ordering::Relaxed) {
+        let (sent, mut answer) = (rounds.to_be_bytes(), [0; 64]);
+        socket.send_to(&sent, address).unwrap();
+        // A lost one is an error here, after the patience of the socket; one that comes twice has the wrong number.
+        let (length, from) = socket.recv_from(&mut answer).unwrap();
+        assert_eq!((&answer[..length], from), (&sent[..], address), "the answer to datagram {rounds}");
+        let mut stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+        rounds += 1;
+    }
+    rounds
+}
+
 #[test]
 fn restarts_lose_no_connection_no_packet_and_refuse_nothing() {
     let mut world = World::open();
     world.serve("a", 80);
-    world.publish(&web());
+    let counts = serve_counting(&world, "a", 900);
+    let mut ports = web();
+    ports.extend([Protocol::Tcp, Protocol::Udp].map(|p| mapping(p, None, 9000, 9000, 900)));
+    world.publish(&ports);
     let connections: Vec<_> =
         CLIENTS.map(|(place, to)| world.inside(place, || Connection::open(to).unwrap())).into();
     let stop = Arc::new(AtomicBool::new(false));
     let clients = CLIENTS.map(|(place, to)| {
         let stop = stop.clone();
-        world.spawn(place, move || {
-            let address = to.parse().unwrap();
-            let socket = datagram_socket(address, 0).unwrap();
-            let mut answers = 0;
-            while !stop.load(Ordering::Relaxed) {
-                // A lost datagram is an error here, after the patience of the socket.
-                assert_eq!(ask(&socket, address).unwrap().1, address);
-                Connection::open(to).unwrap();
-                answers += 1;
-            }
-            answers
-        })
+        world.spawn(place, move || load(&to.replace("8080", "9000"), &stop))
     });
     for _ in 0..10 {
         world.reopen();
-        world.publish(&web());
+        world.publish(&ports);
     }
     stop.store(true, Ordering::Relaxed);
-    for client in clients {
-        assert!(client.join().unwrap() > 0);
+    let mut all = 0;
+    for (client, (place, to)) in clients.into_iter().zip(CLIENTS) {
+        let rounds = client.join().unwrap();
+        println!(
+            "{place} to {to}: {rounds} datagrams sent and answered, {rounds} connections begun and accepted"
+        );
+        assert!(rounds > 0);
+        all += rounds;
     }
+    let (received, accepted) =
+        (counts.datagrams.load(Ordering::Relaxed), counts.connections.load(Ordering::Relaxed));
+    println!("the server: {received} datagrams received, {accepted} connections accepted");
+    assert_eq!(
+        (received, accepted),
+        (all, all),
+        "datagrams and connections, at the server and at the clients"
+    );
     for mut connection in connections {
         assert_eq!(connection.echo(b"still here").unwrap(), b"still here");
     }

@@ -157,7 +157,7 @@ fn parse(text: &[u8]) -> SocketAddr {
     std::str::from_utf8(text).unwrap().parse().unwrap()
 }
 
-fn listen(address: SocketAddr) -> TcpListener {
+pub fn listen(address: SocketAddr) -> TcpListener {
     let socket = bind(address, libc::SOCK_STREAM);
     nix::sys::socket::listen(&socket, nix::sys::socket::Backlog::new(64).unwrap()).unwrap();
     TcpListener::from(socket)
