@@ -168,6 +168,10 @@ fn a_killed_supervisor_is_replaced_by_the_next_one() {
                 nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
     }
+    // A signal is not yet an end, and who serves a socket keeps the next one from it until then.
+    eventually("the killed are gone", || {
+        host.processes().iter().all(|(_, line)| line[0].ends_with("causeway-shim"))
+    });
     assert!(connects(&host));
     host.start();
     assert_eq!(host.d("exec web echo adopted"), "adopted");

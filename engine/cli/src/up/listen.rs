@@ -12,6 +12,7 @@ use std::{
         },
     },
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use crate::paths::PathError;
@@ -122,9 +123,17 @@ fn list(run_dir: &Path) -> PathBuf {
     run_dir.join("sockets")
 }
 
+/// How long a process that was killed may take to end.
+const LAST_MOMENTS: Duration = Duration::from_secs(1);
+
 pub(crate) fn unix(path: &Path, mode: u32) -> Result<OwnedFd, ListenError> {
-    if UnixStream::connect(path).is_ok() {
-        return Err(ListenError::Served { path: path.to_owned() });
+    // One that was just killed goes on serving until the kernel has closed all that it had, BPF links before.
+    let end = Instant::now() + LAST_MOMENTS;
+    while UnixStream::connect(path).is_ok() {
+        if Instant::now() > end {
+            return Err(ListenError::Served { path: path.to_owned() });
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
     // Nobody listens: what is there is the leftover of a process that was killed.
     match fs::symlink_metadata(path) {
