@@ -10,6 +10,7 @@ use libnetwork_model::Protocol;
 use world::{
     World, hardware_address, mapping,
     packets::frame,
+    random::Random,
     runner::{Runner, TC_ACT_REDIRECT},
 };
 
@@ -37,13 +38,7 @@ fn no_packet_of_the_corpus_leaves_with_a_wrong_checksum() {
     paths.sort_by(|a, b| b.cmp(a));
     assert!(!paths.is_empty());
     world.inside("host", || {
-        let mut random = 0x9e37_79b9_7f4a_7c15u64;
-        let mut next = |below: usize| {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            (random >> 33) as usize % below
-        };
+        let mut random = Random::new();
         let mut translated = Vec::new();
         for path in &paths {
             let seed = read(path);
@@ -53,12 +48,7 @@ fn no_packet_of_the_corpus_leaves_with_a_wrong_checksum() {
                     translated.push(path.file_stem().unwrap().to_str().unwrap());
                 }
                 for _ in 0..ROUNDS {
-                    let mut damaged = whole.clone();
-                    for _ in 0..=next(3) {
-                        damaged[12 + next(whole.len() - 12)] = next(256) as u8;
-                    }
-                    damaged.truncate(whole.len() - if next(4) == 0 { next(whole.len() - 14) } else { 0 });
-                    runner.check(&damaged);
+                    runner.check(&random.damaged(&whole));
                 }
             }
         }

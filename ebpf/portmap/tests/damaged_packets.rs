@@ -8,6 +8,7 @@ use libnetwork_model::Protocol;
 use world::{
     World, hardware_address, mapping,
     packets::{frame, ip, transport},
+    random::Random,
     runner::{CLIENT, CLIENT6, CONTAINER, CONTAINER6, HOST, HOST6, Runner, TC_ACT_REDIRECT},
 };
 
@@ -17,21 +18,9 @@ fn torment(runner: &Runner, frame: &[u8]) {
     for length in 14..frame.len() {
         runner.check(&frame[..length]);
     }
-    let mut random = 0x9e37_79b9_7f4a_7c15u64;
-    let mut next = |below: usize| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random >> 33) as usize % below
-    };
+    let mut random = Random::new();
     for _ in 0..2000 {
-        let mut damaged = frame.to_vec();
-        for _ in 0..=next(3) {
-            let at = 12 + next(frame.len() - 12);
-            damaged[at] = next(256) as u8;
-        }
-        damaged.truncate(frame.len() - if next(4) == 0 { next(frame.len() - 14) } else { 0 });
-        runner.check(&damaged);
+        runner.check(&random.damaged(frame));
     }
 }
 

@@ -9,6 +9,7 @@ use libnetwork_model::Protocol;
 use world::{
     World, hardware_address, mapping,
     packets::{frame, ip, sum, transport},
+    random::Random,
     runner::{CLIENT, CLIENT6, CONTAINER, CONTAINER6, HOST, HOST6, Runner, TC_ACT_REDIRECT, TC_ACT_UNSPEC},
 };
 
@@ -21,18 +22,6 @@ const SCTP: u8 = 132;
 const EXTENSIONS: [u8; 6] = [0, 43, 44, 51, 59, 60];
 /// Numbers at which a comparison may be off by one.
 const EDGES: [u8; 10] = [0, 1, 4, 5, 6, 0x1f, 0x20, 0x7f, 0x80, 0xff];
-
-/// Xorshift.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 33) as usize % limit.max(1)
-    }
-}
 
 /// A packet's parts as they would be sent: offsets in units of 8 bytes.
 fn fragments(packet: &[u8], id: u16) -> Vec<Vec<u8>> {

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::Write as _,
     net::{Ipv4Addr, TcpStream},
     path::Path,
     process::Command,
@@ -198,18 +197,7 @@ fn hostile(host: &Host, ours: &Engine) -> [Figure; 3] {
         let asking = scope.spawn(|| longest_until(&done, &neighbour, expected));
         let flood = scope.spawn(|| {
             let _asker = Asker::enter(&hostile, NAMES[0]);
-            let open = (0..CONNECTIONS).map(|n| {
-                let mut stream = TcpStream::connect("127.0.0.11:53").expect("a connection is taken");
-                // One that has given way to others breaks.
-                let _ = match n % 4 {
-                    0 => Ok(()),
-                    1 => stream.write_all(&[0]),
-                    2 => stream.write_all(&[0, 40, 1, 2, 3]),
-                    _ => stream.write_all(&[0xff; 200]),
-                };
-                stream
-            });
-            let open: Vec<TcpStream> = open.collect();
+            let open: Vec<TcpStream> = (0..CONNECTIONS).map(Asker::hostile_connection).collect();
             let grown = memory::of_host(host, &["causewayd"]) - before;
             drop(open);
             grown

@@ -1,6 +1,7 @@
 use std::{
     fs::File,
-    net::{Ipv4Addr, UdpSocket},
+    io::Write,
+    net::{Ipv4Addr, TcpStream, UdpSocket},
     path::Path,
     time::{Duration, Instant},
 };
@@ -27,6 +28,20 @@ impl Asker {
         }
         question.extend(b"\x00\x00\x01\x00\x01");
         Self { question }
+    }
+
+    /// A connection to the resolver of the namespace that the calling thread is in, of one who means no good: by its number
+    /// it says nothing, begins a message and leaves it at that, or sends garbage.
+    pub fn hostile_connection(number: usize) -> TcpStream {
+        let mut stream = TcpStream::connect("127.0.0.11:53").unwrap();
+        // One that has given way to others breaks.
+        let _ = match number % 4 {
+            0 => Ok(()),
+            1 => stream.write_all(&[0]),
+            2 => stream.write_all(&[0, 40, 1, 2, 3]),
+            _ => stream.write_all(&[0xff; 200]),
+        };
+        stream
     }
 
     /// What one lookup asks on, in the network namespace that the calling thread is in now.

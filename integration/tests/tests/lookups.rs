@@ -129,19 +129,7 @@ fn a_neighbour_s_ten_thousand_connections_cost_causewayd_little_memory() {
     };
     let flood = || {
         let _inside = Asker::enter(&hostile, "web");
-        let open: Vec<TcpStream> = (0..CONNECTIONS)
-            .map(|n| {
-                let mut stream = TcpStream::connect("127.0.0.11:53").unwrap();
-                // One that has given way to others breaks.
-                let _ = match n % 4 {
-                    0 => Ok(()),
-                    1 => stream.write_all(&[0]),
-                    2 => stream.write_all(&[0, 40, 1, 2, 3]),
-                    _ => stream.write_all(&[0xff; 200]),
-                };
-                stream
-            })
-            .collect();
+        let open: Vec<TcpStream> = (0..CONNECTIONS).map(Asker::hostile_connection).collect();
         // More datagrams than a socket holds, and more questions than are forwarded at once.
         let socket = Asker::socket();
         for n in 0..20_000_u32 {

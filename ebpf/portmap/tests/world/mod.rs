@@ -24,6 +24,7 @@ use libnetwork_model::{HostFacts, PortRange, Protocol, PublishedPort, SandboxId,
 use nix::sched::{CloneFlags, setns};
 
 pub mod packets;
+pub mod random;
 pub mod runner;
 pub mod talk;
 
