@@ -94,7 +94,12 @@ impl Inner {
         });
         let staged = staged?;
         let files = self.refresh_files(container, &before, &config, Some(&sandbox));
-        let (files, committed) = tokio::join!(files, self.commit_config(container, staged));
+        let (files, committed, remembered) =
+            tokio::join!(files, self.commit_config(container, staged), self.save_state(container));
+        if let Err(error) = remembered {
+            let error = crate::error::chain(&error);
+            tracing::warn!(container = config.id, error, "cannot remember its addresses");
+        }
         if let Err(error) = files {
             let error = crate::error::chain(&error);
             tracing::warn!(container = config.id, error, "cannot refresh the hosts file");

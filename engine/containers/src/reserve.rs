@@ -25,7 +25,9 @@ fn asked_for(config: &Config) -> Vec<v1::EndpointSpec> {
 /// The addresses that it had last, on the networks that it is still on.
 fn had_last(config: &Config, state: &RunState) -> Vec<v1::EndpointSpec> {
     // One that goes with its end does not come back for them.
-    let comes_back = !config.host.auto_remove;
+    if config.host.auto_remove {
+        return Vec::new();
+    }
     let there = state.addresses.iter().filter(|(network, _)| config.networks.contains_key(*network));
     let spec = |(network, addresses): (&String, &Addresses)| v1::EndpointSpec {
         network: network.clone(),
@@ -33,7 +35,7 @@ fn had_last(config: &Config, state: &RunState) -> Vec<v1::EndpointSpec> {
         ipv6: addresses.ipv6.clone(),
         ..v1::EndpointSpec::default()
     };
-    there.filter(|_| comes_back).map(spec).collect()
+    there.map(spec).collect()
 }
 
 /// What a running container has, to be remembered.

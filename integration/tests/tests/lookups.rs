@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    io::Write as _,
     net::TcpStream,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
