@@ -15,6 +15,12 @@ fn containers_get_the_addresses_back_that_they_had_whoever_starts_first() {
     host.d("rm -f first");
     host.d("run -d --name late --restart unless-stopped --network net box sleep 1000");
     host.d("stop -t 0 second");
+    // A network that comes while they run is remembered like those that they started on.
+    host.d("network create --subnet 10.77.0.0/28 other");
+    host.d("run -d --name guest --network other box sleep 1000");
+    host.d("network connect other third");
+    host.d("rm -f guest");
+    assert_eq!(host.address("third", "other"), "10.77.0.3");
     let had = ["third", "fixed", "late"].map(|name| host.address(name, "net"));
     assert_eq!(had, ["10.78.0.4", "10.78.0.9", "10.78.0.2"]);
 
@@ -24,6 +30,7 @@ fn containers_get_the_addresses_back_that_they_had_whoever_starts_first() {
         ["third", "fixed", "late"].iter().all(|name| host.inspect(name)["State"]["Status"] == "running")
     });
     assert_eq!(["third", "fixed", "late"].map(|name| host.address(name, "net")), had);
+    assert_eq!(host.address("third", "other"), "10.77.0.3");
 
     // Nobody is given what a container that stands still had or asked for, while there are others.
     host.d("run -d --name newcomer --network net box sleep 1000");
