@@ -41,6 +41,16 @@ fn links(config: &Config) -> impl Iterator<Item = Link<'_>> {
     given.chain(connected).map(|link| Link::read(link))
 }
 
+/// What a container calls the others that it links to on the default bridge.
+pub(crate) fn aliases(config: &Config) -> Vec<String> {
+    links(config).map(|link| link.alias.to_owned()).collect()
+}
+
+/// The name that a link gives to another container.
+pub(crate) fn alias(link: &str) -> &str {
+    Link::read(link).alias
+}
+
 /// What the resolver is to know of links on a network with names: the target's name by the alias.
 pub(crate) fn names(links: &[String]) -> HashMap<String, String> {
     let links = links.iter().map(|link| Link::read(link));

@@ -164,11 +164,8 @@ impl Inner {
     pub(crate) async fn refresh_links(&self, container: &Container, live: &Live) -> Result<()> {
         let config = &live.config;
         let entries = self.host_entries(config, live.sandbox.as_deref()).await?;
-        let links = self.link_entries(config);
-        let named = config.networks.values().flat_map(|settings| settings.links.iter().flatten());
-        let given = config.host.links.iter().flatten().chain(named);
-        let aliases: Vec<String> =
-            given.filter_map(|link| link.rsplit([':', '/']).next()).map(str::to_owned).collect();
+        let come = self.link_entries(config);
+        let aliases = links::aliases(config);
         let dir = container.dir.clone();
         blocking(move || {
             let gone = |line: &str| {
@@ -176,7 +173,7 @@ impl Inner {
                 let is_link = first.is_some_and(|first| aliases.iter().any(|alias| alias == first));
                 is_link && !entries.iter().any(|entry| entry.line() == line)
             };
-            files::edit(&dir, files::HOSTS, |text| Some(files::change_hosts(text, gone, &links)))
+            files::edit(&dir, files::HOSTS, |text| Some(files::change_hosts(text, gone, &come)))
         })
         .await
     }

@@ -9,6 +9,7 @@ use crate::{
     Containers, Error, RemoveOptions, Result,
     config::{Pruned, Status},
     container::Container,
+    links,
     record::{self, MountRecord},
     reserve::asks_for_addresses,
     service::{Inner, blocking, detached},
@@ -76,10 +77,10 @@ impl Inner {
         let _turn = container.turn().await;
         let before = container.live();
         let mut config = (*before.config).clone();
-        let links = config.host.links.get_or_insert_default();
-        let position = links.iter().position(|link| link.rsplit([':', '/']).next() == Some(alias));
-        links.remove(position.ok_or_else(absent)?);
-        if links.is_empty() {
+        let given = config.host.links.get_or_insert_default();
+        let position = given.iter().position(|link| links::alias(link) == alias);
+        given.remove(position.ok_or_else(absent)?);
+        if given.is_empty() {
             config.host.links = None;
         }
         self.save_config(&container, config.clone()).await?;
