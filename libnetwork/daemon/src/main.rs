@@ -16,7 +16,6 @@ mod notify;
 mod purge;
 mod reply;
 mod request;
-mod resolvers;
 mod run;
 mod service;
 mod sockets;

@@ -18,7 +18,6 @@ use libnetwork_core::{
     Config, Drivers, HOST, Kernel, NONE, NameServer, Parts, StartError, Store, StoreError,
 };
 use libnetwork_kernel::LinuxKernel;
-use libnetwork_model::HostFacts;
 use libnetwork_plan::{DNS_PORT, KernelError};
 use libnetwork_rpc::v1::libnetwork_server::LibnetworkServer;
 use libnetwork_store::EmbeddedStore;
@@ -38,12 +37,9 @@ use crate::{
     listen::Inherited,
     mapper::Mapper,
     network_config::{self, ConfigError, Configured},
-    notify, resolvers,
+    notify,
     service::Service,
 };
-
-/// The host's.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// How long calls that are in may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(8);
@@ -150,7 +146,7 @@ async fn serve(
     let mut kernel = LinuxKernel::new(libnetwork_kernel::Config {
         netns_dir: directories.netns(),
         sysctl_record: directories.sysctl_record(),
-        resolv_conf: RESOLV_CONF.into(),
+        resolv_conf: "/etc/resolv.conf".into(),
     })
     .map_err(|error| RunError::Kernel(Box::new(error)))?;
     let names = DnsServer::new(Settings {
@@ -162,11 +158,6 @@ async fn serve(
     let (_, intent) = store.load().map_err(RunError::Store)?;
     names.publish(&intent, None);
     names.upstreams(&kernel.host().await.map_err(|error| RunError::Kernel(Box::new(error)))?);
-    let told = names.clone();
-    let tell = move |resolvers| told.upstreams(&HostFacts { resolvers, ..HostFacts::default() });
-    if let Err(error) = resolvers::watch(Path::new(RESOLV_CONF), tell) {
-        warn!(%error, "cannot watch for other resolvers: they are looked for every half minute");
-    }
     let adopted = names.adopt(inherited.kept, intent.sandboxes(), &directories.netns()).await;
     info!(adopted, "resolvers kept");
 

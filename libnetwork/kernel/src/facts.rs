@@ -91,7 +91,7 @@ fn ephemeral(text: &str) -> Option<PortRange> {
 }
 
 /// As resolv.conf(5) has it: the last `search` or `domain` counts.
-pub fn resolvers(text: &str) -> (Vec<IpAddr>, Vec<String>) {
+fn resolvers(text: &str) -> (Vec<IpAddr>, Vec<String>) {
     let (mut servers, mut search) = (Vec::new(), Vec::new());
     for line in text.lines() {
         let mut words = line.split_whitespace();

@@ -10,6 +10,7 @@ use std::{
     thread::Builder,
 };
 
+use futures_util::future::select_all;
 use libnetwork_core::Kernel;
 use libnetwork_model::{HostFacts, SandboxId};
 use libnetwork_plan::{Cause, Drift, KernelError, Ns, Observed, Operation, Scope};
@@ -39,7 +40,7 @@ pub struct LinuxKernel {
     jobs: jobs::Sender<Job>,
     drifts: mpsc::UnboundedReceiver<Drift>,
     /// Readable when a notification came, in whichever namespace.
-    ears: [AsyncFd<OwnedFd>; 2],
+    ears: Vec<AsyncFd<OwnedFd>>,
 }
 
 impl LinuxKernel {
@@ -49,8 +50,8 @@ impl LinuxKernel {
         allow_many_files();
         let (tell, drifts) = mpsc::unbounded_channel();
         let state = State::open(config, tell)?;
-        let [route, nft] = state.ears().map(listen);
-        let ears = [route.map_err(error)?, nft.map_err(error)?];
+        let ears: Result<Vec<_>, Cause> = state.ears().into_iter().map(listen).collect();
+        let ears = ears.map_err(error)?;
         let (jobs, queue) = jobs::channel();
         let thread = Builder::new().name("kernel".into()).spawn(move || serve(state, &queue));
         thread.map_err(|e| error(cause(e)))?;
@@ -125,16 +126,15 @@ impl Kernel for LinuxKernel {
     }
 
     async fn changed(&mut self) -> Drift {
-        let [route, nft] = &self.ears;
         loop {
+            let anything = self.ears.iter().map(|ear| Box::pin(ear.readable()));
             let ready = tokio::select! {
                 biased;
                 drift = self.drifts.recv() => match drift {
                     Some(drift) => return drift,
                     None => std::future::pending().await,
                 },
-                ready = route.readable() => ready,
-                ready = nft.readable() => ready,
+                (ready, ..) = select_all(anything) => ready,
             };
             // What comes while the thread reads makes it readable again.
             if let Ok(mut ready) = ready {

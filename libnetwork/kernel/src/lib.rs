@@ -23,12 +23,12 @@ mod observe;
 mod ownership;
 mod purge;
 mod reaper;
+mod resolvers;
 mod spaces;
 mod state;
 mod sysctl;
 mod thread;
 mod watch;
 
-pub use facts::resolvers;
 pub use handle::{Config, LinuxKernel};
 pub use purge::purge;

@@ -13,6 +13,7 @@ use crate::{
     netlink::{Protocol, Socket},
     nft, observe,
     reaper::Reaper,
+    resolvers::ResolvConf,
     spaces::Spaces,
     watch::{Expected, Noticed, ROUTE_GROUPS},
 };
@@ -20,6 +21,8 @@ use crate::{
 pub(crate) struct State {
     pub(crate) spaces: Spaces,
     resolv_conf: PathBuf,
+    /// None where the kernel watches no more files: changes are found with the next look at everything.
+    resolvers: Option<ResolvConf>,
     /// Hear of every change to links, addresses, routes and nftables, in the host and in all sandboxes.
     route: Socket,
     nft: Socket,
@@ -42,8 +45,13 @@ impl State {
         let host = spaces.host();
         let links = link::list(&mut host.route).map_err(error)?;
         host.links.note_all(&links);
+        let resolvers = ResolvConf::watch(&config.resolv_conf);
+        if let Err(error) = &resolvers {
+            tracing::warn!(%error, "cannot watch for other resolvers: they are looked for every half minute");
+        }
         Ok(State {
             spaces,
+            resolvers: resolvers.ok(),
             resolv_conf: config.resolv_conf,
             route,
             nft,
@@ -55,9 +63,10 @@ impl State {
         })
     }
 
-    /// The sockets that are readable when something was heard.
-    pub(crate) fn ears(&self) -> [BorrowedFd<'_>; 2] {
-        [self.route.as_fd(), self.nft.as_fd()]
+    /// What is readable when something was heard.
+    pub(crate) fn ears(&self) -> Vec<BorrowedFd<'_>> {
+        let sockets = [self.route.as_fd(), self.nft.as_fd()];
+        sockets.into_iter().chain(self.resolvers.as_ref().map(ResolvConf::as_fd)).collect()
     }
 
     pub(crate) fn observe(&mut self, scope: &Scope) -> Result<Observed, KernelError> {
@@ -84,6 +93,9 @@ impl State {
     /// Tells of what changed, if anything did.
     pub(crate) fn hear(&mut self) {
         self.listen(&Expected::default());
+        if self.resolvers.as_mut().is_some_and(ResolvConf::has_changed) {
+            self.noticed.host_changed();
+        }
         self.tell();
     }
 

@@ -144,6 +144,11 @@ pub(crate) struct Noticed {
 }
 
 impl Noticed {
+    /// The host's own network is not as it was.
+    pub(crate) fn host_changed(&mut self) {
+        self.host = true;
+    }
+
     /// All that there is to tell, which is then told.
     pub(crate) fn take(&mut self) -> Option<Drift> {
         let Noticed { keys, all, host, .. } = std::mem::take(self);

@@ -1,38 +1,56 @@
 //! The host's resolvers, when they change: a laptop that joins another network must not have containers ask the old one's
 //! for half a minute, until everything is looked at again.
-//!
-//! Tasks: none. One thread, which sleeps in the kernel until something in a directory of resolv.conf changes, and lives as
-//! long as the process; what it does may end at any moment.
 
 use std::{
     fs, io,
-    net::IpAddr,
+    os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
-    thread,
 };
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
-/// Tells of the resolvers now and whenever they may have changed.
-pub(crate) fn watch(path: &'static Path, tell: impl Fn(Vec<IpAddr>) + Send + 'static) -> io::Result<()> {
-    let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;
-    let work = move || {
+/// Hears of what happens in the directories of a resolv.conf.
+pub(crate) struct ResolvConf {
+    inotify: Inotify,
+    path: PathBuf,
+    watched: Vec<(PathBuf, WatchDescriptor)>,
+    /// What it said last.
+    text: String,
+}
+
+impl ResolvConf {
+    pub(crate) fn watch(path: &Path) -> io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let mut watched = Vec::new();
-        loop {
-            // Before the look: what changes after it is told of.
-            watch_directories(&inotify, path, &mut watched);
-            // One that cannot be read is being replaced.
-            if let Ok(text) = fs::read_to_string(path) {
-                tell(libnetwork_kernel::resolvers(&text).0);
-            }
-            if let Err(error) = inotify.read_events() {
-                tracing::warn!(%error, path = %path.display(), "cannot watch any longer");
-                return;
-            }
+        // Before the look: what changes after it is told of.
+        watch_directories(&inotify, path, &mut watched);
+        let text = fs::read_to_string(path).unwrap_or_default();
+        Ok(Self { inotify, path: path.to_owned(), watched, text })
+    }
+
+    /// Readable when something happened.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+
+    /// Whether it says something else than before. One that cannot be read is being replaced.
+    pub(crate) fn has_changed(&mut self) -> bool {
+        let mut heard = false;
+        while self.inotify.read_events().is_ok() {
+            heard = true;
         }
-    };
-    thread::Builder::new().name("resolvers".into()).stack_size(128 * 1024).spawn(work)?;
-    Ok(())
+        if !heard {
+            return false;
+        }
+        watch_directories(&self.inotify, &self.path, &mut self.watched);
+        match fs::read_to_string(&self.path) {
+            Ok(text) if text != self.text => {
+                self.text = text;
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Where the file is, and where it is a link (systemd-resolved, resolvconf) also where that leads now: it is replaced by
