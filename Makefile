@@ -54,6 +54,7 @@ ebpf-check: deps ## Rebuild the BPF object from source and compare it with the c
 
 .PHONY: bench
 bench: build ## Measure; PEER=unix:///… measures another engine beside it and prints ratios
+	@command -v dnsperf >/dev/null || { apt-get update -qq; apt-get install -yqq --no-install-recommends dnsperf; }
 	cargo build --locked --release -p integration-bench
 	$(TARGET)/release/causeway-bench $(if $(PEER),--peer $(PEER)) $(BENCH_ARGS)
 
