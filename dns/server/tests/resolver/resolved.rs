@@ -45,7 +45,10 @@ mount --bind /run/etc/resolv.conf /etc/resolv.conf
 mount --bind /dev/null /etc/hosts
 SYSTEMD_LOG_TARGET=console SYSTEMD_LOG_LEVEL=debug "$1" 2> /run/log &
 trap "kill $! && wait" EXIT
-until [ -e /run/systemd/resolve/stub-resolv.conf ]; do kill -0 $! || cat /run/log >&2; done
+until [ -e /run/systemd/resolve/stub-resolv.conf ]; do
+    kill -0 $! || { cat /run/log >&2; exit 1; }
+    sleep 0.02
+done
 "#;
 
 /// `make deps` unpacks Debian's beside the other tools: installed, it would take over this machine's resolv.conf.
