@@ -182,12 +182,6 @@ fn an_export_is_the_same_mounted_or_not() {
         while world.mounts() > 0 {
             tokio::task::yield_now().await;
         }
-        // Stopped, and gone, while it is read.
-        world.store.mount("c").await.unwrap();
-        let stream = world.store.export("c").await.unwrap();
-        world.store.remove_rootfs("c").await.unwrap();
-        assert!(bytes(stream).await == mounted);
-        world.store.prepare("c", image).await.unwrap();
         // Given up half way.
         drop(world.store.export("c").await.unwrap());
         while world.mounts() > 0 {
@@ -198,6 +192,35 @@ fn an_export_is_the_same_mounted_or_not() {
         world.store.mount("d").await.unwrap();
         assert_eq!(fs::read(rootfs.merged.join("etc/made")).unwrap(), b"made");
         assert!(!rootfs.merged.join("bin/tool").exists());
+    });
+}
+
+#[test]
+fn an_export_is_whole_when_the_container_and_its_image_are_removed_meanwhile() {
+    in_a_world(async |world| {
+        for mounted in [true, false] {
+            let image = world.import(base(), "base").await;
+            let rootfs = world.store.prepare("c", image).await.unwrap();
+            world.store.mount("c").await.unwrap();
+            // More than fits on the way out, so that the reader is known to be in the middle.
+            fs::write(rootfs.merged.join("etc/made"), vec![7; 4 << 20]).unwrap();
+            fs::write(rootfs.merged.join("last"), b"last").unwrap();
+            let whole = bytes(world.store.export("c").await.unwrap()).await;
+            if !mounted {
+                world.store.unmount("c").await.unwrap();
+                world.store.settle().await.unwrap();
+            }
+            let stream = world.store.export("c").await.unwrap();
+            world.store.remove_rootfs("c").await.unwrap();
+            world.store.remove("base", RemoveOptions::default(), &[]).await.unwrap();
+            world.store.settle().await.unwrap();
+            assert!(world.store.export("c").await.is_err(), "it can be found no more");
+            assert!(bytes(stream).await == whole, "mounted: {mounted}");
+            // Who read it last removes it.
+            while world.mounts() > 0 || !world.files().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        }
     });
 }
 

@@ -12,7 +12,9 @@
 
 mod changes;
 mod commit;
+mod export;
 mod init;
+mod lease;
 mod links;
 mod mount;
 mod view;
@@ -24,11 +26,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::Digest;
-use crate::archive::ArchiveStream;
 use crate::core::{Core, is_plain_name, names_in};
 use crate::durable;
 use crate::error::{Error, Result};
-use crate::layer::{Style, pack, size};
+use crate::layer::size;
 use crate::options::{Rootfs, RootfsSize};
 use crate::wire::Change;
 
@@ -58,13 +59,25 @@ impl Core {
         if !self.containers.exists() {
             return Ok(Vec::new());
         }
+        let containers = names_in(&self.containers)?.into_iter().map(|name| self.containers.join(name));
         let mut stacks = Vec::new();
-        for name in names_in(&self.containers)? {
-            if let Some(record) = read_record(&self.containers.join(name).join("rootfs"))? {
+        // Removed ones stand for as long as somebody reads them.
+        for dir in containers.chain(self.removed()?) {
+            if let Some(record) = read_record(&dir.join("rootfs"))? {
                 stacks.push(record.layers);
             }
         }
         Ok(stacks)
+    }
+
+    /// Directories with root filesystems that wait to be unmounted and deleted.
+    fn removed(&self) -> Result<Vec<PathBuf>> {
+        let tmp = self.images.join("tmp");
+        let names = names_in(&tmp)?.into_iter();
+        Ok(names
+            .filter(|name| name.as_encoded_bytes().starts_with(SWEPT.as_bytes()))
+            .map(|name| tmp.join(name))
+            .collect())
     }
 
     pub(crate) fn prepare(&self, container_id: &str, image: Digest) -> Result<Rootfs> {
@@ -166,7 +179,6 @@ impl Core {
         if !dir.exists() {
             return Ok(());
         }
-        let image = read_record(&dir).ok().flatten().map(|record| record.image);
         let workspace = self.workspace()?.keep();
         // A mount moves with the directory above it.
         if fs::rename(&dir, workspace.join("rootfs")).is_err() {
@@ -175,12 +187,7 @@ impl Core {
         }
         let swept = workspace
             .with_file_name(format!("{SWEPT}{}", workspace.file_name().unwrap_or_default().display()));
-        fs::rename(&workspace, &swept).map_err(Error::io("rename", &workspace))?;
-        // Its layers may have waited for nothing else.
-        if image.is_none_or(|image| !self.catalog().images.contains_key(&image)) {
-            self.collect_or_log();
-        }
-        Ok(())
+        fs::rename(&workspace, &swept).map_err(Error::io("rename", &workspace))
     }
 
     /// Unmounts and deletes removed root filesystems. One sweeper at a time does it for all who ask meanwhile.
@@ -196,7 +203,7 @@ impl Core {
         }
     }
 
-    /// The same, and waits for what is being unmounted or swept.
+    /// The same, and waits for what is being unmounted or swept; what is being read stays until that ends.
     pub(crate) fn settle(&self) -> Result<()> {
         self.unmounting.wait_for_all();
         let _sweeper = self.sweeping.wait();
@@ -204,13 +211,21 @@ impl Core {
     }
 
     fn sweep_once(&self) -> Result<()> {
-        let tmp = self.images.join("tmp");
-        for name in names_in(&tmp)? {
-            if name.as_encoded_bytes().starts_with(SWEPT.as_bytes()) {
-                let dir = tmp.join(name);
-                mount::unmount(&dir.join("rootfs/merged"))?;
-                durable::remove_all(&dir)?;
+        let mut orphans = false;
+        for dir in self.removed()? {
+            let rootfs = dir.join("rootfs");
+            // Who reads it sweeps again at the end.
+            if lease::is_held(&rootfs)? {
+                continue;
             }
+            let image = read_record(&rootfs).ok().flatten().map(|record| record.image);
+            orphans |= image.is_none_or(|image| !self.catalog().images.contains_key(&image));
+            mount::unmount(&rootfs.join("merged"))?;
+            durable::remove_all(&dir)?;
+        }
+        // Layers may have waited for nothing else.
+        if orphans {
+            self.collect_or_log();
         }
         Ok(())
     }
@@ -227,46 +242,6 @@ impl Core {
         let rw = size(&upper).map_err(Error::io("measure", &upper))?;
         let image = self.catalog().layers_size(record.layers.iter().copied().collect());
         Ok(RootfsSize { rw, root_fs: rw + image })
-    }
-
-    /// Opens what will be exported, by a mount of our own, so that a container that starts, stops or goes meanwhile
-    /// changes nothing about what is read: a bind of the container's mount, or where it has none, one that is
-    /// read-only.
-    pub(crate) fn export(self: &std::sync::Arc<Self>, container_id: &str) -> Result<ArchiveStream> {
-        let rootfs = self.rootfs(container_id)?;
-        let workspace = self.workspace()?;
-        let merged = workspace.path().join("merged");
-        fs::create_dir(&merged).map_err(Error::io("create directory", &merged))?;
-        self.unmounting.wait(container_id);
-        if mount::is_mounted(&rootfs.merged)? && mount::bind(&rootfs.merged, &merged).is_ok() {
-            let mounted = mount::Mounted::new(merged.clone(), workspace);
-            // It may have been unmounted just before: then this is a bind of the bare directory.
-            let device = |path: &Path| fs::metadata(path).map(|m| m.dev()).map_err(Error::io("stat", path));
-            if device(&merged)? != device(&rootfs.upper)? {
-                return Ok(ArchiveStream::produce(move |out| pack(mounted.path(), Style::Export, out)));
-            }
-            drop(mounted);
-            return self.export_unmounted(&rootfs);
-        }
-        drop(workspace);
-        self.export_unmounted(&rootfs)
-    }
-
-    fn export_unmounted(&self, rootfs: &Rootfs) -> Result<ArchiveStream> {
-        let workspace = self.workspace()?;
-        let merged = workspace.path().join("merged");
-        fs::create_dir(&merged).map_err(Error::io("create directory", &merged))?;
-        let mut lower = vec![rootfs.upper.clone()];
-        lower.extend(rootfs.lower.iter().cloned());
-        let mut names = self.short_names(&lower[1..])?;
-        // Relative to the links' directory like the others: the upper one is linked beside the mount.
-        let link = workspace.path().join("upper");
-        std::os::unix::fs::symlink(&lower[0], &link).map_err(Error::io("link", &link))?;
-        let tmp = workspace.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        names.insert(0, format!("../tmp/{tmp}/upper"));
-        mount::overlay(&self.images.join("l"), &names, None, &merged)?;
-        let mounted = mount::Mounted::new(merged, workspace);
-        Ok(ArchiveStream::produce(move |out| pack(mounted.path(), Style::Export, out)))
     }
 }
 
