@@ -94,13 +94,15 @@ impl Desk<'_> {
     }
 
     fn ways(&self, intent: &Intent, sandbox: &SandboxId) -> Ways {
-        let way = |ipv6: bool| {
+        let ways = [false, true].map(|ipv6| {
             let network = intent.network(&intent.gateway_endpoint(sandbox, ipv6)?.network)?;
-            Some((self.drivers.of(network)?, network))
-        };
-        let routed = |ipv6| way(ipv6).map(|(driver, network)| driver.routes_ports(network, ipv6));
-        let bound = |ipv6| way(ipv6).and_then(|(driver, network)| driver.host_binding(network, ipv6));
-        Ways { routed: [routed(false), routed(true)], bound: bound(false).or_else(|| bound(true)) }
+            let driver = self.drivers.of(network)?;
+            Some((driver.routes_ports(network, ipv6), driver.host_binding(network, ipv6)))
+        });
+        Ways {
+            routed: ways.map(|way| way.map(|(routed, _)| routed)),
+            bound: ways.into_iter().flatten().find_map(|(_, bound)| bound),
+        }
     }
 
     /// The sandbox with its ports as `after` wants them: another network may be its way out there, or none, and take them
