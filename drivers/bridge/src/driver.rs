@@ -183,6 +183,7 @@ impl Driver for BridgeDriver {
         endpoint: &Endpoint,
         ipv6: bool,
         published: &[PublishedPort],
+        beside: &[Name],
         out: &mut Desired,
     ) {
         let options = Options::of(network);
@@ -190,7 +191,7 @@ impl Driver for BridgeDriver {
             ports::endpoint_elements(endpoint, ipv6, published, out);
         }
         if self.publishes {
-            publish::endpoint_elements(endpoint, ipv6, published, out);
+            publish::endpoint_elements(endpoint, ipv6, published, beside, out);
         }
     }
 

@@ -220,7 +220,7 @@ fn published() -> [PublishedPort; 3] {
 fn port_objects(driver: &BridgeDriver, network: &Network, published: &[PublishedPort], out: &mut Desired) {
     for ipv6 in [false, true] {
         let of = published.iter().filter(|p| p.is_of(ipv6)).cloned().collect::<Vec<_>>();
-        driver.port_objects(network, &endpoint(network), ipv6, &of, out);
+        driver.port_objects(network, &endpoint(network), ipv6, &of, &["br-beside".into()], out);
     }
 }
 
@@ -261,7 +261,7 @@ fn published_ports_that_are_reached_by_the_container_s_address_compile_to_this()
     check("by_address.txt", &text);
     let mut out = Desired::new();
     let plain = network(&[]);
-    BridgeDriver::default().port_objects(&plain, &endpoint(&plain), false, &published[..2], &mut out);
+    BridgeDriver::default().port_objects(&plain, &endpoint(&plain), false, &published[..2], &[], &mut out);
     assert!(out.is_empty(), "by the host's address alone");
 }
 

@@ -1,8 +1,8 @@
 //! Published ports by nftables, for kernels that cannot run the BPF programs: maps from host ports to containers, a range
 //! of ports an element. Where the container's ports have other numbers, each port is one: the kernel adds no difference.
 //!
-//! What this way cannot do, the other can: clients on the same network (without br_netfilter), and those on the host that
-//! come by 127.0.0.1, appear as the gateway; ::1 reaches nothing; and the host's own input rules are not asked, as with Docker.
+//! What this way cannot do, the other can: clients on the same network (without br_netfilter), those on other networks of
+//! the container, and those on the host that come by 127.0.0.1, appear as the gateway; ::1 reaches nothing; and the host's own input rules are not asked, as with Docker.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -25,6 +25,9 @@ const OWN: &str = "own";
 /// An address that publishes ports, paired with itself, by family. Where bridges hand their frames to these rules
 /// (br_netfilter), what stays on one bridge has no input interface when it leaves.
 const SELF: [&str; 2] = ["self4", "self6"];
+/// The bridges of a publishing container's other networks, each with the address that its ports lead to, by family. The
+/// container would answer clients there by that network, and not this way.
+const BESIDE: [&str; 2] = ["beside4", "beside6"];
 
 pub(crate) fn sets() -> Vec<Set> {
     let map = |name: &str, key: &[SetType], data| Set {
@@ -41,6 +44,7 @@ pub(crate) fn sets() -> Vec<Set> {
     {
         let (at, any) = ([address, SetType::Protocol, SetType::Port], [SetType::Protocol, SetType::Port]);
         sets.push(rules::set(SELF[family], &[address, address], None));
+        sets.push(rules::set(BESIDE[family], &[SetType::Ifname, address], None));
         sets.push(map(AT[family], &at, to));
         sets.push(map(AT_TO[family], &at, to_port));
         sets.push(map(ANY[family], &any, to));
@@ -105,7 +109,15 @@ pub(crate) fn accept() -> Rule {
 }
 
 /// In the postrouting chain: answers must come back this way.
-pub(crate) fn sources() -> [Rule; 4] {
+pub(crate) fn sources() -> [Rule; 6] {
+    let beside = |ipv6: bool| {
+        let (name, to) = match ipv6 {
+            false => ("clients on the container's other networks, IPv4", Field::Destination4),
+            true => ("clients on the container's other networks, IPv6", Field::Destination6),
+        };
+        let lookup = rules::lookup(&[Field::InputName, to], BESIDE[usize::from(ipv6)], false);
+        Rule::new(name, [Expr::Nfproto { ipv6 }, lookup, Expr::Redirected, Expr::Masquerade])
+    };
     let itself = |ipv6: bool| {
         let (name, ends) = match ipv6 {
             false => ("a container that is its own client, IPv4", [Field::Source4, Field::Destination4]),
@@ -117,6 +129,8 @@ pub(crate) fn sources() -> [Rule; 4] {
     [
         itself(false),
         itself(true),
+        beside(false),
+        beside(true),
         Rule::new(
             "clients on the loopback",
             [
@@ -152,17 +166,22 @@ fn localhost(bridge: &Name) -> (Key, Object) {
     (Key::LinkSysctl { ns: Ns::Host, link: bridge.clone(), name: name.into() }, Object::Sysctl("1".into()))
 }
 
-/// `published`: those of a family, on ports of the host.
+/// `published`: those of a family, on ports of the host. `beside`: the bridges of the container's other networks.
 pub(crate) fn endpoint_elements(
     endpoint: &Endpoint,
     ipv6: bool,
     published: &[PublishedPort],
+    beside: &[Name],
     out: &mut Desired,
 ) {
     let family = usize::from(ipv6);
     let Some(address) = endpoint.addresses().find(|a| a.is_ipv6() == ipv6) else { return };
     let itself = vec![datum(address); 2];
     out.insert(rules::element_of(SELF[family], itself), Object::SetElement(None));
+    for bridge in beside {
+        let pair = vec![Datum::Ifname(bridge.clone()), datum(address)];
+        out.insert(rules::element_of(BESIDE[family], pair), Object::SetElement(None));
+    }
     for port in published.iter().filter(|port| !port.routed) {
         let on = port.host_ip.filter(|ip| !ip.is_unspecified());
         let (map, map_to) = if on.is_some() { (AT, AT_TO) } else { (ANY, ANY_TO) };

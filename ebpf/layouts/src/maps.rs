@@ -3,7 +3,7 @@
 
 /// The layout of the maps below. Raise it with every change to a struct, or to what a field of it means: an engine that
 /// finds maps of another version makes its own and drops those.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// An IPv6 address, or an IPv4 one as `::ffff:a.b.c.d`. A packet never carries the mapped form, so the two families
 /// cannot meet in a key; an IPv6 socket that talks IPv4 uses it, so that one lookup serves both.
@@ -83,7 +83,22 @@ pub struct Target {
     pub bridge_mac: [u8; 6],
     /// IANA protocol number.
     pub protocol: u8,
-    pub zero: u8,
+    /// 1: of a range that leads elsewhere by itself, this is the way for clients on another network of the sandbox; see
+    /// [`BesideKey`].
+    pub beside: u8,
+}
+
+/// In the map `BESIDE`: the id of the target that a published range has for packets that come by a certain link. A sandbox
+/// answers clients on a network of its own by that network, and a process that has not chosen an address by the one there,
+/// so that is also how they must be led.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct BesideKey {
+    /// Key in `TARGETS`, of what the range leads to by itself.
+    pub target: u32,
+    /// Interface index: of the other network's bridge, by which clients come, or of the host's end of the sandbox's veth
+    /// pair there, by which answers do.
+    pub link: u32,
 }
 
 /// Towards the container, or back from it.
@@ -251,6 +266,8 @@ pub struct SocketOrigin {
 // SAFETY: repr(C), of integers and arrays of them, and the sizes below leave no room for padding.
 unsafe impl Plain for PortKey {}
 // SAFETY: as above.
+unsafe impl Plain for BesideKey {}
+// SAFETY: as above.
 unsafe impl Plain for Target {}
 // SAFETY: as above.
 unsafe impl Plain for FlowKey {}
@@ -269,6 +286,7 @@ unsafe impl Plain for Pressure {}
 
 const _: () = assert!(size_of::<PortKey>() == 1 + 1 + 16 + 2);
 const _: () = assert!(size_of::<Target>() == 16 * 2 + 32 + 16 + 4 * 3 + 2 * 3 + 6 * 2 + 2);
+const _: () = assert!(size_of::<BesideKey>() == 4 * 2);
 const _: () = assert!(size_of::<FlowKey>() == 16 * 2 + 2 * 2 + 4);
 const _: () = assert!(size_of::<Flow>() == 16 * 2 + 2 * 2 + 4 * 3 + 4);
 const _: () = assert!(size_of::<FragmentKey>() == 16 * 2 + 4 + 4);

@@ -21,6 +21,7 @@ mod pressure;
 mod probe;
 mod sys;
 mod tables;
+mod wanted;
 
 pub use host_port::host_port_in_use;
 pub use mapper::{BpfPortMapper, Options, purge};

@@ -6,9 +6,9 @@ use std::{
 };
 
 use aya::maps::MapInfo;
-use ebpf_layouts::{ANY_IPV4, ANY_IPV6, Address, Target, VERSION};
-use libnetwork_core::{Bridges, PortError, PortFigures, PortMapper, PortMapping, PortTarget, chain};
-use libnetwork_model::{ErrorKind, HostFacts, Protocol, PublishedPort, SandboxId};
+use ebpf_layouts::{Address, Target, VERSION};
+use libnetwork_core::{Bridges, PortError, PortFigures, PortMapper, Publication, chain};
+use libnetwork_model::{HostFacts, PublishedPort, SandboxId};
 
 use crate::{
     bpffs,
@@ -19,7 +19,8 @@ use crate::{
     links::{self, Links, Role},
     object::{self, OBJECT},
     probe,
-    tables::{Sandbox, Tables},
+    tables::{self, Tables},
+    wanted::{self, Wanted},
 };
 
 /// How the programs are set up; the default is what an engine wants.
@@ -143,50 +144,6 @@ impl BpfPortMapper {
         }
         Ok(())
     }
-
-    /// The targets that the mappings come to: one for each family that has a way.
-    fn targets(&self, sandbox: Sandbox, mappings: &[PortMapping]) -> Result<Vec<Target>, PortError> {
-        let mut targets = Vec::new();
-        for PortMapping { port, ipv4, ipv6 } in mappings {
-            check(port)?;
-            for (way, any) in [(ipv4, ANY_IPV4), (ipv6, ANY_IPV6)] {
-                let Some(way) = way else { continue };
-                let host = match port.host_ip {
-                    None => any,
-                    Some(ip) if ip.is_ipv4() == way.address.is_ipv4() => host::address(ip),
-                    Some(_) => continue,
-                };
-                targets.push(self.target(sandbox, port, way, host)?);
-            }
-        }
-        Ok(targets)
-    }
-
-    fn target(
-        &self,
-        sandbox: Sandbox,
-        port: &PublishedPort,
-        way: &PortTarget,
-        host: ebpf_layouts::Address,
-    ) -> Result<Target, PortError> {
-        let bridge_mac = self.interfaces.ethernet(&way.bridge).on("find interface", &way.bridge)?;
-        Ok(Target {
-            address: host::address(way.address),
-            gateway: host::address(way.gateway),
-            sandbox,
-            host,
-            link: self.interfaces.index(&way.link).on("find interface", &way.link)?,
-            bridge: self.interfaces.index(&way.bridge).on("find interface", &way.bridge)?,
-            lineage: 0,
-            first: port.host_ports.first(),
-            last: port.host_ports.last(),
-            container_port: port.container_port,
-            mac: way.mac.0,
-            bridge_mac: bridge_mac.unwrap_or_default(),
-            protocol: port.protocol.number(),
-            zero: 0,
-        })
-    }
 }
 
 impl PortMapper for BpfPortMapper {
@@ -196,45 +153,48 @@ impl PortMapper for BpfPortMapper {
 
     /// Mappings that were there stay as they are, with their flows; of one whose range changes, the flows of the ports that
     /// stay. New ones are there before old ones go, so that a port which moves is never without.
-    fn set(&mut self, sandbox: &SandboxId, mappings: &[PortMapping]) -> Result<(), PortError> {
+    fn set(&mut self, sandbox: &SandboxId, publication: &Publication) -> Result<(), PortError> {
         let sandbox = sandbox_bytes(sandbox);
-        let wanted = self.targets(sandbox, mappings)?;
-        let mut held = self.tables.of_sandbox(&sandbox);
-        let veths_held: BTreeSet<u32> = held.values().map(|target| target.link).collect();
+        let wanted = wanted::targets(&self.interfaces, sandbox, publication)?;
+        let before = self.tables.of_sandbox(&sandbox);
 
-        for way in mappings.iter().flat_map(|mapping| [&mapping.ipv4, &mapping.ipv6]).flatten() {
+        for way in wanted::ways(publication) {
             for (role, name) in [(Role::Veth, &way.link), (Role::Bridge, &way.bridge)] {
                 let index = self.interfaces.index(name).on("find interface", name)?;
                 self.links.attach(role, index, name)?;
             }
             self.tables.add_address(host::address(way.gateway))?;
         }
+        let mut held = before.clone();
+        held.retain(|_, target| target.beside == 0);
         // What cannot be found out is no reason to refuse what can be published.
-        let new: Vec<Target> =
-            wanted.iter().filter(|w| !held.values().any(|h| is_same_mapping(h, w))).copied().collect();
+        let is_new = |w: &&Wanted| !held.values().any(|held| is_same_mapping(held, &w.target));
+        let new: Vec<Target> = wanted.iter().filter(is_new).map(|w| w.target).collect();
         if let Err(error) = probe::warn_of_denied(&mut self.tables, &self.asked, &new) {
             tracing::debug!(error = chain(&error), "cannot ask the host's firewall about published ports");
         }
-        let before = held.clone();
-        for target in &wanted {
+        let inherited = |target: &Target| {
+            let lineage = before.values().find(|held| leads_alike(held, target)).map_or(0, |h| h.lineage);
+            Target { lineage, ..*target }
+        };
+        for Wanted { target, beside } in &wanted {
+            let beside: Vec<Target> = beside.iter().map(inherited).collect();
             match held.iter().find(|(_, held)| is_same_mapping(held, target)).map(|(id, held)| (*id, *held)) {
-                None => {
-                    let lineage =
-                        before.values().find(|held| leads_alike(held, target)).map_or(0, |h| h.lineage);
-                    self.tables.insert(Target { lineage, ..*target })?;
-                }
+                None => drop(self.tables.insert(inherited(target), &beside)?),
                 Some((id, present)) => {
                     held.remove(&id);
                     let target = Target { lineage: present.lineage, ..*target };
                     if present != target {
                         self.tables.put(id, target)?;
                     }
+                    self.tables.set_beside(id, &beside)?;
                 }
             }
         }
         held.keys().try_for_each(|id| self.tables.remove(*id))?;
-        let veths_wanted: BTreeSet<u32> = wanted.iter().map(|target| target.link).collect();
-        for index in veths_held.difference(&veths_wanted) {
+        let veths: BTreeSet<u32> = self.tables.of_sandbox(&sandbox).values().map(|t| t.link).collect();
+        let veths_before: BTreeSet<u32> = before.values().map(|target| target.link).collect();
+        for index in veths_before.difference(&veths) {
             self.detach(Role::Veth, *index)?;
         }
         Ok(())
@@ -335,25 +295,7 @@ fn leads_alike(a: &Target, b: &Target) -> bool {
     key(a) == key(b) && a.first <= b.last && b.first <= a.last
 }
 
-fn check(port: &PublishedPort) -> Result<(), PortError> {
-    let refuse = |kind, why: &'static str| {
-        let (first, last) = (port.host_ports.first(), port.host_ports.last());
-        let object = format!("{first}-{last}/{}", port.protocol);
-        Err(PortError { operation: "publish", object, kind, source: why.into() })
-    };
-    if port.protocol == Protocol::Sctp && port.container_port != port.host_ports.first() {
-        return refuse(
-            ErrorKind::Unimplemented,
-            "an SCTP port can be published under its own number alone (its checksum, a CRC, is of the ports too)",
-        );
-    }
-    if port.container_port.checked_add(port.host_ports.last() - port.host_ports.first()).is_none() {
-        return refuse(ErrorKind::Invalid, "the container's range ends past port 65535");
-    }
-    Ok(())
-}
-
-fn sandbox_bytes(id: &SandboxId) -> Sandbox {
+fn sandbox_bytes(id: &SandboxId) -> tables::Sandbox {
     // An id is 64 hexadecimal digits; its type lets no other string be one.
     let digit = |at: usize| (id.as_str().as_bytes()[at] as char).to_digit(16).unwrap_or_default() as u8;
     std::array::from_fn(|i| digit(2 * i) << 4 | digit(2 * i + 1))

@@ -3,8 +3,8 @@
 use aya::{include_bytes_aligned, maps::MapType};
 use aya_obj::generated::bpf_attach_type;
 use ebpf_layouts::{
-    Address, Figures, Flow, FlowKey, FragmentKey, Judged, PortKey, Pressure, SocketKey, SocketOrigin, Source,
-    Target,
+    Address, BesideKey, Figures, Flow, FlowKey, FragmentKey, Judged, PortKey, Pressure, SocketKey,
+    SocketOrigin, Source, Target,
 };
 
 /// Built by `ebpf/build` from `ebpf/programs`, and checked by `ebpf/check-object`.
@@ -33,6 +33,7 @@ pub(crate) const SOCKET_HOOKS: [(&str, bpf_attach_type); 10] = [
 
 pub(crate) const PORTS: &str = "PORTS";
 pub(crate) const TARGETS: &str = "TARGETS";
+pub(crate) const BESIDE: &str = "BESIDE";
 pub(crate) const ADDRESSES: &str = "ADDRESSES";
 pub(crate) const FLOWS: &str = "FLOWS";
 pub(crate) const PROBATION: &str = "PROBATION";
@@ -55,9 +56,10 @@ pub(crate) struct Pinned {
 /// A longest-prefix trie's keys begin with the length of the prefix.
 const PREFIX_LENGTH: usize = 4;
 
-pub(crate) const PINNED: [Pinned; 14] = [
+pub(crate) const PINNED: [Pinned; 15] = [
     pinned::<u32>(PORTS, MapType::LpmTrie, PREFIX_LENGTH + size_of::<PortKey>()),
     pinned::<Target>(TARGETS, MapType::Hash, size_of::<u32>()),
+    pinned::<u32>(BESIDE, MapType::Hash, size_of::<BesideKey>()),
     pinned::<u8>(ADDRESSES, MapType::Hash, size_of::<Address>()),
     pinned::<Flow>(FLOWS, MapType::LruHash, size_of::<FlowKey>()),
     pinned::<Flow>(PROBATION, MapType::LruHash, size_of::<FlowKey>()),

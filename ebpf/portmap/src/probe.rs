@@ -135,9 +135,9 @@ fn is_denied(tables: &mut Tables, asker: &Asker, protocol: u8, port: u16) -> Res
         mac: [0; 6],
         bridge_mac: [0; 6],
         protocol,
-        zero: 0,
+        beside: 0,
     };
-    let id = tables.insert(target)?;
+    let id = tables.insert(target, &[])?;
     let answer = ask(tables, asker, &frame, id);
     tables.remove(id)?;
     answer

@@ -10,7 +10,9 @@ use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuHashMap, lpm_trie::Key},
 };
-use ebpf_layouts::{Address, Figures, Flow, FlowKey, PORT_KEY_FIXED_BITS, Plain, PortKey, TOWARDS, Target};
+use ebpf_layouts::{
+    Address, BesideKey, Figures, Flow, FlowKey, PORT_KEY_FIXED_BITS, Plain, PortKey, TOWARDS, Target,
+};
 use libnetwork_core::PortError;
 
 use crate::{error::OnError, object, prefixes::prefixes};
@@ -30,6 +32,7 @@ pub(crate) type Sandbox = [u8; 32];
 pub(crate) struct Tables {
     ports: LpmTrie<MapData, Raw<PortKey>, u32>,
     targets: HashMap<MapData, u32, Raw<Target>>,
+    beside: HashMap<MapData, Raw<BesideKey>, u32>,
     addresses: HashMap<MapData, Address, u8>,
     /// One entry: the id that the next target gets. Pinned, since a flow that outlives its target must not find another
     /// one by the same id.
@@ -45,6 +48,7 @@ struct Held {
     ports: BTreeMap<Prefix, u32>,
     targets: BTreeMap<u32, Target>,
     sandboxes: BTreeMap<Sandbox, BTreeSet<u32>>,
+    beside: BTreeMap<BesideKey, u32>,
     addresses: BTreeSet<Address>,
 }
 
@@ -54,6 +58,7 @@ impl Tables {
     pub(crate) fn open(ebpf: &mut Ebpf, pins: &Path) -> Result<Self, PortError> {
         let ports = LpmTrie::try_from(take(ebpf, object::PORTS)?).on("open map", object::PORTS)?;
         let targets = HashMap::try_from(take(ebpf, object::TARGETS)?).on("open map", object::TARGETS)?;
+        let beside = HashMap::try_from(take(ebpf, object::BESIDE)?).on("open map", object::BESIDE)?;
         let addresses =
             HashMap::try_from(take(ebpf, object::ADDRESSES)?).on("open map", object::ADDRESSES)?;
         let next_id = open_next_id(&pins.join("NEXT_ID")).on("open map", "NEXT_ID")?;
@@ -63,8 +68,9 @@ impl Tables {
         ];
         let figures =
             PerCpuHashMap::try_from(take(ebpf, object::FIGURES)?).on("open map", object::FIGURES)?;
-        let mut tables = Self { ports, targets, addresses, next_id, flows, figures, held: Held::default() };
-        tables.read().on("read map", "TARGETS, PORTS or ADDRESSES")?;
+        let held = Held::default();
+        let mut tables = Self { ports, targets, beside, addresses, next_id, flows, figures, held };
+        tables.read().on("read map", "TARGETS, PORTS, BESIDE or ADDRESSES")?;
         tables.heal()?;
         Ok(tables)
     }
@@ -80,6 +86,10 @@ impl Tables {
             let Raw(port) = key.data();
             self.held.ports.insert((port, key.prefix_len().saturating_sub(PORT_KEY_FIXED_BITS)), id);
         }
+        for entry in self.beside.iter() {
+            let (Raw(key), id) = entry?;
+            self.held.beside.insert(key, id);
+        }
         for address in self.addresses.keys() {
             self.held.addresses.insert(address?);
         }
@@ -87,6 +97,16 @@ impl Tables {
     }
 
     fn heal(&mut self) -> Result<(), PortError> {
+        let there = |id: &u32| self.held.targets.contains_key(id);
+        let whole = |(key, id): &(&BesideKey, &u32)| there(&key.target) && there(id);
+        let torn: Vec<BesideKey> =
+            self.held.beside.iter().filter(|entry| !whole(entry)).map(|(key, _)| *key).collect();
+        torn.into_iter().try_for_each(|key| self.remove_beside_key(key))?;
+        let led: BTreeSet<u32> = self.held.beside.values().copied().collect();
+        let is_lost = |(id, target): &(&u32, &Target)| target.beside != 0 && !led.contains(id);
+        let lost: Vec<u32> = self.held.targets.iter().filter(is_lost).map(|(id, _)| *id).collect();
+        lost.into_iter().try_for_each(|id| self.remove_target(id))?;
+
         let mut wanted = BTreeMap::new();
         // Where two targets have a port, the later one was about to replace the earlier.
         for (id, target) in &self.held.targets {
@@ -113,15 +133,69 @@ impl Tables {
         ids.filter_map(|id| Some((*id, *self.held.targets.get(id)?))).collect()
     }
 
-    /// Publishes a target by a new id. With the lineage of another it takes over the flows of those of its ports that the
-    /// other has, when that one is removed; with 0 no flow leads to it yet.
-    pub(crate) fn insert(&mut self, mut target: Target) -> Result<u32, PortError> {
+    /// Publishes a target by a new id, with those beside it. With the lineage of another it takes over the flows of those of
+    /// its ports that the other has, when that one is removed; with 0 no flow leads to it yet.
+    pub(crate) fn insert(&mut self, target: Target, beside: &[Target]) -> Result<u32, PortError> {
+        let (id, target) = self.number(target)?;
+        self.set_beside(id, beside)?;
+        self.put(id, target).map(|()| id)
+    }
+
+    fn number(&mut self, mut target: Target) -> Result<(u32, Target), PortError> {
         let id = self.next_id.get(&0, 0).on("read map", "NEXT_ID")?.max(1);
         self.next_id.set(0, id.wrapping_add(1), 0).on("write map", "NEXT_ID")?;
         if target.lineage == 0 {
             target.lineage = id;
         }
-        self.put(id, target).map(|()| id)
+        Ok((id, target))
+    }
+
+    /// Makes these the targets for clients on other networks of the sandbox, each by its address; those that were there
+    /// keep their flows.
+    pub(crate) fn set_beside(&mut self, id: u32, wanted: &[Target]) -> Result<(), PortError> {
+        let mut had = self.beside(id);
+        let mut keys = BTreeSet::new();
+        for target in wanted {
+            let present =
+                had.iter().find(|(_, had)| had.address == target.address).map(|(id, had)| (*id, *had));
+            let beside = match present {
+                Some((beside, present)) => {
+                    had.remove(&beside);
+                    let target = Target { lineage: present.lineage, ..*target };
+                    if present != target {
+                        self.put(beside, target)?;
+                    }
+                    beside
+                }
+                None => {
+                    let (beside, target) = self.number(*target)?;
+                    self.put(beside, target)?;
+                    beside
+                }
+            };
+            for link in [target.bridge, target.link] {
+                let key = BesideKey { target: id, link };
+                keys.insert(key);
+                if self.held.beside.get(&key) != Some(&beside) {
+                    self.beside.insert(Raw(key), beside, 0).on("publish", describe(target))?;
+                    self.held.beside.insert(key, beside);
+                }
+            }
+        }
+        let stale: Vec<BesideKey> = self.beside_keys(id).filter(|key| !keys.contains(key)).collect();
+        stale.into_iter().try_for_each(|key| self.remove_beside_key(key))?;
+        had.into_keys().try_for_each(|beside| self.remove_target(beside))
+    }
+
+    fn beside_keys(&self, id: u32) -> impl Iterator<Item = BesideKey> {
+        let key = |link| BesideKey { target: id, link };
+        self.held.beside.range(key(0)..=key(u32::MAX)).map(|(key, _)| *key)
+    }
+
+    /// The targets beside one.
+    fn beside(&self, id: u32) -> BTreeMap<u32, Target> {
+        let ids = self.beside_keys(id).filter_map(|key| self.held.beside.get(&key));
+        ids.filter_map(|id| Some((*id, *self.held.targets.get(id)?))).collect()
     }
 
     /// Writes a target, then its ports: a port never leads to nothing.
@@ -132,7 +206,7 @@ impl Tables {
         prefixes_of(&target).try_for_each(|prefix| self.put_port(prefix, id))
     }
 
-    /// Withdraws a target, ports first. Its flows are dead from then on.
+    /// Withdraws a target, ports first, with those beside it. Their flows are dead from then on.
     pub(crate) fn remove(&mut self, id: u32) -> Result<(), PortError> {
         let Some(target) = self.held.targets.get(&id).copied() else { return Ok(()) };
         for prefix in prefixes_of(&target) {
@@ -141,6 +215,18 @@ impl Tables {
                 self.remove_port(prefix)?;
             }
         }
+        self.remove_target(id)?;
+        self.set_beside(id, &[])
+    }
+
+    fn remove_beside_key(&mut self, key: BesideKey) -> Result<(), PortError> {
+        absent_is_fine(self.beside.remove(&Raw(key))).on("write map", object::BESIDE)?;
+        self.held.beside.remove(&key);
+        Ok(())
+    }
+
+    fn remove_target(&mut self, id: u32) -> Result<(), PortError> {
+        let Some(target) = self.held.targets.get(&id).copied() else { return Ok(()) };
         absent_is_fine(self.targets.remove(&id)).on("withdraw", describe(&target))?;
         absent_is_fine(self.figures.remove(&id)).on("withdraw", describe(&target))?;
         self.held.targets.remove(&id);
@@ -260,8 +346,11 @@ fn trie_key((key, bits): Prefix) -> Key<Raw<PortKey>> {
 
 fn prefixes_of(target: &Target) -> impl Iterator<Item = Prefix> + use<> {
     let (protocol, address) = (target.protocol, target.host);
-    prefixes(target.first, target.last)
+    // Those beside others are found by them.
+    let ports = (target.beside == 0).then(|| prefixes(target.first, target.last));
+    ports
         .into_iter()
+        .flatten()
         .map(move |(port, bits)| (PortKey { protocol, zero: 0, address, port: port.to_be_bytes() }, bits))
 }
 

@@ -11,6 +11,7 @@ use libnetwork_model::{Protocol, SandboxId};
 use world::{
     World, hardware_address, mapping,
     packets::{frame, ip, transport},
+    publication,
     talk::{Connection, PATIENCE},
     web,
 };
@@ -29,7 +30,7 @@ fn world() -> World {
     (target.address, target.link) = ("10.1.0.3".parse().unwrap(), "cwb".into());
     target.mac = "02:42:0a:01:00:03".parse().unwrap();
     other.ipv6 = None;
-    world.mapper(|m| m.set(&SandboxId::from_bytes([0xb5; 32]), &[other]).unwrap());
+    world.mapper(|m| m.set(&SandboxId::from_bytes([0xb5; 32]), &publication(&[other])).unwrap());
     world
 }
 

@@ -7,7 +7,7 @@ use std::io;
 
 use libnetwork_core::PortMapper;
 use libnetwork_model::{ErrorKind, Protocol};
-use world::{World, mapping, sandbox, talk::Connection, web};
+use world::{World, mapping, publication, sandbox, talk::Connection, web};
 
 /// From where, to which address, and who the container sees.
 const WAYS: [(&str, &str, &str); 16] = [
@@ -181,14 +181,14 @@ fn one_port_withdrawn_leaves_the_others_connections_alone() {
 fn a_mapping_that_cannot_be_is_refused_and_leaves_nothing() {
     let mut world = World::open();
     let too_far = mapping(Protocol::Tcp, None, 1, 10, 65_530);
-    let error = world.mapper(|m| m.set(&sandbox(), &[too_far]).unwrap_err());
+    let error = world.mapper(|m| m.set(&sandbox(), &publication(&[too_far])).unwrap_err());
     assert_eq!(error.kind, ErrorKind::Invalid);
     let sctp = mapping(Protocol::Sctp, None, 1, 10, 2);
-    let error = world.mapper(|m| m.set(&sandbox(), &[sctp]).unwrap_err());
+    let error = world.mapper(|m| m.set(&sandbox(), &publication(&[sctp])).unwrap_err());
     assert_eq!(error.kind, ErrorKind::Unimplemented);
     let mut gone = mapping(Protocol::Tcp, None, 1, 10, 1);
     gone.ipv4.as_mut().unwrap().link = "cwgone".into();
-    let error = world.mapper(|m| m.set(&sandbox(), &[gone]).unwrap_err());
+    let error = world.mapper(|m| m.set(&sandbox(), &publication(&[gone])).unwrap_err());
     assert!(error.to_string().contains("cwgone"), "{error}");
     assert!(world.mapper(|m| m.sandboxes().unwrap()).is_empty());
     assert_eq!(entries(&world), 0);

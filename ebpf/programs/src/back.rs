@@ -41,7 +41,8 @@ pub fn run(ctx: &TcContext) -> i32 {
         let Some(target) = at_veth(ctx, ports::target(packet.to.target)) else { return TCX_NEXT };
         target
     } else if let Some((flow, _)) = flows::find(&packet.key) {
-        let Some(target) = at_veth(ctx, flows::target(&packet.key, flow)) else { return TCX_NEXT };
+        let link = unsafe { (*ctx.skb.skb).ifindex };
+        let Some(target) = at_veth(ctx, flows::target(&packet.key, flow, link)) else { return TCX_NEXT };
         if flows::is_over(&packet.key, flow, now) {
             return TCX_NEXT;
         }

@@ -44,18 +44,18 @@ pub fn find(key: &FlowKey) -> Option<(&'static mut Flow, Place)> {
 }
 
 /// Where the flow's packets go. When its target is gone, but another of the same lineage has its port, it is that one's
-/// from now on.
+/// from now on. `link`: what the packet came by.
 #[inline(always)]
-pub fn target(key: &FlowKey, flow: &mut Flow) -> Option<&'static Target> {
+pub fn target(key: &FlowKey, flow: &mut Flow, link: u32) -> Option<&'static Target> {
     if let Some(target) = ports::target(flow.target) {
         return Some(target);
     }
-    ports::target(inherit(key, flow))
+    ports::target(inherit(key, flow, link))
 }
 
 /// The id of the target that the flow is given; 0, which none has, if there is none.
 #[inline(never)]
-fn inherit(key: &FlowKey, flow: &mut Flow) -> u32 {
+fn inherit(key: &FlowKey, flow: &mut Flow, link: u32) -> u32 {
     let towards = key.direction == TOWARDS;
     let (host, port, container) = if towards {
         (&key.destination, key.destination_port, &flow.destination)
@@ -63,6 +63,7 @@ fn inherit(key: &FlowKey, flow: &mut Flow) -> u32 {
         (&flow.source, flow.source_port, &key.source)
     };
     let Some(id) = ports::published(key.protocol, host, port) else { return 0 };
+    let id = ports::by_link(id, link);
     let Some(target) = ports::target(id) else { return 0 };
     if target.lineage != flow.lineage || target.address != *container {
         return 0;

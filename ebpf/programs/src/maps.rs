@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 
 use crate::layouts::{
-    Address, Figures, Flow, FlowKey, FragmentKey, Judged, PortKey, Pressure, SocketKey, SocketOrigin, Source, Target,
+    Address, BesideKey, Figures, Flow, FlowKey, FragmentKey, Judged, PortKey, Pressure, SocketKey, SocketOrigin, Source, Target,
 };
 
 /// Published ranges, as prefixes of ports: a target's id.
@@ -16,6 +16,10 @@ pub static PORTS: LpmTrie<PortKey, u32> = LpmTrie::with_max_entries(1 << 20, BPF
 
 #[map]
 pub static TARGETS: HashMap<u32, Target> = HashMap::with_max_entries(1 << 18, BPF_F_NO_PREALLOC);
+
+/// For clients on other networks of the sandbox, by range and link: a target's id.
+#[map]
+pub static BESIDE: HashMap<BesideKey, u32> = HashMap::with_max_entries(1 << 18, BPF_F_NO_PREALLOC);
 
 /// The host's own addresses: those that a port is published on when no address is named.
 #[map]

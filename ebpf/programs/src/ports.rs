@@ -3,8 +3,8 @@
 use aya_ebpf::maps::lpm_trie::Key;
 
 use crate::{
-    layouts::{ANY_IPV4, ANY_IPV6, Address, PORT_KEY_BITS, PortKey, Target, is_ipv4},
-    maps::{ADDRESSES, PORTS, TARGETS},
+    layouts::{ANY_IPV4, ANY_IPV6, Address, BesideKey, PORT_KEY_BITS, PortKey, Target, is_ipv4},
+    maps::{ADDRESSES, BESIDE, PORTS, TARGETS},
 };
 
 /// The id of the range that is published on just this address.
@@ -41,6 +41,12 @@ pub fn is_host_address(address: &Address) -> bool {
 #[inline(always)]
 pub fn target(id: u32) -> Option<&'static Target> {
     unsafe { TARGETS.get(id) }
+}
+
+/// The id of the target that the range has for packets which come by this link.
+#[inline(always)]
+pub fn by_link(id: u32, link: u32) -> u32 {
+    unsafe { BESIDE.get(BesideKey { target: id, link }) }.copied().unwrap_or(id)
 }
 
 /// Where a port of the published range leads; both in network byte order.

@@ -52,7 +52,7 @@ pub fn run(ctx: &TcContext) -> i32 {
         true
     } else {
         fragments::forget(packet);
-        follow(packet, now) || flows::closed(packet, now)
+        follow(ctx, packet, now) || flows::closed(packet, now)
     };
     if !known {
         match first(ctx, packet, second_look, now) {
@@ -71,9 +71,10 @@ pub fn run(ctx: &TcContext) -> i32 {
 
 /// Whether the packet has a flow that goes on: it is in `packet.to`.
 #[inline(never)]
-fn follow(packet: &mut Packet, now: u32) -> bool {
+fn follow(ctx: &TcContext, packet: &mut Packet, now: u32) -> bool {
     let Some((flow, place)) = flows::find(&packet.key) else { return false };
-    if flows::target(&packet.key, flow).is_none() || !keep(packet, flow, place, now) {
+    let link = unsafe { (*ctx.skb.skb).ifindex };
+    if flows::target(&packet.key, flow, link).is_none() || !keep(packet, flow, place, now) {
         flows::forget(&packet.key);
         return false;
     }
@@ -98,6 +99,7 @@ fn first(ctx: &TcContext, packet: &mut Packet, second_look: bool, now: u32) -> u
     let Some(id) = ports::published(key.protocol, &key.destination, key.destination_port) else {
         return NOT_OURS;
     };
+    let id = ports::by_link(id, unsafe { (*ctx.skb.skb).ifindex });
     let Some(target) = ports::target(id) else { return NOT_OURS };
     if sent::is_answer(key, now) || belongs_to_host(ctx, packet) {
         return NOT_OURS;

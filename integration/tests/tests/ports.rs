@@ -42,6 +42,7 @@ with_each_backend!(
     an_outside_client_reaches_a_published_port_and_is_seen_by_its_own_address,
     the_host_reaches_a_published_port_by_its_address_and_by_localhost,
     containers_reach_a_published_port_by_the_hosts_address_from_any_network_and_from_itself,
+    a_container_on_two_networks_is_reached_from_both_and_from_outside,
     a_port_on_one_host_address_is_not_served_on_another,
     a_range_leads_to_a_range_port_by_port,
     publish_all_takes_ports_of_the_ephemeral_range_for_what_is_exposed,
@@ -134,6 +135,23 @@ fn containers_reach_a_published_port_by_the_hosts_address_from_any_network_and_f
     // The published port is the only way between the two networks.
     let web = host.address("web", "here");
     host.docker(&["exec", "stranger", "probe", "tcp", &web, "80"]).err();
+}
+
+fn a_container_on_two_networks_is_reached_from_both_and_from_outside(backend: Backend) {
+    let host = backend.with_image();
+    host.d("network create --subnet 10.64.0.0/24 first");
+    host.d("network create --subnet 10.65.0.0/24 second");
+    serve(&host, "web", &["--network", "first", "-p", "8080:80", "-p", "8080:80/udp"]);
+    host.d("network connect second web");
+    for network in ["first", "second"] {
+        host.d(&format!("run -d --name of-{network} --network {network} box sleep 1000"));
+    }
+    for transport in ["tcp", "udp"] {
+        for client in ["of-first", "of-second"] {
+            host.d(&format!("exec {client} probe {transport} 192.0.2.1 8080"));
+        }
+        seen(&host.client, &format!("{transport} 192.0.2.1 8080"));
+    }
 }
 
 fn a_port_on_one_host_address_is_not_served_on_another(backend: Backend) {

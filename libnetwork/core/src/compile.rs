@@ -6,9 +6,9 @@ use libnetwork_model::{
     Change, Endpoint, EndpointId, HostFacts, Intent, Mutation, NamespaceKind, Network, NetworkId,
     PublishedPort, Sandbox, SandboxId,
 };
-use libnetwork_plan::{Desired, Key, LinkRank, sandbox_objects};
+use libnetwork_plan::{Desired, Key, LinkRank, Name, sandbox_objects};
 
-use crate::{Drivers, PortMapping, PortTarget, draft::Subject};
+use crate::{Drivers, PortMapping, PortTarget, Publication, draft::Subject};
 
 /// The objects that changes are about: all that a pass looks at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -222,17 +222,37 @@ impl Compiler<'_> {
     }
 
     /// Where the published ports of a sandbox lead.
-    pub(crate) fn mappings(&self, intent: &Intent, sandbox: &Sandbox) -> Vec<PortMapping> {
-        if sandbox.ports.is_empty() || sandbox.namespace == NamespaceKind::Host {
-            return Vec::new();
+    pub(crate) fn publication(&self, intent: &Intent, sandbox: &Sandbox) -> Publication {
+        if sandbox.ports.iter().all(|port| port.routed) || sandbox.namespace == NamespaceKind::Host {
+            return Publication::default();
         }
-        let [ipv4, ipv6] = [false, true].map(|ipv6| self.target(intent, &sandbox.id, ipv6));
+        let [ipv4, ipv6] = [false, true].map(|ipv6| {
+            let endpoint = intent.gateway_endpoint(&sandbox.id, ipv6)?;
+            self.target(endpoint, intent.network(&endpoint.network)?, ipv6)
+        });
         if ipv4.is_none() && ipv6.is_none() {
-            return Vec::new();
+            return Publication::default();
         }
         let mapping =
             |port: &_| PortMapping { port: Clone::clone(port), ipv4: ipv4.clone(), ipv6: ipv6.clone() };
-        sandbox.ports.iter().filter(|port| !port.routed).map(mapping).collect()
+        let by_itself = |target: &PortTarget| [&ipv4, &ipv6].into_iter().flatten().any(|t| t == target);
+        let beside = self.reachable(intent, sandbox).flat_map(|(endpoint, network)| {
+            [false, true].into_iter().filter_map(|ipv6| self.target(endpoint, network, ipv6))
+        });
+        Publication {
+            mappings: sandbox.ports.iter().filter(|port| !port.routed).map(mapping).collect(),
+            beside: beside.filter(|target| !by_itself(target)).collect(),
+        }
+    }
+
+    /// The endpoints of a sandbox whose networks reach published ports, with these.
+    fn reachable<'a>(
+        &self,
+        intent: &'a Intent,
+        sandbox: &Sandbox,
+    ) -> impl Iterator<Item = (&'a Endpoint, &'a Network)> {
+        let with_network = |endpoint: &'a Endpoint| Some((endpoint, &**intent.network(&endpoint.network)?));
+        intent.endpoints_in(&sandbox.id).map(|e| &**e).filter_map(with_network).filter(|(_, n)| !n.internal)
     }
 
     fn sandbox(&self, intent: &Intent, sandbox: &Sandbox, out: &mut Desired) {
@@ -245,14 +265,17 @@ impl Compiler<'_> {
                 && let Some(network) = intent.network(&endpoint.network)
                 && let Some(driver) = self.drivers.of(network)
             {
-                driver.port_objects(network, endpoint, ipv6, &published, out);
+                let others = self.reachable(intent, sandbox).filter(|(_, other)| other.id != network.id);
+                let beside: Vec<Name> = others
+                    .filter_map(|(endpoint, other)| self.drivers.of(other)?.attachment(other, endpoint))
+                    .map(|attachment| attachment.bridge)
+                    .collect();
+                driver.port_objects(network, endpoint, ipv6, &published, &beside, out);
             }
         }
     }
 
-    fn target(&self, intent: &Intent, sandbox: &SandboxId, ipv6: bool) -> Option<PortTarget> {
-        let endpoint = intent.gateway_endpoint(sandbox, ipv6)?;
-        let network = intent.network(&endpoint.network)?;
+    fn target(&self, endpoint: &Endpoint, network: &Network, ipv6: bool) -> Option<PortTarget> {
         let attachment = self.drivers.of(network)?.attachment(network, endpoint)?;
         Some(PortTarget {
             address: endpoint.addresses().find(|a| a.is_ipv6() == ipv6)?,

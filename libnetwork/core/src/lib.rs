@@ -40,5 +40,5 @@ pub use handle::{Config, Handle, Parts, Running, StartError, start};
 pub use request::{CreateNetwork, EndpointSpec, Join, Reserve};
 pub use traits::{
     Bridges, Kernel, NameError, NameServer, PortError, PortFigures, PortMapper, PortMapping, PortTarget,
-    Store, StoreError,
+    Publication, Store, StoreError,
 };

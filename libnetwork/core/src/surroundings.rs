@@ -10,7 +10,7 @@ use libnetwork_model::{Intent, NamespaceKind, NetworkId, SandboxId};
 use libnetwork_plan::{Key, LinkRank, Operation};
 
 use crate::{
-    Bridges, Cause, Kernel, NameServer, PortError, PortMapper, PortMapping,
+    Bridges, Cause, Kernel, NameServer, PortError, PortMapper, Publication,
     compile::{Compiler, Touched},
     draft::Subject,
     reconcile::{Question, Reconciler},
@@ -36,14 +36,11 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
             }
         }
         let mapped = |intent: &Intent, id| {
-            intent.sandbox(id).map(|s| compiler.mappings(intent, s)).unwrap_or_default()
+            intent.sandbox(id).is_some_and(|s| !compiler.publication(intent, s).mappings.is_empty())
         };
-        let gone = touched
-            .sandboxes
-            .iter()
-            .filter(|id| !mapped(before, id).is_empty() && mapped(after, id).is_empty());
+        let gone = touched.sandboxes.iter().filter(|id| mapped(before, id) && !mapped(after, id));
         // A failure is seen again when the mapper is asked for all it has.
-        for (id, error) in self.set(gone.map(|id| (id.clone(), Vec::new())).collect()).await {
+        for (id, error) in self.set(gone.map(|id| (id.clone(), Publication::default())).collect()).await {
             self.ports_linger = true;
             tracing::warn!(
                 sandbox = id.short(),
@@ -101,9 +98,9 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         sandboxes: &[SandboxId],
     ) -> Failures {
         let changed = sandboxes.iter().filter_map(|id| {
-            let wanted = compiler.mappings(after, after.sandbox(id)?);
-            let had = before.sandbox(id).map(|s| compiler.mappings(before, s)).unwrap_or_default();
-            (!wanted.is_empty() && wanted != had).then(|| (id.clone(), wanted))
+            let wanted = compiler.publication(after, after.sandbox(id)?);
+            let had = before.sandbox(id).map(|s| compiler.publication(before, s)).unwrap_or_default();
+            (!wanted.mappings.is_empty() && wanted != had).then(|| (id.clone(), wanted))
         });
         ports_failed(self.set(changed.collect()).await)
     }
@@ -137,10 +134,10 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
             Some(Err(error)) => return vec![(Subject::Shared, Arc::new(Cause::Port(error)))],
             None => return Failures::new(),
         };
-        let mut wanted: BTreeMap<SandboxId, Vec<PortMapping>> =
-            known.into_iter().map(|id| (id, Vec::new())).collect();
+        let mut wanted: BTreeMap<SandboxId, Publication> =
+            known.into_iter().map(|id| (id, Publication::default())).collect();
         for sandbox in intent.sandboxes().filter(|s| !s.ports.is_empty()) {
-            wanted.insert(sandbox.id.clone(), compiler.mappings(intent, sandbox));
+            wanted.insert(sandbox.id.clone(), compiler.publication(intent, sandbox));
         }
         ports_failed(self.set(wanted.into_iter().collect()).await)
     }
@@ -197,7 +194,7 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         let publishing = sandboxes.into_iter().filter_map(|id| intent.sandbox(id));
         let wanted: Vec<_> = publishing
             .filter(|sandbox| !sandbox.ports.is_empty())
-            .map(|sandbox| (sandbox.id.clone(), compiler.mappings(intent, sandbox)))
+            .map(|sandbox| (sandbox.id.clone(), compiler.publication(intent, sandbox)))
             .collect();
         if !came.is_empty() {
             let told = self.mapper.call(move |mapper| mapper.change_bridges(&came, &BTreeSet::new())).await;
@@ -208,14 +205,14 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         ports_failed(self.set(wanted).await)
     }
 
-    async fn set(&mut self, wanted: Vec<(SandboxId, Vec<PortMapping>)>) -> Vec<(SandboxId, PortError)> {
+    async fn set(&mut self, wanted: Vec<(SandboxId, Publication)>) -> Vec<(SandboxId, PortError)> {
         if wanted.is_empty() {
             return Vec::new();
         }
         let call = self.mapper.call(move |mapper| {
             wanted
                 .into_iter()
-                .filter_map(|(id, mappings)| mapper.set(&id, &mappings).err().map(|error| (id, error)))
+                .filter_map(|(id, publication)| mapper.set(&id, &publication).err().map(|error| (id, error)))
                 .collect()
         });
         call.await.unwrap_or_default()

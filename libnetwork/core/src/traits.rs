@@ -71,6 +71,15 @@ pub struct PortMapping {
     pub ipv6: Option<PortTarget>,
 }
 
+/// All that a sandbox publishes; by default nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Publication {
+    pub mappings: Vec<PortMapping>,
+    /// Where the same ports lead for clients on the sandbox's other networks, of either family. It answers them there, so
+    /// there they must be led to it.
+    pub beside: Vec<PortTarget>,
+}
+
 /// The interface in a sandbox that published ports lead to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortTarget {
@@ -92,8 +101,8 @@ pub trait PortMapper: Send + 'static {
     /// The sandboxes that have mappings in the kernel, those an earlier process made included.
     fn sandboxes(&mut self) -> Result<BTreeSet<SandboxId>, PortError>;
 
-    /// Makes the mappings of a sandbox exactly these. Empty: removes them together with their flows.
-    fn set(&mut self, sandbox: &SandboxId, mappings: &[PortMapping]) -> Result<(), PortError>;
+    /// Makes this what a sandbox publishes. Nothing: removes its mappings together with their flows.
+    fn set(&mut self, sandbox: &SandboxId, wanted: &Publication) -> Result<(), PortError>;
 
     /// The uplinks as they are: attaches to the ones that came, forgets the ones that went.
     fn uplinks(&mut self, host: &HostFacts) -> Result<(), PortError>;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use ebpf_portmap::{BpfPortMapper, Options};
-use libnetwork_core::{Bridges, PortError, PortFigures, PortMapper, PortMapping, chain};
+use libnetwork_core::{Bridges, PortError, PortFigures, PortMapper, Publication, chain};
 use libnetwork_model::{ErrorKind, HostFacts, PublishedPort, SandboxId};
 
 use crate::args::{Publish, PublishBackend, PublishedPorts};
@@ -69,7 +69,7 @@ fn retire(bpffs: &Path) -> Result<(), PortError> {
     }
     let mut mapper = BpfPortMapper::open(bpffs, &Options { obey_host_filter: false, ..Options::default() })?;
     for sandbox in mapper.sandboxes()? {
-        mapper.set(&sandbox, &[])?;
+        mapper.set(&sandbox, &Publication::default())?;
     }
     drop(mapper);
     ebpf_portmap::purge(bpffs)
@@ -83,9 +83,9 @@ impl PortMapper for Mapper {
         }
     }
 
-    fn set(&mut self, sandbox: &SandboxId, mappings: &[PortMapping]) -> Result<(), PortError> {
-        match (self, mappings.first()) {
-            (Mapper::Bpf(mapper), _) => mapper.set(sandbox, mappings),
+    fn set(&mut self, sandbox: &SandboxId, wanted: &Publication) -> Result<(), PortError> {
+        match (self, wanted.mappings.first()) {
+            (Mapper::Bpf(mapper), _) => mapper.set(sandbox, wanted),
             (Mapper::Nftables { .. }, _) | (Mapper::Absent { .. }, None) => Ok(()),
             (Mapper::Absent { reason }, Some(mapping)) => Err(PortError {
                 operation: "publish",

@@ -211,7 +211,7 @@ fn elements_that_are_ranges_or_lead_to_addresses_are_read_back_as_they_are() {
             let ports: Vec<PublishedPort> = ports.iter().map(port).collect();
             let mut desired = world.desired();
             for ipv6 in [false, true] {
-                BridgeDriver::default().port_objects(network, endpoint, ipv6, &ports, &mut desired);
+                BridgeDriver::default().port_objects(network, endpoint, ipv6, &ports, &[], &mut desired);
             }
             desired
         };

@@ -55,16 +55,18 @@ pub trait Driver: Send + Sync {
     }
 
     /// What published ports need of the endpoint whose network is the way out of a family, beside the mapping of the host's
-    /// ports to them. `published`: the ports of that family, at least one.
+    /// ports to them. `published`: the ports of that family, at least one. `beside`: the bridges of the sandbox's other
+    /// networks, by which it answers clients there.
     fn port_objects(
         &self,
         network: &Network,
         endpoint: &Endpoint,
         ipv6: bool,
         published: &[PublishedPort],
+        beside: &[Name],
         out: &mut Desired,
     ) {
-        let _ = (network, endpoint, ipv6, published, out);
+        let _ = (network, endpoint, ipv6, published, beside, out);
     }
 
     /// Names of host links that the network takes for itself: the core refuses a network that wants one of another's.

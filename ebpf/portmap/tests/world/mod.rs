@@ -19,7 +19,7 @@ use std::{
 };
 
 use ebpf_portmap::{BpfPortMapper, Options, purge};
-use libnetwork_core::{Bridges, PortMapper, PortMapping, PortTarget};
+use libnetwork_core::{Bridges, PortMapper, PortMapping, PortTarget, Publication};
 use libnetwork_model::{HostFacts, PortRange, Protocol, PublishedPort, SandboxId, Uplink};
 use nix::sched::{CloneFlags, setns};
 
@@ -122,7 +122,8 @@ impl World {
 
     /// Publishes ports of container a.
     pub fn publish(&mut self, mappings: &[PortMapping]) {
-        self.mapper(|m| m.set(&sandbox(), mappings).unwrap_or_else(|e| panic!("{e:?}")));
+        let wanted = publication(mappings);
+        self.mapper(|m| m.set(&sandbox(), &wanted).unwrap_or_else(|e| panic!("{e:?}")));
     }
 
     pub fn inside<T: Send>(&self, place: &str, call: impl FnOnce() -> T + Send) -> T {
@@ -297,6 +298,11 @@ pub fn mapping(protocol: Protocol, host_ip: Option<&str>, first: u16, last: u16,
         ipv4: Some(target("10.1.0.2", "10.1.0.1")),
         ipv6: Some(target("fd00:1::2", "fd00:1::1")),
     }
+}
+
+/// Of a container that is on no other network.
+pub fn publication(mappings: &[PortMapping]) -> Publication {
+    Publication { mappings: mappings.to_vec(), beside: Vec::new() }
 }
 
 /// TCP and UDP port 8080 of every host address to port 80.

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
 };
@@ -12,9 +13,11 @@ use driver_bridge::BridgeDriver;
 use driver_host::{HostDriver, NoneDriver};
 use libnetwork_core::{
     Config, Defaults, Drivers, HOST, Handle, Kernel, NONE, NameError, NameServer, Parts, PortError,
-    PortMapper, PortMapping, Running, Store, StoreError,
+    PortMapper, Publication, Running, Store, StoreError,
 };
-use libnetwork_model::{Change, ErrorKind, HostFacts, Intent, NamespaceKind, Revision, Sandbox, SandboxId};
+use libnetwork_model::{
+    Change, Endpoint, ErrorKind, HostFacts, Intent, NamespaceKind, Revision, Sandbox, SandboxId,
+};
 use libnetwork_plan::{
     Desired, Drift, KernelError, Link, LinkKind, Object, Observed, Operation, Owner, Scope, Segments,
     fake::FakeKernel, sandbox_objects,
@@ -39,7 +42,7 @@ pub(crate) struct World {
 
 #[derive(Default)]
 pub(crate) struct Ports {
-    pub(crate) set: BTreeMap<SandboxId, Vec<PortMapping>>,
+    pub(crate) set: BTreeMap<SandboxId, Publication>,
     pub(crate) refuse: bool,
 }
 
@@ -143,13 +146,18 @@ impl World {
         if ports.set.keys().collect::<BTreeSet<_>>() != wanted {
             return Err(format!("ports are published for {:?}, not {wanted:?}", ports.set.keys()));
         }
-        for (id, mappings) in &ports.set {
+        for (id, Publication { mappings, beside }) in &ports.set {
             let endpoint = intent.gateway_endpoint(id, false).unwrap();
             let address = endpoint.ipv4.unwrap().addr();
             let listed = &intent.sandbox(id).unwrap().ports;
             let leads = mappings.iter().all(|m| m.ipv4.as_ref().is_some_and(|t| t.address == address));
-            if !leads || mappings.len() != listed.len() {
-                return Err(format!("ports of {id:?} lead to {mappings:?}"));
+            let internal = |e: &Arc<Endpoint>| intent.network(&e.network).is_some_and(|n| n.internal);
+            let others = intent.endpoints_in(id).filter(|e| e.id != endpoint.id && !internal(e));
+            let addresses: BTreeSet<IpAddr> =
+                others.flat_map(|e| e.addresses().collect::<Vec<_>>()).collect();
+            let beside_is_right = beside.iter().map(|t| t.address).collect::<BTreeSet<_>>() == addresses;
+            if !leads || mappings.len() != listed.len() || !beside_is_right {
+                return Err(format!("ports of {id:?} lead to {mappings:?} and beside to {beside:?}"));
             }
         }
         Ok(())
@@ -307,19 +315,19 @@ impl PortMapper for World {
         Ok(self.ports.lock().unwrap().set.keys().cloned().collect())
     }
 
-    fn set(&mut self, sandbox: &SandboxId, mappings: &[PortMapping]) -> Result<(), PortError> {
+    fn set(&mut self, sandbox: &SandboxId, wanted: &Publication) -> Result<(), PortError> {
         let mut ports = self.ports.lock().unwrap();
-        if mappings.is_empty() {
+        if wanted.mappings.is_empty() {
             ports.set.remove(sandbox);
         } else if ports.refuse {
             return Err(PortError {
                 operation: "publish",
-                object: format!("{:?}", mappings[0].port),
+                object: format!("{:?}", wanted.mappings[0].port),
                 kind: ErrorKind::Exhausted,
                 source: Box::new(std::io::Error::from_raw_os_error(28)),
             });
         } else {
-            ports.set.insert(sandbox.clone(), mappings.to_vec());
+            ports.set.insert(sandbox.clone(), wanted.clone());
         }
         Ok(())
     }
