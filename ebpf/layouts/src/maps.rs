@@ -2,8 +2,13 @@
 //! and holds ports in network byte order where it says so.
 
 /// The layout of the maps below. Raise it with every change to a struct, or to what a field of it means: an engine that
-/// finds maps of another version makes its own and drops those.
+/// finds maps of an earlier version makes its own, and takes over what is in those.
 pub const VERSION: u32 = 4;
+
+/// Since this version structs have changed by fields that were added at the end, or in the place of padding, and that mean
+/// in 0 what programs of the time before did. Raise it to `VERSION` with any other change: what is in maps of versions
+/// before it is lost.
+pub const EXTENDED_SINCE: u32 = 3;
 
 /// An IPv6 address, or an IPv4 one as `::ffff:a.b.c.d`. A packet never carries the mapped form, so the two families
 /// cannot meet in a key; an IPv6 socket that talks IPv4 uses it, so that one lookup serves both.
@@ -211,10 +216,12 @@ pub const ASKED: u32 = 0;
 pub const ACCEPTED: u32 = 1;
 
 /// The entries of `SETTINGS`: whether the host's filter is asked ([`OBEY`] or [`OPEN`]), how many flows one source may
-/// have in `FLOWS`, and the mark of sockets that may be bound to published ports.
+/// have in `FLOWS`, the mark of sockets that may be bound to published ports, and, while it is not 0, that programs of
+/// another layout are behind these.
 pub const FILTER: u32 = 0;
 pub const SHARE: u32 = 1;
 pub const PROBE: u32 = 2;
+pub const SUCCEEDING: u32 = 3;
 
 /// Published ports obey the host's filter, or are open whatever it says.
 pub const OBEY: u32 = 0;

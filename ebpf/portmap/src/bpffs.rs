@@ -51,13 +51,13 @@ pub(crate) fn version_dir(dir: &Path, version: u32) -> PathBuf {
     dir.join(format!("v{version}"))
 }
 
-/// Removes the pins of every layout but this one. The kernel has files of its own on a bpffs, which stay.
-pub(crate) fn remove_versions(dir: &Path, kept: Option<u32>) -> Result<(), PortError> {
+/// Removes the pins of every layout but those to keep. The kernel has files of its own on a bpffs, which stay.
+pub(crate) fn remove_versions(dir: &Path, kept: impl Fn(u32) -> bool) -> Result<(), PortError> {
     for entry in fs::read_dir(dir).on("list", dir.display())? {
         let name = entry.on("list", dir.display())?.file_name();
         let version = name.to_str().and_then(|name| name.strip_prefix('v')).and_then(|v| v.parse().ok());
         if let Some(version) = version
-            && Some(version) != kept
+            && !kept(version)
         {
             remove_version(dir, version)?;
         }
@@ -74,7 +74,7 @@ pub(crate) fn purge(dir: &Path) -> Result<(), PortError> {
         Ok(false) => Ok(()),
         Ok(true) => {
             // Unmounted even if a pin resists: the file system goes with its last mount, and the pins with it.
-            let removed = remove_versions(dir, None);
+            let removed = remove_versions(dir, |_| false);
             umount2(dir, MntFlags::MNT_DETACH).on("unmount", dir.display())?;
             removed
         }

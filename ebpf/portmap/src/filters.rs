@@ -10,24 +10,32 @@ use aya::programs::{
     tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
 };
 
-/// Where our filter is among others on the link, and its number there: by these a later process finds it. The kernel
-/// gives priorities from 0xc000 downwards to filters that name none, which therefore come first.
-const PRIORITY: u16 = 0xca57;
+/// Where the filter of a layout is among others on the link: in front of those of layouts before it. The kernel gives
+/// priorities from 0xc000 downwards to filters that name none, which therefore come first.
+pub(crate) fn priority(layout: u32) -> u16 {
+    0xca5a_u16.saturating_sub(layout as u16)
+}
+
+/// Its number there: by both a later process finds it.
 const HANDLE: TcHandle = TcHandle::new(0, 1);
 
 /// Puts the program at the ingress of the interface. One of ours that is there, an earlier process's too, is replaced in
 /// one step.
-pub(crate) fn attach(program: &mut SchedClassifier, interface: &str) -> Result<(), ProgramError> {
+pub(crate) fn attach(
+    program: &mut SchedClassifier,
+    interface: &str,
+    priority: u16,
+) -> Result<(), ProgramError> {
     match tc::qdisc_add_clsact(interface) {
         Err(error) if errno(&error) != Some(libc::EEXIST) => return Err(error.into()),
         _ => {}
     }
-    let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
+    let options = NlOptions { priority, handle: HANDLE, classid: None };
     let created =
         program.attach_with_options(interface, TcAttachType::Ingress, TcAttachOptions::Netlink(options));
     let id = match created {
         Err(ProgramError::TcError(error)) if errno(&error) == Some(libc::EEXIST) => {
-            program.attach_to_link(present(interface)?)?
+            program.attach_to_link(present(interface, priority)?)?
         }
         other => other?,
     };
@@ -37,8 +45,8 @@ pub(crate) fn attach(program: &mut SchedClassifier, interface: &str) -> Result<(
 }
 
 /// Takes our filter off the interface; fine when there is none, and when the interface went meanwhile.
-pub(crate) fn detach(interface: &str) -> Result<(), ProgramError> {
-    let done = present(interface).and_then(|link| link.detach());
+pub(crate) fn detach(interface: &str, priority: u16) -> Result<(), ProgramError> {
+    let done = present(interface, priority).and_then(|link| link.detach());
     let errno = match &done {
         Err(ProgramError::TcError(error)) => errno(error),
         Err(ProgramError::NetlinkError(error)) => error.raw_os_error(),
@@ -51,8 +59,8 @@ pub(crate) fn detach(interface: &str) -> Result<(), ProgramError> {
     }
 }
 
-fn present(interface: &str) -> Result<SchedClassifierLink, ProgramError> {
-    SchedClassifierLink::attached(interface, TcAttachType::Ingress, PRIORITY, HANDLE, None)
+fn present(interface: &str, priority: u16) -> Result<SchedClassifierLink, ProgramError> {
+    SchedClassifierLink::attached(interface, TcAttachType::Ingress, priority, HANDLE, None)
         .map_err(|error| TcError::from(error).into())
 }
 

@@ -14,7 +14,7 @@ use aya::{
     maps::{Array, MapError},
     programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier},
 };
-use ebpf_layouts::{FILTER, OBEY, OPEN, PROBE, SHARE};
+use ebpf_layouts::{FILTER, OBEY, OPEN, PROBE, SHARE, SUCCEEDING};
 use libnetwork_core::PortError;
 
 use crate::{
@@ -52,13 +52,20 @@ pub(crate) struct Links {
     /// Holds the programs open, for what is to be attached yet.
     ebpf: Ebpf,
     pins: PathBuf,
+    layout: u32,
     uplinks: BTreeSet<u32>,
     /// The links of our own, by index, that have this process's program.
     ours: BTreeSet<(Role, u32)>,
 }
 
 /// Loads the object with its maps pinned in `maps`, or found there. `flows`: see [`crate::Options`].
-pub(crate) fn load(object: &[u8], maps: &Path, flows: u32, cookie: u64) -> Result<Ebpf, PortError> {
+pub(crate) fn load(
+    object: &[u8],
+    maps: &Path,
+    flows: u32,
+    cookie: u64,
+    layout: u32,
+) -> Result<Ebpf, PortError> {
     let mut loader = EbpfLoader::new();
     for map in &object::PINNED {
         loader.map_pin_path(map.name, maps.join(map.name));
@@ -70,6 +77,8 @@ pub(crate) fn load(object: &[u8], maps: &Path, flows: u32, cookie: u64) -> Resul
     let skb_data = kernel_types::member_offset("sk_buff", "data").on("look at", "the kernel's types")?;
     loader.override_global("HOST_COOKIE", &cookie, true);
     loader.override_global("SKB_DATA", &skb_data, true);
+    let generation = layout as u8;
+    loader.override_global("GENERATION", &generation, true);
     let mut ebpf = loader.load(object).on("load", "the BPF object")?;
     for (name, program) in ebpf.programs_mut() {
         match program {
@@ -103,7 +112,9 @@ impl Links {
         mut ebpf: Ebpf,
         judge: Option<&OwnedFd>,
         share: u32,
+        succeeding: bool,
         pins: PathBuf,
+        layout: u32,
         cgroup: &Path,
     ) -> Result<Self, PortError> {
         // The programs ask the filter only while there is one who hears the answer.
@@ -111,24 +122,21 @@ impl Links {
             judge::attach(judge, &pins)?;
         }
         let filter = if judge.is_some() { OBEY } else { OPEN };
-        let settings = [(SHARE, share), (PROBE, host_port::mark()), (FILTER, filter)];
+        let settings =
+            [(SHARE, share), (PROBE, host_port::mark()), (SUCCEEDING, succeeding.into()), (FILTER, filter)];
         set(&mut ebpf, &settings).on("write map", object::SETTINGS)?;
         if judge.is_none() {
             judge::detach(&pins)?;
         }
-        let mut links = Self { ebpf, pins, uplinks: BTreeSet::new(), ours: BTreeSet::new() };
+        let mut links = Self { ebpf, pins, layout, uplinks: BTreeSet::new(), ours: BTreeSet::new() };
         let cgroup_fd = File::open(cgroup).on("open cgroup", cgroup.display())?;
         for (hook, attach_type) in SOCKET_HOOKS {
             if !links.update(hook, hook)? {
                 links.create(hook, Hook::Cgroup(cgroup_fd.as_fd(), attach_type), hook)?;
             }
         }
-        for entry in fs::read_dir(&links.pins).on("list", links.pins.display())? {
-            let name = entry.on("list", links.pins.display())?.file_name();
-            let index = name.to_str().and_then(|name| name.strip_prefix(UPLINK)).and_then(|i| i.parse().ok());
-            if let Some(index) = index
-                && links.update(&pin(UPLINK, index), object::TOWARDS)?
-            {
+        for index in uplinks_in(&links.pins)? {
+            if links.update(&pin(UPLINK, index), object::TOWARDS)? {
                 if !links.update(&pin(EGRESS, index), object::SENT)? {
                     links.create(object::SENT, Hook::Egress(index), &pin(EGRESS, index))?;
                 }
@@ -138,6 +146,45 @@ impl Links {
         Ok(links)
     }
 
+    /// Attaches to the uplinks that the links in `pins`, of another layout, are attached to: in front of those.
+    pub(crate) fn precede(&mut self, pins: &Path) -> Result<(), PortError> {
+        for index in uplinks_in(pins)?.difference(&self.uplinks.clone()) {
+            match self.precede_at(pins, *index) {
+                Err(error) if is_gone(&error) => {
+                    tracing::debug!(index, "uplink gone before it was attached to")
+                }
+                other => _ = other.map(|()| self.uplinks.insert(*index))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn precede_at(&self, pins: &Path, index: u32) -> Result<(), PortError> {
+        let sides =
+            [(EGRESS, object::SENT, Hook::Egress(index)), (UPLINK, object::TOWARDS, Hook::Ingress(index))];
+        for (role, program, hook) in sides {
+            let name = pin(role, index);
+            // Of an attempt that was cut off.
+            detach_pin(&self.pins.join(&name)).on("detach", &name)?;
+            let before = sys::open_pin(&pins.join(&name)).on("open link", &name)?;
+            let link = sys::link_create_before(self.program(program)?, hook, before.as_fd());
+            sys::pin(link.on("attach", &name)?.as_fd(), &self.pins.join(&name)).on("pin", &name)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the filters of another layout off the links of our own that have this process's.
+    pub(crate) fn relieve(&mut self, layout: u32, name: impl Fn(u32) -> Option<String>) {
+        for name in self.ours.iter().filter_map(|(_, index)| name(*index)) {
+            if let Err(error) = filters::detach(&name, filters::priority(layout)) {
+                tracing::warn!(link = %name, layout, %error, "a filter of an earlier layout stays, without ports");
+            }
+        }
+        if let Err(error) = set(&mut self.ebpf, &[(SUCCEEDING, 0)]) {
+            tracing::warn!(%error, "first packets of flows go past programs that others have behind these");
+        }
+    }
+
     /// Puts the role's program on a link of our own, once.
     pub(crate) fn attach(&mut self, role: Role, index: u32, name: &str) -> Result<(), PortError> {
         if self.ours.contains(&(role, index)) {
@@ -145,7 +192,9 @@ impl Links {
         }
         let program = role.program();
         match self.ebpf.program_mut(program) {
-            Some(Program::SchedClassifier(program)) => filters::attach(program, name),
+            Some(Program::SchedClassifier(program)) => {
+                filters::attach(program, name, filters::priority(self.layout))
+            }
             _ => Err(ProgramError::UnexpectedProgramType),
         }
         .on("attach to", name)?;
@@ -156,7 +205,7 @@ impl Links {
     /// Takes the program off a link of our own. Nothing is done when the link is gone (no name).
     pub(crate) fn detach(&mut self, role: Role, index: u32, name: Option<&str>) -> Result<(), PortError> {
         if let Some(name) = name {
-            filters::detach(name).on("detach from", name)?;
+            filters::detach(name, filters::priority(self.layout)).on("detach from", name)?;
         }
         self.ours.remove(&(role, index));
         Ok(())
@@ -222,6 +271,21 @@ impl Links {
     }
 }
 
+/// The interface indices of the uplinks that are pinned in a directory.
+fn uplinks_in(pins: &Path) -> Result<BTreeSet<u32>, PortError> {
+    let entries = match fs::read_dir(pins) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        other => other.on("list", pins.display())?,
+    };
+    let mut indices = BTreeSet::new();
+    for entry in entries {
+        let name = entry.on("list", pins.display())?.file_name();
+        indices
+            .extend(name.to_str().and_then(|n| n.strip_prefix(UPLINK)).and_then(|i| i.parse::<u32>().ok()));
+    }
+    Ok(indices)
+}
+
 fn pin(role: &str, index: u32) -> String {
     format!("{role}{index}")
 }
@@ -232,6 +296,11 @@ fn set(ebpf: &mut Ebpf, settings: &[(u32, u32)]) -> Result<(), MapError> {
         ebpf.map_mut(object::SETTINGS).ok_or(MapError::InvalidName { name: object::SETTINGS.into() })?;
     let mut map = Array::<_, u32>::try_from(map)?;
     settings.iter().try_for_each(|(entry, value)| map.set(*entry, value, 0))
+}
+
+/// Takes some of what is pinned in a directory of links off.
+pub(crate) fn detach(pins: &Path, names: &[&str]) -> Result<(), PortError> {
+    names.iter().try_for_each(|name| detach_pin(&pins.join(name)).on("detach", name))
 }
 
 /// Takes off what is pinned in a directory of links.

@@ -19,6 +19,7 @@ use crate::{
     links::{self, Links, Role},
     object::{self, OBJECT},
     probe,
+    succession::Predecessor,
     tables::{self, Tables},
     wanted::{self, Wanted},
 };
@@ -38,6 +39,8 @@ pub struct Options {
     pub obey_host_filter: bool,
     /// Another build of the programs than the one compiled in: a developer's.
     pub object: Option<PathBuf>,
+    /// The layout whose pins and places are used, as [`ebpf_layouts::VERSION`]: a test has several of one build.
+    pub layout: u32,
 }
 
 /// So many sources can fill the table of flows, not one.
@@ -45,7 +48,7 @@ const SOURCES: u32 = 8;
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cgroup: None, flows: 65_536, obey_host_filter: true, object: None }
+        Self { cgroup: None, flows: 65_536, obey_host_filter: true, object: None, layout: VERSION }
     }
 }
 
@@ -64,21 +67,25 @@ pub struct BpfPortMapper {
     obey: bool,
     /// Uplinks that were complained of.
     without_ethernet: BTreeSet<String>,
+    /// Until it is known what all of its programs hang on.
+    predecessor: Option<Predecessor>,
 }
 
 impl BpfPortMapper {
     /// Opens the mapper of the network namespace that the calling thread is in, with its pins below `bpffs`: mounts a
     /// bpffs there when there is none, takes over the maps and links that an earlier process left, and puts the programs
-    /// of this build in their place without a packet or a flow lost. Where the earlier maps have another layout, it
-    /// begins with empty ones.
+    /// of this build in their place without a packet or a flow lost. Where the earlier maps have another layout, their content
+    /// is taken over, and theirs are the programs that see what comes by other bridges than those of published ports, until
+    /// [`PortMapper::bridges`] or [`PortMapper::set`] is called. Maps of a later layout are not understood: it begins anew.
     ///
     /// Every later call must come from a thread in the same namespace. Blocking; needs root and Linux 6.6.
     pub fn open(bpffs: &Path, options: &Options) -> Result<Self, PortError> {
         bpffs::ensure(bpffs)?;
-        let pins = bpffs::version_dir(bpffs, VERSION);
+        let layout = options.layout;
+        let pins = bpffs::version_dir(bpffs, layout);
         let (map_pins, link_pins) = (pins.join(bpffs::MAPS), pins.join(bpffs::LINKS));
         if !maps_are_ours(&map_pins) {
-            bpffs::remove_version(bpffs, VERSION)?;
+            bpffs::remove_version(bpffs, layout)?;
         }
         for dir in [&map_pins, &link_pins] {
             fs::create_dir_all(dir).on("create", dir.display())?;
@@ -93,18 +100,25 @@ impl BpfPortMapper {
         };
         let cookie = host::namespace_cookie().on("identify", "the network namespace")?;
         let object = given.as_deref().unwrap_or(OBJECT);
-        let mut ebpf = links::load(object, &map_pins, options.flows, cookie)?;
+        let mut ebpf = links::load(object, &map_pins, options.flows, cookie, layout)?;
         let judge = match options.obey_host_filter {
             true => Some(judge::load(object, &ebpf)?),
             false => None,
         };
+        let predecessor = Predecessor::find(bpffs, layout, &map_pins).filter(|found| {
+            let copied = found.copy();
+            if let Err(error) = &copied {
+                let error = chain(error);
+                tracing::warn!(layout = found.layout, error, "published ports begin anew: cannot take over");
+            }
+            copied.is_ok()
+        });
         let tables = Tables::open(&mut ebpf, &map_pins)?;
         let share = (options.flows / SOURCES).max(1);
-        let links = Links::adopt(ebpf, judge.as_ref(), share, link_pins, &cgroup)?;
-        // Other layouts' programs go when ours are in place.
-        bpffs::remove_versions(bpffs, Some(VERSION))?;
+        let links =
+            Links::adopt(ebpf, judge.as_ref(), share, predecessor.is_some(), link_pins, layout, &cgroup)?;
         let interfaces = Interfaces::open().on("open", "a socket")?;
-        Ok(Self {
+        let mut mapper = Self {
             tables,
             links,
             interfaces,
@@ -112,7 +126,48 @@ impl BpfPortMapper {
             asked: Vec::new(),
             obey: options.obey_host_filter,
             without_ethernet: BTreeSet::new(),
-        })
+            predecessor,
+        };
+        mapper.precede()?;
+        // Other layouts' programs go when ours are in place.
+        let kept = mapper.predecessor.as_ref().map(|predecessor| predecessor.layout);
+        bpffs::remove_versions(bpffs, |version| version == layout || Some(version) == kept)?;
+        Ok(mapper)
+    }
+
+    /// Puts the programs in front of the predecessor's: those that know answers first.
+    fn precede(&mut self) -> Result<(), PortError> {
+        let Some(predecessor) = &self.predecessor else { return Ok(()) };
+        let pins = predecessor.links();
+        let targets: Vec<Target> = self.tables.targets().copied().collect();
+        let veths: BTreeSet<u32> = targets.iter().map(|target| target.link).collect();
+        let bridges: BTreeSet<u32> = targets.iter().map(|target| target.bridge).collect();
+        let ours = veths.into_iter().map(|index| (Role::Veth, index));
+        for (role, index) in ours.chain(bridges.into_iter().map(|index| (Role::Bridge, index))) {
+            let Some(name) = self.interfaces.name(index).on("find interface", index)? else { continue };
+            // One that goes meanwhile takes its filters along.
+            if let Err(error) = self.links.attach(role, index, &name) {
+                tracing::debug!(link = %name, error = chain(&error), "cannot attach");
+            }
+        }
+        self.links.precede(&pins)
+    }
+
+    /// Lets the predecessor go, now that no packet is left to it.
+    fn succeed(&mut self) {
+        let Some(predecessor) = self.predecessor.take() else { return };
+        let ended = predecessor.end();
+        self.links.relieve(predecessor.layout, |index| self.interfaces.name(index).ok().flatten());
+        match ended {
+            Ok(()) => {
+                tracing::info!(from = predecessor.layout, "published ports taken over from an earlier layout")
+            }
+            Err(error) => tracing::warn!(
+                layout = predecessor.layout,
+                error = chain(&error),
+                "what an earlier layout had could not be removed; the next start tries again"
+            ),
+        }
     }
 
     fn say_without_ethernet(&mut self, name: &str) {
@@ -154,6 +209,7 @@ impl PortMapper for BpfPortMapper {
     /// Mappings that were there stay as they are, with their flows; of one whose range changes, the flows of the ports that
     /// stay. New ones are there before old ones go, so that a port which moves is never without.
     fn set(&mut self, sandbox: &SandboxId, publication: &Publication) -> Result<(), PortError> {
+        self.succeed();
         let sandbox = sandbox_bytes(sandbox);
         let wanted = wanted::targets(&self.interfaces, sandbox, publication)?;
         let before = self.tables.of_sandbox(&sandbox);
@@ -238,7 +294,9 @@ impl PortMapper for BpfPortMapper {
 
     fn bridges(&mut self, bridges: &Bridges) -> Result<(), PortError> {
         let gone = self.bridges.keys().filter(|name| !bridges.contains_key(*name)).cloned().collect();
-        self.change_bridges(bridges, &gone)
+        self.change_bridges(bridges, &gone)?;
+        self.succeed();
+        Ok(())
     }
 
     fn change_bridges(&mut self, came: &Bridges, gone: &BTreeSet<String>) -> Result<(), PortError> {

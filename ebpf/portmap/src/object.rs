@@ -40,6 +40,8 @@ pub(crate) const PROBATION: &str = "PROBATION";
 pub(crate) const SOURCES: &str = "SOURCES";
 pub(crate) const PRESSURE: &str = "PRESSURE";
 pub(crate) const CLOSED: &str = "CLOSED";
+pub(crate) const FRAGMENTS: &str = "FRAGMENTS";
+pub(crate) const SENT_MAP: &str = "SENT";
 pub(crate) const SOCKETS: &str = "SOCKETS";
 pub(crate) const JUDGED: &str = "JUDGED";
 pub(crate) const SETTINGS: &str = "SETTINGS";
@@ -65,8 +67,8 @@ pub(crate) const PINNED: [Pinned; 15] = [
     pinned::<Flow>(PROBATION, MapType::LruHash, size_of::<FlowKey>()),
     pinned::<u64>(SOURCES, MapType::LruHash, size_of::<Source>()),
     pinned::<Pressure>(PRESSURE, MapType::PerCpuArray, size_of::<u32>()),
-    pinned::<Flow>("FRAGMENTS", MapType::LruHash, size_of::<FragmentKey>()),
-    pinned::<u32>("SENT", MapType::LruHash, size_of::<FlowKey>()),
+    pinned::<Flow>(FRAGMENTS, MapType::LruHash, size_of::<FragmentKey>()),
+    pinned::<u32>(SENT_MAP, MapType::LruHash, size_of::<FlowKey>()),
     pinned::<Flow>(CLOSED, MapType::LruHash, size_of::<FlowKey>()),
     pinned::<SocketOrigin>(SOCKETS, MapType::LruHash, size_of::<SocketKey>()),
     pinned::<Judged>(JUDGED, MapType::LruHash, size_of::<FlowKey>()),

@@ -1,4 +1,5 @@
-//! The few calls of bpf(2) on links. aya has no way to give a program to the link of a cgroup.
+//! The few calls of bpf(2) that aya has no way to make: to give a program to the link of a cgroup, to read a map of a
+//! layout that is known at run time alone.
 
 use std::{
     ffi::{CStr, CString},
@@ -10,7 +11,9 @@ use std::{
     path::Path,
 };
 
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type};
+use aya_obj::generated::{
+    BPF_F_BEFORE, BPF_F_LINK, BPF_NOEXIST, bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type,
+};
 
 /// What a link hangs on.
 pub(crate) enum Hook<'a> {
@@ -71,9 +74,24 @@ pub(crate) fn load_program(
     })
 }
 
-/// Attaches the program for as long as the link is open or pinned.
+/// Attaches the program for as long as the link is open or pinned, behind those that are there.
 pub(crate) fn link_create(program: BorrowedFd<'_>, hook: Hook<'_>) -> io::Result<OwnedFd> {
+    create_link(program, hook, zeroed())
+}
+
+/// The same at an interface, in front of the program that the link `before` has there.
+pub(crate) fn link_create_before(
+    program: BorrowedFd<'_>,
+    hook: Hook<'_>,
+    before: BorrowedFd<'_>,
+) -> io::Result<OwnedFd> {
     let mut attr = zeroed();
+    attr.link_create.flags = BPF_F_BEFORE | BPF_F_LINK;
+    attr.link_create.__bindgen_anon_3.tcx.__bindgen_anon_1.relative_fd = number(before);
+    create_link(program, hook, attr)
+}
+
+fn create_link(program: BorrowedFd<'_>, hook: Hook<'_>, mut attr: bpf_attr) -> io::Result<OwnedFd> {
     attr.link_create.__bindgen_anon_1.prog_fd = number(program);
     match hook {
         Hook::Cgroup(cgroup, attach_type) => {
@@ -137,6 +155,48 @@ pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let mut attr = zeroed();
     attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
     open(bpf_cmd::BPF_OBJ_GET, &mut attr)
+}
+
+/// The key after this one, in an order of the kernel's own; the first after none. False: there is none. A key that is gone
+/// is followed by the first.
+pub(crate) fn map_next_key(map: BorrowedFd<'_>, key: Option<&[u8]>, next: &mut [u8]) -> io::Result<bool> {
+    let mut attr = element(map, key);
+    attr.__bindgen_anon_2.__bindgen_anon_1.next_key = next.as_mut_ptr() as u64;
+    or_absent(call(bpf_cmd::BPF_MAP_GET_NEXT_KEY, &mut attr))
+}
+
+/// False: there is no such key. Of a map for each CPU, `value` has room for all of them, each rounded up to 8 bytes.
+pub(crate) fn map_lookup(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
+    let mut attr = element(map, Some(key));
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+    or_absent(call(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr))
+}
+
+/// Leaves what is there under the key: false then.
+pub(crate) fn map_add(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<bool> {
+    let mut attr = element(map, Some(key));
+    // SAFETY: this member of the union is made of integers.
+    let entry = unsafe { &mut attr.__bindgen_anon_2 };
+    (entry.__bindgen_anon_1.value, entry.flags) = (value.as_ptr() as u64, BPF_NOEXIST.into());
+    match call(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr) {
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+        other => other.map(|_| true),
+    }
+}
+
+fn element(map: BorrowedFd<'_>, key: Option<&[u8]>) -> bpf_attr {
+    let mut attr = zeroed();
+    // SAFETY: this member of the union is made of integers; all of them are zero so far.
+    let entry = unsafe { &mut attr.__bindgen_anon_2 };
+    (entry.map_fd, entry.key) = (number(map), key.map_or(0, |key| key.as_ptr() as u64));
+    attr
+}
+
+fn or_absent(result: io::Result<i64>) -> io::Result<bool> {
+    match result {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        other => other.map(|_| true),
+    }
 }
 
 fn zeroed() -> bpf_attr {

@@ -29,6 +29,9 @@ unsafe impl<T: Plain + 'static> Pod for Raw<T> {}
 type Prefix = (PortKey, u32);
 pub(crate) type Sandbox = [u8; 32];
 
+/// The pin of the one map that no program reads.
+pub(crate) const NEXT_ID: &str = "NEXT_ID";
+
 pub(crate) struct Tables {
     ports: LpmTrie<MapData, Raw<PortKey>, u32>,
     targets: HashMap<MapData, u32, Raw<Target>>,
@@ -61,7 +64,7 @@ impl Tables {
         let beside = HashMap::try_from(take(ebpf, object::BESIDE)?).on("open map", object::BESIDE)?;
         let addresses =
             HashMap::try_from(take(ebpf, object::ADDRESSES)?).on("open map", object::ADDRESSES)?;
-        let next_id = open_next_id(&pins.join("NEXT_ID")).on("open map", "NEXT_ID")?;
+        let next_id = open_next_id(&pins.join(NEXT_ID)).on("open map", "NEXT_ID")?;
         let flows = [
             HashMap::try_from(take(ebpf, object::FLOWS)?).on("open map", object::FLOWS)?,
             HashMap::try_from(take(ebpf, object::PROBATION)?).on("open map", object::PROBATION)?,
@@ -331,7 +334,7 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, PortError> {
 }
 
 /// aya's object has no such map, since no program reads it.
-fn open_next_id(path: &Path) -> Result<Array<MapData, u32>, MapError> {
+pub(crate) fn open_next_id(path: &Path) -> Result<Array<MapData, u32>, MapError> {
     if path.exists() {
         return Array::try_from(Map::Array(MapData::from_pin(path)?));
     }

@@ -16,7 +16,7 @@ use std::{
 
 use aya::maps::{Array, LpmTrie, Map, MapData, lpm_trie::Key};
 use ebpf_portmap::purge;
-use libnetwork_core::{Bridges, PortMapper};
+use libnetwork_core::{Bridges, PortMapper, PortMapping};
 use libnetwork_model::{HostFacts, Protocol};
 use world::{
     World, both_bridges, mapping, sandbox,
@@ -74,9 +74,11 @@ fn load(to: &str, stop: &AtomicBool) -> u64 {
         let (sent, mut answer) = (rounds.to_be_bytes(), [0; 64]);
         socket.send_to(&sent, address).unwrap();
         // A lost one is an error here, after the patience of the socket; one that comes twice has the wrong number.
-        let (length, from) = socket.recv_from(&mut answer).unwrap();
+        let received = socket.recv_from(&mut answer);
+        let (length, from) = received.unwrap_or_else(|e| panic!("the answer to datagram {rounds}: {e}"));
         assert_eq!((&answer[..length], from), (&sent[..], address), "the answer to datagram {rounds}");
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+        let stream = TcpStream::connect_timeout(&address, PATIENCE);
+        let mut stream = stream.unwrap_or_else(|e| panic!("connection {rounds}: {e}"));
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.read_exact(&mut [0]).unwrap();
         rounds += 1;
@@ -86,6 +88,29 @@ fn load(to: &str, stop: &AtomicBool) -> u64 {
 
 #[test]
 fn restarts_lose_no_connection_no_packet_and_refuse_nothing() {
+    under_load(|world, ports| {
+        for _ in 0..10 {
+            world.reopen();
+            world.publish(ports);
+        }
+    });
+}
+
+#[test]
+fn changes_of_the_maps_layout_lose_no_connection_no_packet_and_refuse_nothing() {
+    under_load(|world, ports| {
+        for _ in 0..10 {
+            world.layout += 1;
+            world.reopen();
+            world.publish(ports);
+            let pinned = |layout| world.pins().join(format!("v{layout}")).exists();
+            assert!(pinned(world.layout) && !pinned(world.layout - 1));
+        }
+    });
+}
+
+/// Lets five clients send datagrams and begin connections while mappers end and others take over, and counts at both ends.
+fn under_load(restarts: impl FnOnce(&mut World, &[PortMapping])) {
     let mut world = World::open();
     world.serve("a", 80);
     let counts = serve_counting(&world, "a", 900);
@@ -99,20 +124,21 @@ fn restarts_lose_no_connection_no_packet_and_refuse_nothing() {
         let stop = stop.clone();
         world.spawn(place, move || load(&to.replace("8080", "9000"), &stop))
     });
-    for _ in 0..10 {
-        world.reopen();
-        world.publish(&ports);
-    }
+    restarts(&mut world, &ports);
     stop.store(true, Ordering::Relaxed);
-    let mut all = 0;
+    let (mut all, mut broken) = (0, Vec::new());
     for (client, (place, to)) in clients.into_iter().zip(CLIENTS) {
-        let rounds = client.join().unwrap();
+        let Ok(rounds) = client.join() else {
+            broken.push(format!("{place} to {to}"));
+            continue;
+        };
         println!(
             "{place} to {to}: {rounds} datagrams sent and answered, {rounds} connections begun and accepted"
         );
         assert!(rounds > 0);
         all += rounds;
     }
+    assert_eq!(broken, Vec::<String>::new());
     let (received, accepted) =
         (counts.datagrams.load(Ordering::Relaxed), counts.connections.load(Ordering::Relaxed));
     println!("the server: {received} datagrams received, {accepted} connections accepted");

@@ -18,13 +18,14 @@ use aya_ebpf::{
 use crate::{
     figures,
     layouts::{ACCEPTED, ASKED, FILTER, Judged, OPEN, TOWARDS},
-    maps::{JUDGED, SETTINGS, SKB_DATA},
+    maps::{GENERATION, JUDGED, SETTINGS, SKB_DATA},
     packet::{self, Bytes, LATER, Packet, WHOLE},
     ports,
 };
 
-/// The mark that the waiting clone carries, from one pass of `towards` to the next, and nobody else sees.
-const SECOND_LOOK: u32 = 0xca57_11e5;
+/// The mark that the waiting clone carries, from one pass of `towards` to the next, and nobody else sees; the low byte is
+/// `GENERATION`.
+const SECOND_LOOK: u32 = 0xca57_1100;
 
 /// Seconds in which the answer must come, and in which it holds for the packet sent again: a filter may ask user space
 /// (NFQUEUE), and then the clone comes too early; and of a datagram in fragments there is no clone.
@@ -38,14 +39,33 @@ pub enum Verdict {
     Asked,
 }
 
-/// Whether the packet is the clone of one that the filter was asked about. Takes the mark off.
+/// What a packet is to the filter.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    First,
+    /// It is the clone of one that the filter was asked about.
+    Second,
+    /// The same, for another generation of these programs.
+    NotOurs,
+}
+
+/// Takes the mark off.
 #[inline(always)]
-pub fn is_second_look(ctx: &TcContext) -> bool {
-    let second = unsafe { (*ctx.skb.skb).mark } == SECOND_LOOK;
-    if second {
-        ctx.skb.set_mark(0);
+pub fn look(ctx: &TcContext) -> Look {
+    let mark = unsafe { (*ctx.skb.skb).mark };
+    if mark & !0xff != SECOND_LOOK {
+        return Look::First;
     }
-    second
+    if mark != own_mark() {
+        return Look::NotOurs;
+    }
+    ctx.skb.set_mark(0);
+    Look::Second
+}
+
+#[inline(always)]
+fn own_mark() -> u32 {
+    SECOND_LOOK | u32::from(unsafe { read_volatile(&raw const GENERATION) })
 }
 
 #[inline(always)]
@@ -77,7 +97,7 @@ pub fn ask(ctx: &TcContext, packet: &Packet, second: bool, target: u32, now: u32
         return Verdict::Asked;
     }
     let mark = unsafe { (*ctx.skb.skb).mark };
-    ctx.skb.set_mark(SECOND_LOOK);
+    ctx.skb.set_mark(own_mark());
     let _ = ctx.clone_redirect(unsafe { (*ctx.skb.skb).ifindex }, u64::from(BPF_F_INGRESS));
     ctx.skb.set_mark(mark);
     Verdict::Asked

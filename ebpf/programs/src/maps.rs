@@ -66,11 +66,16 @@ pub static HOST_COOKIE: u64 = 0;
 pub static JUDGED: LruHashMap<FlowKey, Judged> = LruHashMap::with_max_entries(1 << 13, 0);
 
 #[map]
-pub static SETTINGS: Array<u32> = Array::with_max_entries(3, 0);
+pub static SETTINGS: Array<u32> = Array::with_max_entries(4, 0);
 
 /// An entry comes with the first packet, so that a port which nobody uses costs nothing.
 #[map]
 pub static FIGURES: PerCpuHashMap<u32, Figures> = PerCpuHashMap::with_max_entries(1 << 18, BPF_F_NO_PREALLOC);
+
+/// The low byte of the mark of waiting clones: programs of two layouts may be in place at once. User space sets it before
+/// loading.
+#[unsafe(no_mangle)]
+pub static GENERATION: u8 = 0;
 
 /// Where `struct sk_buff` has its pointer to the data, in this kernel; user space sets it before loading.
 #[unsafe(no_mangle)]

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{BPF_F_CURRENT_NETNS, TC_ACT_SHOT, bpf_sock_tuple, tcx_action_base::TCX_NEXT},
+    bindings::{BPF_F_CURRENT_NETNS, TC_ACT_OK, TC_ACT_SHOT, bpf_sock_tuple, tcx_action_base::TCX_NEXT},
     helpers::{bpf_get_prandom_u32, bpf_redirect_peer, bpf_sk_lookup_udp, bpf_sk_release},
     programs::TcContext,
 };
@@ -11,9 +11,9 @@ use crate::{
     SCTP, UDP, figures,
     flows::{self, Place},
     fragments, icmp,
-    judge::{self, Verdict},
-    layouts::{Flow, HELD_BACK, TOWARDS, Target},
-    maps::PROBATION,
+    judge::{self, Look, Verdict},
+    layouts::{Flow, HELD_BACK, SUCCEEDING, TOWARDS, Target},
+    maps::{PROBATION, SETTINGS},
     packet::{self, Packet, last4},
     ports, sent, sources,
 };
@@ -32,7 +32,11 @@ pub fn run(ctx: &TcContext) -> i32 {
     if unsafe { (*ctx.skb.skb).pkt_type } != PACKET_HOST {
         return TCX_NEXT;
     }
-    let second_look = judge::is_second_look(ctx);
+    let look = judge::look(ctx);
+    if look == Look::NotOurs {
+        return TCX_NEXT;
+    }
+    let second_look = look == Look::Second;
     let Some(packet) = packet::parse(ctx, TOWARDS) else { return TCX_NEXT };
     if icmp::is_icmp(packet) {
         return match icmp::translate(ctx, packet) {
@@ -59,6 +63,8 @@ pub fn run(ctx: &TcContext) -> i32 {
             BEGUN => {}
             // Of a clone, the packet itself is with the host already.
             NOT_OURS if second_look => return TC_ACT_SHOT as i32,
+            // It is not to be asked about a second time.
+            ASKED if SETTINGS.get(SUCCEEDING).is_some_and(|it| *it != 0) => return TC_ACT_OK as i32,
             NOT_OURS | ASKED => return TCX_NEXT,
             _ => return TC_ACT_SHOT as i32,
         }

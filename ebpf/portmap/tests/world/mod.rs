@@ -18,6 +18,7 @@ use std::{
     thread,
 };
 
+use ebpf_layouts::VERSION;
 use ebpf_portmap::{BpfPortMapper, Options, purge};
 use libnetwork_core::{Bridges, PortMapper, PortMapping, PortTarget, Publication};
 use libnetwork_model::{HostFacts, PortRange, Protocol, PublishedPort, SandboxId, Uplink};
@@ -38,6 +39,8 @@ pub struct World {
     pub obey: bool,
     /// How many flows it has room for.
     pub flows: u32,
+    /// Which layout it says its maps have.
+    pub layout: u32,
 }
 
 static WORLDS: AtomicU32 = AtomicU32::new(0);
@@ -45,7 +48,14 @@ static WORLDS: AtomicU32 = AtomicU32::new(0);
 impl World {
     pub fn new() -> Self {
         let name = format!("pm{}-{}", std::process::id(), WORLDS.fetch_add(1, Ordering::Relaxed));
-        let world = Self { name, dir: tempfile::tempdir().unwrap(), mapper: None, obey: true, flows: 4096 };
+        let world = Self {
+            name,
+            dir: tempfile::tempdir().unwrap(),
+            mapper: None,
+            obey: true,
+            flows: 4096,
+            layout: VERSION,
+        };
         for place in ["host", "outside", "a", "b", "c"] {
             ip(&["netns", "add", &world.namespace(place)]);
             world.ip(place, "link set lo up");
@@ -82,8 +92,8 @@ impl World {
         let pins = self.pins();
         // The object that `ebpf/check-object` built afresh, if it says so.
         let object = std::env::var_os("CAUSEWAY_BPF_OBJECT").map(Into::into);
-        let options =
-            Options { flows: self.flows, object, obey_host_filter: self.obey, ..Options::default() };
+        let (flows, layout, obey_host_filter) = (self.flows, self.layout, self.obey);
+        let options = Options { flows, layout, object, obey_host_filter, cgroup: None };
         let mapper =
             self.inside("host", || BpfPortMapper::open(&pins, &options).unwrap_or_else(|e| panic!("{e:?}")));
         self.mapper = Some(mapper);
