@@ -24,6 +24,11 @@ impl Talk {
         Self(())
     }
 
+    /// A connection to `probe serve`, which has said who the client is.
+    pub fn connection(&self, server: SocketAddr) -> TcpStream {
+        greeted(server)
+    }
+
     /// What each of so many exchanges of one byte takes, by one connection to `probe serve`.
     pub fn tcp_round_trips(&self, server: SocketAddr, count: usize) -> Vec<Duration> {
         let mut stream = greeted(server);

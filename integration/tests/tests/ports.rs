@@ -1,42 +1,9 @@
 //! Published ports, by real packets: from outside, from the host, from other containers.
 
-use integration_testkit::{Finished, Host, Namespace, eventually, probe, run};
+mod published;
 
-/// What leads clients to published ports. Everything holds for both, but for what is said where it does not.
-#[derive(Clone, Copy, PartialEq)]
-enum Backend {
-    Ebpf,
-    Nftables,
-}
-
-impl Backend {
-    fn host(self) -> Host {
-        match self {
-            Backend::Ebpf => Host::new(),
-            Backend::Nftables => {
-                Host::new().with_arguments(&["--publish-backend", "nftables", "--published-ports", "open"])
-            }
-        }
-    }
-
-    fn with_image(self) -> Host {
-        let mut host = self.host();
-        host.start();
-        host.import("box");
-        host
-    }
-}
-
-macro_rules! with_each_backend {
-    ($($test:ident),* $(,)?) => {
-        mod ebpf {
-            $(#[test] fn $test() { super::$test(super::Backend::Ebpf) })*
-        }
-        mod nftables {
-            $(#[test] fn $test() { super::$test(super::Backend::Nftables) })*
-        }
-    };
-}
+use integration_testkit::{Host, eventually, probe};
+use published::{Backend, ask, ports, seen, serve, with_each_backend};
 
 with_each_backend!(
     an_outside_client_reaches_a_published_port_and_is_seen_by_its_own_address,
@@ -54,28 +21,6 @@ with_each_backend!(
     a_change_of_ports_cuts_no_connection_by_the_others,
     all_ports_of_the_host_are_one_range,
 );
-
-/// A container that serves on port 80 of both transports, published as given.
-fn serve(host: &Host, name: &str, publish: &[&str]) {
-    let mut args = vec!["run", "-d", "--name", name];
-    args.extend(publish);
-    args.extend(["box", "probe", "serve", "80"]);
-    host.docker(&args).ok();
-    eventually("the server serves", || host.d(&format!("logs {name}")).contains("serving"));
-}
-
-fn ask(from: &Namespace, args: &str) -> Finished {
-    let mut command = from.command(probe().to_str().unwrap());
-    command.args(args.split(' '));
-    run(command, b"")
-}
-
-/// The address that the server says the client has.
-#[track_caller]
-fn seen(from: &Namespace, args: &str) -> String {
-    let answer = ask(from, args).ok();
-    answer.split(' ').next().unwrap().to_owned()
-}
 
 fn v6_network(host: &Host) {
     host.d("network create --ipv6 --subnet 10.61.0.0/24 --subnet fd61::/64 dual");
@@ -270,14 +215,6 @@ fn a_port_is_closed_when_its_container_stops_and_open_again_after_a_restart(back
     ask(&host.client, "tcp 192.0.2.1 8080").err();
     host.d("start web");
     eventually("the port is open", || ask(&host.client, "tcp 192.0.2.1 8080").status.success());
-}
-
-fn ports(host: &Host, args: &str) -> Finished {
-    let docker_host = host.docker_host();
-    let mut words: Vec<&str> = args.split(' ').collect();
-    words.splice(1..1, ["-H", &docker_host]);
-    words.insert(0, "ports");
-    host.causeway(&words)
 }
 
 fn ports_of_a_running_container_come_and_go_and_stay_over_a_restart(backend: Backend) {
