@@ -2,7 +2,7 @@
 
 mod published;
 
-use integration_testkit::{Host, eventually, probe};
+use integration_testkit::{Daemon, Host, eventually, probe};
 use published::{Backend, ask, ports, seen, serve, with_each_backend};
 
 with_each_backend!(
@@ -14,6 +14,7 @@ with_each_backend!(
     a_range_leads_to_a_range_port_by_port,
     publish_all_takes_ports_of_the_ephemeral_range_for_what_is_exposed,
     any_port_is_one_of_the_hosts_range_that_no_process_has,
+    the_kernel_gives_a_published_port_to_nobody_who_asks_for_any,
     a_port_that_is_taken_is_refused_by_name_and_nothing_of_the_start_remains,
     a_port_that_a_process_of_the_host_listens_on_is_refused,
     a_port_is_closed_when_its_container_stops_and_open_again_after_a_restart,
@@ -160,6 +161,34 @@ fn any_port_is_one_of_the_hosts_range_that_no_process_has(backend: Backend) {
     assert!(host.d("port three").contains("0.0.0.0:40101"), "{}", host.d("port three"));
     seen(&host.client, "tcp 192.0.2.1 40101");
     seen(&host.client, "tcp 192.0.2.1 40200");
+}
+
+fn the_kernel_gives_a_published_port_to_nobody_who_asks_for_any(backend: Backend) {
+    let mut host = backend.host();
+    let setting = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+    host.host
+        .sh(&format!(
+            "echo 40000 40009 > /proc/sys/net/ipv4/ip_local_port_range; echo 40008-40010 > {setting}"
+        ))
+        .ok();
+    host.start();
+    host.import("box");
+    let reserved = |host: &Host| host.host.sh(&format!("cat {setting}")).ok().trim_end().to_owned();
+    serve(&host, "web", &["-p", "40001-40002:80-81", "-p", "40008:88", "-p", "8080:80"]);
+    serve(&host, "other", &["-p", "192.0.2.1:40005:80/udp"]);
+    assert_eq!(reserved(&host), "40001-40002,40005,40008-40010");
+    host.kill(Daemon::Network);
+    host.d("rm -f other");
+    eventually("what is withdrawn is free", || reserved(&host) == "40001-40002,40008-40010");
+    // The host's own stay, also the one that was published too.
+    host.d("rm -f web");
+    eventually("what is withdrawn is free", || reserved(&host) == "40008-40010");
+    serve(&host, "web", &["-p", "40003:80"]);
+    assert_eq!(reserved(&host), "40003,40008-40010");
+    host.d("rm -f web");
+    serve(&host, "again", &["-p", "40004:80"]);
+    host.purge().ok();
+    assert_eq!(reserved(&host), "40008-40010");
 }
 
 fn a_port_that_is_taken_is_refused_by_name_and_nothing_of_the_start_remains(backend: Backend) {

@@ -97,6 +97,11 @@ impl Directories {
         self.run_dir.join("sysctl-before")
     }
 
+    /// Which of the host's reserved ports are ours.
+    pub(crate) fn reserved_ports(&self) -> PathBuf {
+        self.run_dir.join("reserved-ports")
+    }
+
     pub(crate) fn bpffs(&self) -> PathBuf {
         self.run_dir.join("bpf")
     }

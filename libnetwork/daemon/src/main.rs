@@ -16,6 +16,7 @@ mod notify;
 mod purge;
 mod reply;
 mod request;
+mod reserved;
 mod run;
 mod service;
 mod sockets;

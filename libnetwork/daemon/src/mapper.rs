@@ -6,10 +6,19 @@ use ebpf_portmap::{BpfPortMapper, Options};
 use libnetwork_core::{Bridges, PortError, PortFigures, PortMapper, Publication, chain};
 use libnetwork_model::{ErrorKind, HostFacts, PublishedPort, SandboxId};
 
-use crate::args::{Publish, PublishBackend, PublishedPorts};
+use crate::{
+    args::{Directories, Publish, PublishBackend, PublishedPorts},
+    reserved::Reserved,
+};
+
+/// One way to publish, and what holds for every way.
+pub(crate) struct Mapper {
+    backend: Backend,
+    reserved: Reserved,
+}
 
 /// A kernel that can do neither still has networks, and says why it publishes no port.
-pub(crate) enum Mapper {
+pub(crate) enum Backend {
     Bpf(Box<BpfPortMapper>),
     /// The bridge driver compiles the ports with everything else, and the reconciler keeps them: there is nothing to do.
     Nftables {
@@ -30,22 +39,33 @@ const NOT_OBEYED: &str = "nftables cannot ask the host's own input rules who may
 
 impl Mapper {
     /// Blocking.
-    pub(crate) fn open(bpffs: &Path, publish: Publish) -> Self {
+    pub(crate) fn open(directories: &Directories, publish: Publish) -> Self {
+        let backend = Backend::open(&directories.bpffs(), publish);
+        Self { backend, reserved: Reserved::new(directories.reserved_ports()) }
+    }
+
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.backend
+    }
+}
+
+impl Backend {
+    fn open(bpffs: &Path, publish: Publish) -> Self {
         let obey = publish.ports == PublishedPorts::Obey;
         let by_nftables = |reason: String| match obey {
-            true => Mapper::Absent { reason: format!("{reason}; {NOT_OBEYED}") },
-            false => Mapper::Nftables { reason },
+            true => Backend::Absent { reason: format!("{reason}; {NOT_OBEYED}") },
+            false => Backend::Nftables { reason },
         };
         if publish.backend == PublishBackend::Nftables {
-            let left = retire(bpffs).err().map(|error| Mapper::Absent {
+            let left = retire(bpffs).err().map(|error| Backend::Absent {
                 reason: format!("cannot remove the BPF programs: {}", chain(&error)),
             });
             return left.unwrap_or_else(|| by_nftables("asked for by --publish-backend".to_owned()));
         }
         let options = Options { obey_host_filter: obey, ..Options::default() };
         match (BpfPortMapper::open(bpffs, &options), publish.backend) {
-            (Ok(mapper), _) => Mapper::Bpf(Box::new(mapper)),
-            (Err(error), PublishBackend::Ebpf) => Mapper::Absent { reason: chain(&error) },
+            (Ok(mapper), _) => Backend::Bpf(Box::new(mapper)),
+            (Err(error), PublishBackend::Ebpf) => Backend::Absent { reason: chain(&error) },
             (Err(error), _) => {
                 by_nftables(format!("the kernel does not run the BPF programs: {}", chain(&error)))
             }
@@ -55,9 +75,9 @@ impl Mapper {
     /// The backend's name, and why it is this one.
     pub(crate) fn describe(&self) -> (&'static str, String) {
         match self {
-            Mapper::Bpf(_) => ("ebpf", "the kernel runs the programs".to_owned()),
-            Mapper::Nftables { reason } => ("nftables", reason.clone()),
-            Mapper::Absent { reason } => ("none", reason.clone()),
+            Backend::Bpf(_) => ("ebpf", "the kernel runs the programs".to_owned()),
+            Backend::Nftables { reason } => ("nftables", reason.clone()),
+            Backend::Absent { reason } => ("none", reason.clone()),
         }
     }
 }
@@ -77,43 +97,47 @@ fn retire(bpffs: &Path) -> Result<(), PortError> {
 
 impl PortMapper for Mapper {
     fn sandboxes(&mut self) -> Result<BTreeSet<SandboxId>, PortError> {
-        match self {
-            Mapper::Bpf(mapper) => mapper.sandboxes(),
-            Mapper::Nftables { .. } | Mapper::Absent { .. } => Ok(BTreeSet::new()),
+        match &mut self.backend {
+            Backend::Bpf(mapper) => mapper.sandboxes(),
+            Backend::Nftables { .. } | Backend::Absent { .. } => Ok(BTreeSet::new()),
         }
     }
 
     fn set(&mut self, sandbox: &SandboxId, wanted: &Publication) -> Result<(), PortError> {
-        match (self, wanted.mappings.first()) {
-            (Mapper::Bpf(mapper), _) => mapper.set(sandbox, wanted),
-            (Mapper::Nftables { .. }, _) | (Mapper::Absent { .. }, None) => Ok(()),
-            (Mapper::Absent { reason }, Some(mapping)) => Err(PortError {
-                operation: "publish",
-                object: format!("port {}/{}", mapping.port.host_ports.first(), mapping.port.protocol),
-                kind: ErrorKind::Unimplemented,
-                source: Box::new(Absent(reason.clone())),
-            }),
+        match (&mut self.backend, wanted.mappings.first()) {
+            (Backend::Bpf(mapper), _) => mapper.set(sandbox, wanted)?,
+            (Backend::Nftables { .. }, _) | (Backend::Absent { .. }, None) => {}
+            (Backend::Absent { reason }, Some(mapping)) => {
+                return Err(PortError {
+                    operation: "publish",
+                    object: format!("port {}/{}", mapping.port.host_ports.first(), mapping.port.protocol),
+                    kind: ErrorKind::Unimplemented,
+                    source: Box::new(Absent(reason.clone())),
+                });
+            }
         }
+        self.reserved.set(sandbox, wanted);
+        Ok(())
     }
 
     fn uplinks(&mut self, host: &HostFacts) -> Result<(), PortError> {
-        match self {
-            Mapper::Bpf(mapper) => mapper.uplinks(host),
-            Mapper::Nftables { .. } | Mapper::Absent { .. } => Ok(()),
+        match &mut self.backend {
+            Backend::Bpf(mapper) => mapper.uplinks(host),
+            Backend::Nftables { .. } | Backend::Absent { .. } => Ok(()),
         }
     }
 
     fn bridges(&mut self, bridges: &Bridges) -> Result<(), PortError> {
-        match self {
-            Mapper::Bpf(mapper) => mapper.bridges(bridges),
-            Mapper::Nftables { .. } | Mapper::Absent { .. } => Ok(()),
+        match &mut self.backend {
+            Backend::Bpf(mapper) => mapper.bridges(bridges),
+            Backend::Nftables { .. } | Backend::Absent { .. } => Ok(()),
         }
     }
 
     fn change_bridges(&mut self, came: &Bridges, gone: &BTreeSet<String>) -> Result<(), PortError> {
-        match self {
-            Mapper::Bpf(mapper) => mapper.change_bridges(came, gone),
-            Mapper::Nftables { .. } | Mapper::Absent { .. } => Ok(()),
+        match &mut self.backend {
+            Backend::Bpf(mapper) => mapper.change_bridges(came, gone),
+            Backend::Nftables { .. } | Backend::Absent { .. } => Ok(()),
         }
     }
 
@@ -122,9 +146,9 @@ impl PortMapper for Mapper {
         sandbox: &SandboxId,
         ports: &[PublishedPort],
     ) -> Result<Option<Vec<PortFigures>>, PortError> {
-        match self {
-            Mapper::Bpf(mapper) => mapper.figures(sandbox, ports),
-            Mapper::Nftables { .. } | Mapper::Absent { .. } => Ok(None),
+        match &mut self.backend {
+            Backend::Bpf(mapper) => mapper.figures(sandbox, ports),
+            Backend::Nftables { .. } | Backend::Absent { .. } => Ok(None),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 use libnetwork_core::{StoreError, chain};
 use libnetwork_store::EmbeddedStore;
 
-use crate::{args::Directories, boot};
+use crate::{args::Directories, boot, reserved};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PurgeError {
@@ -36,6 +36,9 @@ pub(crate) fn purge(directories: &Directories) -> Result<(), PurgeError> {
     }
     if let Err(errors) = libnetwork_kernel::purge(&directories.netns(), &directories.sysctl_record()) {
         problems.extend(errors.iter().map(|error| chain(error)));
+    }
+    if let Err(error) = reserved::release(directories.reserved_ports()) {
+        problems.push(format!("cannot take published ports out of the host's reserved ones: {error}"));
     }
     let run = &directories.run_dir;
     for path in [run.join("intent.journal"), run.join("intent.journal.new"), directories.socket(), store] {

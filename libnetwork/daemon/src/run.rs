@@ -35,7 +35,7 @@ use crate::{
     args::{Directories, Publish},
     boot, floods, host_ports, listen,
     listen::Inherited,
-    mapper::Mapper,
+    mapper::{Backend, Mapper},
     network_config::{self, ConfigError, Configured},
     notify,
     service::Service,
@@ -161,16 +161,16 @@ async fn serve(
     let adopted = names.adopt(inherited.kept, intent.sandboxes(), &directories.netns()).await;
     info!(adopted, "resolvers kept");
 
-    let bpffs = directories.bpffs();
-    let pins = bpffs.clone();
-    let mapper =
-        tokio::task::spawn_blocking(move || Mapper::open(&bpffs, publish)).await.map_err(RunError::Task)?;
-    let (backend, reason) = mapper.describe();
+    let own = directories.clone();
+    let mapper = tokio::task::spawn_blocking(move || Mapper::open(&own, publish));
+    let mapper = mapper.await.map_err(RunError::Task)?;
+    let (backend, reason) = mapper.backend().describe();
     info!(backend, reason, "published ports");
-    if matches!(mapper, Mapper::Bpf(_)) {
-        tokio::spawn(floods::report(pins, root.child_token()));
+    if matches!(mapper.backend(), Backend::Bpf(_)) {
+        tokio::spawn(floods::report(directories.bpffs(), root.child_token()));
     }
-    let bridge = BridgeDriver { publishes: matches!(mapper, Mapper::Nftables { .. }), ..configured.bridge };
+    let publishes = matches!(mapper.backend(), Backend::Nftables { .. });
+    let bridge = BridgeDriver { publishes, ..configured.bridge };
 
     let parts = Parts {
         store,
