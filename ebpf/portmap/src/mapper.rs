@@ -7,7 +7,7 @@ use std::{
 
 use aya::maps::MapInfo;
 use ebpf_layouts::{Address, Target, VERSION};
-use libnetwork_core::{Bridges, PortError, PortFigures, PortMapper, Publication, chain};
+use libnetwork_core::{Bridges, DeniedPort, PortError, PortFigures, PortMapper, Publication, chain};
 use libnetwork_model::{HostFacts, PublishedPort, SandboxId};
 
 use crate::{
@@ -170,6 +170,14 @@ impl BpfPortMapper {
         }
     }
 
+    /// What cannot be found out is no reason to refuse what can be published.
+    fn ask(&mut self, ranges: &[probe::Range]) -> Vec<DeniedPort> {
+        probe::denied(&mut self.tables, &self.asked, ranges).unwrap_or_else(|error| {
+            tracing::debug!(error = chain(&error), "cannot ask the host's firewall about published ports");
+            Vec::new()
+        })
+    }
+
     fn say_without_ethernet(&mut self, name: &str) {
         if self.without_ethernet.insert(name.to_owned()) {
             tracing::warn!(uplink = %name, "without Ethernet: published ports cannot be reached by it");
@@ -208,7 +216,7 @@ impl PortMapper for BpfPortMapper {
 
     /// Mappings that were there stay as they are, with their flows; of one whose range changes, the flows of the ports that
     /// stay. New ones are there before old ones go, so that a port which moves is never without.
-    fn set(&mut self, sandbox: &SandboxId, publication: &Publication) -> Result<(), PortError> {
+    fn set(&mut self, sandbox: &SandboxId, publication: &Publication) -> Result<Vec<DeniedPort>, PortError> {
         self.succeed();
         let sandbox = sandbox_bytes(sandbox);
         let wanted = wanted::targets(&self.interfaces, sandbox, publication)?;
@@ -223,12 +231,8 @@ impl PortMapper for BpfPortMapper {
         }
         let mut held = before.clone();
         held.retain(|_, target| target.beside == 0);
-        // What cannot be found out is no reason to refuse what can be published.
         let is_new = |w: &&Wanted| !held.values().any(|held| is_same_mapping(held, &w.target));
-        let new: Vec<Target> = wanted.iter().filter(is_new).map(|w| w.target).collect();
-        if let Err(error) = probe::warn_of_denied(&mut self.tables, &self.asked, &new) {
-            tracing::debug!(error = chain(&error), "cannot ask the host's firewall about published ports");
-        }
+        let denied = self.ask(&wanted.iter().filter(is_new).filter_map(wanted::range).collect::<Vec<_>>());
         let inherited = |target: &Target| {
             let lineage = before.values().find(|held| leads_alike(held, target)).map_or(0, |h| h.lineage);
             Target { lineage, ..*target }
@@ -253,7 +257,11 @@ impl PortMapper for BpfPortMapper {
         for index in veths_before.difference(&veths) {
             self.detach(Role::Veth, *index)?;
         }
-        Ok(())
+        Ok(denied)
+    }
+
+    fn denied(&mut self, ports: &[PublishedPort]) -> Vec<DeniedPort> {
+        self.ask(&ports.iter().map(wanted::range_of).collect::<Vec<_>>())
     }
 
     fn uplinks(&mut self, host: &HostFacts) -> Result<(), PortError> {

@@ -11,7 +11,7 @@ use std::{
 
 use aya_obj::generated::{bpf_attach_type, bpf_insn, bpf_prog_type};
 use ebpf_layouts::{ANY_IPV4, Address, Target, mapped};
-use libnetwork_core::{PortError, chain};
+use libnetwork_core::{DeniedPort, PortError, chain};
 use libnetwork_model::Protocol;
 
 use crate::{
@@ -80,35 +80,40 @@ const PROBES: usize = 16;
 const PATIENCE: Duration = Duration::from_millis(50);
 /// Above the ports that the kernel picks (net.ipv4.ip_local_port_range).
 const CLIENT_PORT: u16 = 65_001;
-/// Where the filters that are driven by a command of their own say that they are on.
-const UFW: &str = "/etc/ufw/ufw.conf";
-const FIREWALLD: &str = "/run/firewalld";
 
-/// Asks about the ends of the ranges that no target has yet, and says in the log which of them are denied.
-pub(crate) fn warn_of_denied(
+/// Ports of the host that may be asked about.
+pub(crate) struct Range {
+    pub(crate) protocol: Protocol,
+    pub(crate) host: Address,
+    pub(crate) first: u16,
+    pub(crate) last: u16,
+}
+
+/// Asks about the ends of the ranges that no target has yet, and says which of them are denied.
+pub(crate) fn denied(
     tables: &mut Tables,
     askers: &[Asker],
-    wanted: &[Target],
-) -> Result<(), PortError> {
-    let mut asked = 0;
-    for target in wanted {
-        let ends = [target.first, target.last];
-        for port in if target.first == target.last { &ends[..1] } else { &ends[..] } {
+    ranges: &[Range],
+) -> Result<Vec<DeniedPort>, PortError> {
+    let (mut asked, mut denied) = (0, Vec::new());
+    for Range { protocol, host, first, last } in ranges {
+        let ends = [*first, *last];
+        for port in if first == last { &ends[..1] } else { &ends[..] } {
             for asker in askers {
                 let uplink = &asker.uplink;
                 let address = mapped(uplink.address.octets());
-                let way = target.host == ANY_IPV4 || target.host == address;
-                if !way || asked == PROBES || is_published(tables, target.protocol, &address, *port) {
+                let way = *host == ANY_IPV4 || *host == address;
+                if !way || asked == PROBES || is_published(tables, protocol.number(), &address, *port) {
                     continue;
                 }
                 asked += 1;
-                if is_denied(tables, asker, target.protocol, *port)? == Some(true) {
-                    warn(uplink, target.protocol, *port);
+                if is_denied(tables, asker, protocol.number(), *port)? == Some(true) {
+                    denied.push(DeniedPort { protocol: *protocol, port: *port, uplink: uplink.name.clone() });
                 }
             }
         }
     }
-    Ok(())
+    Ok(denied)
 }
 
 fn is_published(tables: &Tables, protocol: u8, address: &Address, port: u16) -> bool {
@@ -162,29 +167,6 @@ fn answer(tables: &Tables, id: u32) -> Result<Option<bool>, PortError> {
             (begun, _) => return Ok(Some(begun == 0)),
         }
     }
-}
-
-fn warn(uplink: &Uplink, protocol: u8, port: u16) {
-    let transport = if protocol == Protocol::Udp.number() { "udp" } else { "tcp" };
-    let enabled =
-        std::fs::read_to_string(UFW).is_ok_and(|text| text.lines().any(|l| l.trim() == "ENABLED=yes"));
-    let command = if enabled {
-        format!("ufw allow {port}/{transport}")
-    } else if std::path::Path::new(FIREWALLD).exists() {
-        format!("firewall-cmd --add-port={port}/{transport}")
-    } else {
-        // Which of its chains denies, a packet does not say.
-        format!(
-            "nft insert rule FAMILY TABLE CHAIN {transport} dport {port} accept` (FAMILY TABLE CHAIN: those of the chain \
-             with `hook input` in `nft list ruleset` that denies it), as `nft insert rule inet filter input {transport} \
-             dport {port} accept"
-        )
-    };
-    tracing::warn!(
-        "published port {port}/{transport} is denied by the host's firewall to clients on {}: open it by `{command}`, \
-         or start with --published-ports open",
-        uplink.name
-    );
 }
 
 /// The last address of the uplink's network, or the one before it: where routes are checked (rp_filter), a neighbour's is

@@ -7,6 +7,7 @@ use libnetwork_model::{ErrorKind, Protocol, PublishedPort};
 use crate::{
     error::OnError,
     host::{self, Interfaces},
+    probe::Range,
     tables::Sandbox,
 };
 
@@ -49,6 +50,24 @@ pub(crate) fn targets(
 pub(crate) fn ways(publication: &Publication) -> impl Iterator<Item = &PortTarget> {
     let own = publication.mappings.iter().flat_map(|mapping| [&mapping.ipv4, &mapping.ipv6]).flatten();
     own.chain(publication.beside.iter().filter(|_| !publication.mappings.is_empty()))
+}
+
+/// What the host's filter may be asked about a published range.
+pub(crate) fn range(wanted: &Wanted) -> Option<Range> {
+    let Target { protocol, host, first, last, .. } = wanted.target;
+    let all = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+    let protocol = all.into_iter().find(|p| p.number() == protocol)?;
+    Some(Range { protocol, host, first, last })
+}
+
+/// The same of one that is not published.
+pub(crate) fn range_of(port: &PublishedPort) -> Range {
+    Range {
+        protocol: port.protocol,
+        host: port.host_ip.map_or(ANY_IPV4, host::address),
+        first: port.host_ports.first(),
+        last: port.host_ports.last(),
+    }
 }
 
 fn target(

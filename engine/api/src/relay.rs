@@ -15,7 +15,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const REPAIRED: &str = "host";
 
 /// Emits Docker's `network connect` and `network disconnect` for every endpoint that comes or goes, whoever asked for
-/// it, and `network repaired` for what causewayd made good again, until `shutdown` is cancelled. Networks that are made
+/// it, `network repaired` for what causewayd made good again, and `container port denied` for a published port that the
+/// host's firewall keeps clients from, until `shutdown` is cancelled. Networks that are made
 /// and removed are told by the routes that do it, so that a client sees its own change. What happens while causewayd is
 /// away is not told.
 pub async fn relay_network_events(network: Client, events: Events, shutdown: CancellationToken) {
@@ -46,6 +47,12 @@ fn tell(event: &v1::Event, events: &Events) {
         // What was missing, changed or too much, by those words.
         let attributes = event.attributes.clone().into_iter().collect();
         events.emit("network", &event.action, REPAIRED, attributes);
+        return;
+    }
+    if event.kind == "port" {
+        // Docker has none such; who watches its containers is to see it all the same.
+        let attributes = event.attributes.clone().into_iter().collect();
+        events.emit("container", &format!("port {}", event.action), &event.sandbox_id, attributes);
         return;
     }
     if event.kind != "endpoint" {

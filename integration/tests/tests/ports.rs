@@ -335,7 +335,12 @@ fn a_port_that_the_hosts_firewall_denies_is_warned_of_with_what_opens_it_and_not
         |port: &str| log.contains(&format!("published port {port} is denied by the host's firewall"));
     let all = ["8080/tcp", "8080/udp", "8081/tcp", "8082/tcp", "8083/tcp"].map(warned);
     assert_eq!(all, [true, true, false, true, false], "{}", host.log_tail());
-    assert!(log.contains("tcp dport 8080 accept`"), "{}", host.log_tail());
+    let remedy = "open it by `nft insert rule inet hosts input tcp dport 8080 accept`";
+    assert!(log.contains(remedy), "{}", host.log_tail());
+    let events = ["events", "--since=60s", "--until=0s", "--filter=container=web", "--format={{json .}}"];
+    let told = || host.docker(&events).ok();
+    eventually("all denials are told", || told().matches(r#""Action":"port denied""#).count() == 3);
+    assert!(told().contains(remedy), "{}", told());
     // It is true.
     seen(&host.client, "tcp 192.0.2.1 8081");
     ask(&host.client, "tcp 192.0.2.1 8080").err();

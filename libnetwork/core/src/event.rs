@@ -5,7 +5,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use libnetwork_model::{Endpoint, Intent, Network, SandboxId};
+use libnetwork_model::{Endpoint, Intent, Network, Sandbox, SandboxId};
+
+use crate::DeniedPort;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -24,6 +26,8 @@ pub enum EventKind {
     Network,
     Endpoint,
     Repair,
+    /// Of a published port of a sandbox: its attributes are `name` (the container's), `port` (`8080/tcp`) and `uplink`.
+    Port,
 }
 
 impl Event {
@@ -48,6 +52,20 @@ impl Event {
 
     pub(crate) fn repair(attributes: BTreeMap<String, String>) -> Self {
         Self { attributes, ..Self::bare(EventKind::Repair, "repaired") }
+    }
+
+    pub(crate) fn denied(sandbox: &Sandbox, port: &DeniedPort) -> Self {
+        let DeniedPort { protocol, port, uplink } = port;
+        let attributes = [
+            ("name".to_owned(), sandbox.name.clone()),
+            ("port".to_owned(), format!("{port}/{protocol}")),
+            ("uplink".to_owned(), uplink.clone()),
+        ];
+        Self {
+            sandbox: Some(sandbox.id.clone()),
+            attributes: attributes.into(),
+            ..Self::bare(EventKind::Port, "denied")
+        }
     }
 
     fn bare(kind: EventKind, action: &'static str) -> Self {

@@ -12,7 +12,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Defaults, Drivers, Error, Event, Kernel, NameServer, PortFigures, PortMapper, Store, StoreError,
+    Defaults, DeniedPort, Drivers, Error, Event, Kernel, NameServer, PortFigures, PortMapper, Store,
+    StoreError,
     actor::{Actor, Answer, Committed, Envelope},
     draft::{BusyPorts, Desk, Subject},
     hints::Hints,
@@ -253,8 +254,24 @@ impl Handle {
             return Err(Error::SandboxNotFound { id: sandbox.to_string() });
         }
         let (reply, answer) = oneshot::channel();
-        self.questions.send(Question { sandbox, reply }).await.map_err(|_| Error::Stopping)?;
+        self.questions.send(Question::Figures { sandbox, reply }).await.map_err(|_| Error::Stopping)?;
         answer.await.map_err(|_| Error::Stopping)?.map_err(|error| Error::Figures(Arc::new(error)))
+    }
+
+    /// Which of these ports, asked for by number and not published yet, the host's firewall would deny.
+    pub async fn denied(&self, wishes: &[PortWish]) -> Result<Vec<DeniedPort>, Error> {
+        let exact = |wish: &PortWish| {
+            let host_ports = wish.host_ports.filter(|range| range.count() == wish.count)?;
+            let PortWish { protocol, host_ip, container_port, .. } = *wish;
+            Some(PublishedPort { protocol, host_ip, host_ports, container_port, routed: false })
+        };
+        let ports: Vec<PublishedPort> = wishes.iter().filter_map(exact).collect();
+        if ports.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (reply, answer) = oneshot::channel();
+        self.questions.send(Question::Denied { ports, reply }).await.map_err(|_| Error::Stopping)?;
+        answer.await.map_err(|_| Error::Stopping)
     }
 
     async fn ask(&self, command: Command) -> Result<Answer, Error> {

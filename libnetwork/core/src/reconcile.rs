@@ -21,7 +21,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    Cause, Drivers, Event, Kernel, NameServer, PortError, PortFigures, PortMapper,
+    Cause, DeniedPort, Drivers, Event, Kernel, NameServer, PortError, PortFigures, PortMapper,
     compile::{Compiler, Touched, Work},
     converge::{Round, converge, converge_new},
     draft::Subject,
@@ -44,10 +44,12 @@ pub(crate) struct Step {
     pub(crate) change: Change,
 }
 
-/// What went through the published ports of a sandbox? Asked of the one who has the mapper.
-pub(crate) struct Question {
-    pub(crate) sandbox: SandboxId,
-    pub(crate) reply: oneshot::Sender<Result<Counted, PortError>>,
+/// Asked of the one who has the mapper.
+pub(crate) enum Question {
+    /// What went through the published ports of a sandbox?
+    Figures { sandbox: SandboxId, reply: oneshot::Sender<Result<Counted, PortError>> },
+    /// Which of these ports would the host's firewall deny?
+    Denied { ports: Vec<PublishedPort>, reply: oneshot::Sender<Vec<DeniedPort>> },
 }
 
 /// Published ranges with their figures; none where the mapper does not count.

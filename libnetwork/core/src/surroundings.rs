@@ -10,7 +10,7 @@ use libnetwork_model::{Intent, NamespaceKind, NetworkId, SandboxId};
 use libnetwork_plan::{Key, LinkRank, Operation};
 
 use crate::{
-    Bridges, Cause, Kernel, NameServer, PortError, PortMapper, Publication,
+    Bridges, Cause, Event, Kernel, NameServer, PortError, PortMapper, Publication,
     compile::{Compiler, Touched},
     draft::Subject,
     reconcile::{Question, Reconciler},
@@ -40,7 +40,9 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         };
         let gone = touched.sandboxes.iter().filter(|id| mapped(before, id) && !mapped(after, id));
         // A failure is seen again when the mapper is asked for all it has.
-        for (id, error) in self.set(gone.map(|id| (id.clone(), Publication::default())).collect()).await {
+        for (id, error) in
+            self.set(after, gone.map(|id| (id.clone(), Publication::default())).collect()).await
+        {
             self.ports_linger = true;
             tracing::warn!(
                 sandbox = id.short(),
@@ -102,20 +104,28 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
             let had = before.sandbox(id).map(|s| compiler.publication(before, s)).unwrap_or_default();
             (!wanted.mappings.is_empty() && wanted != had).then(|| (id.clone(), wanted))
         });
-        ports_failed(self.set(changed.collect()).await)
+        ports_failed(self.set(after, changed.collect()).await)
     }
 
     pub(crate) async fn answer(&mut self, question: Question) {
-        let id = question.sandbox;
-        let ports = self.intent.sandbox(&id).map(|s| s.ports.clone()).unwrap_or_default();
-        let call = self.mapper.call(move |mapper| {
-            let figures = mapper.figures(&id, &ports)?.unwrap_or_default();
-            let figures = figures.into_iter().map(Some).chain(std::iter::repeat(None));
-            Ok(ports.into_iter().zip(figures).collect())
-        });
         // Nobody is told when the mapper is lost: the process is at its end then.
-        if let Some(answer) = call.await {
-            let _ = question.reply.send(answer);
+        match question {
+            Question::Figures { sandbox: id, reply } => {
+                let ports = self.intent.sandbox(&id).map(|s| s.ports.clone()).unwrap_or_default();
+                let call = self.mapper.call(move |mapper| {
+                    let figures = mapper.figures(&id, &ports)?.unwrap_or_default();
+                    let figures = figures.into_iter().map(Some).chain(std::iter::repeat(None));
+                    Ok(ports.into_iter().zip(figures).collect())
+                });
+                if let Some(answer) = call.await {
+                    let _ = reply.send(answer);
+                }
+            }
+            Question::Denied { ports, reply } => {
+                if let Some(denied) = self.mapper.call(move |mapper| mapper.denied(&ports)).await {
+                    let _ = reply.send(denied);
+                }
+            }
         }
     }
 
@@ -139,7 +149,7 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         for sandbox in intent.sandboxes().filter(|s| !s.ports.is_empty()) {
             wanted.insert(sandbox.id.clone(), compiler.publication(intent, sandbox));
         }
-        ports_failed(self.set(wanted.into_iter().collect()).await)
+        ports_failed(self.set(intent, wanted.into_iter().collect()).await)
     }
 
     pub(crate) async fn tell_bridges(
@@ -202,20 +212,33 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
                 return vec![(Subject::Shared, Arc::new(Cause::Port(error)))];
             }
         }
-        ports_failed(self.set(wanted).await)
+        ports_failed(self.set(intent, wanted).await)
     }
 
-    async fn set(&mut self, wanted: Vec<(SandboxId, Publication)>) -> Vec<(SandboxId, PortError)> {
+    async fn set(
+        &mut self,
+        intent: &Intent,
+        wanted: Vec<(SandboxId, Publication)>,
+    ) -> Vec<(SandboxId, PortError)> {
         if wanted.is_empty() {
             return Vec::new();
         }
-        let call = self.mapper.call(move |mapper| {
-            wanted
-                .into_iter()
-                .filter_map(|(id, publication)| mapper.set(&id, &publication).err().map(|error| (id, error)))
-                .collect()
+        let call = self.mapper.call(move |mapper| -> Vec<_> {
+            let set = |(id, publication)| (mapper.set(&id, &publication), id);
+            wanted.into_iter().map(set).collect()
         });
-        call.await.unwrap_or_default()
+        let mut failed = Vec::new();
+        for (result, id) in call.await.unwrap_or_default() {
+            match result {
+                Ok(denied) => {
+                    for (port, sandbox) in denied.iter().zip(intent.sandbox(&id).into_iter().cycle()) {
+                        let _ = self.events.send(Event::denied(sandbox, port));
+                    }
+                }
+                Err(error) => failed.push((id, error)),
+            }
+        }
+        failed
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use libnetwork_model::{
-    Change, ErrorKind, HostFacts, Intent, MacAddress, PublishedPort, Revision, Sandbox, SandboxId,
+    Change, ErrorKind, HostFacts, Intent, MacAddress, Protocol, PublishedPort, Revision, Sandbox, SandboxId,
 };
 use libnetwork_plan::{Drift, KernelError, Observed, Operation, Scope};
 
@@ -93,6 +93,15 @@ pub struct PortTarget {
     pub gateway: IpAddr,
 }
 
+/// A published port that the host's firewall keeps clients outside from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeniedPort {
+    pub protocol: Protocol,
+    pub port: u16,
+    /// The interface that the clients come by.
+    pub uplink: String,
+}
+
 /// Bridges by name, with the host's addresses on them.
 pub type Bridges = BTreeMap<String, Vec<IpAddr>>;
 
@@ -101,8 +110,15 @@ pub trait PortMapper: Send + 'static {
     /// The sandboxes that have mappings in the kernel, those an earlier process made included.
     fn sandboxes(&mut self) -> Result<BTreeSet<SandboxId>, PortError>;
 
-    /// Makes this what a sandbox publishes. Nothing: removes its mappings together with their flows.
-    fn set(&mut self, sandbox: &SandboxId, wanted: &Publication) -> Result<(), PortError>;
+    /// Makes this what a sandbox publishes. Nothing: removes its mappings together with their flows. Says which of the ports
+    /// that were not published before the host's firewall denies.
+    fn set(&mut self, sandbox: &SandboxId, wanted: &Publication) -> Result<Vec<DeniedPort>, PortError>;
+
+    /// Which of these ports, not published yet, the host's firewall would deny, as far as it can be asked.
+    fn denied(&mut self, ports: &[PublishedPort]) -> Vec<DeniedPort> {
+        let _ = ports;
+        Vec::new()
+    }
 
     /// The uplinks as they are: attaches to the ones that came, forgets the ones that went.
     fn uplinks(&mut self, host: &HostFacts) -> Result<(), PortError>;

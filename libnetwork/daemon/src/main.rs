@@ -6,6 +6,7 @@
 
 mod args;
 mod boot;
+mod firewall;
 mod floods;
 mod host_ports;
 mod listen;

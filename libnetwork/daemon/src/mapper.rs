@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use ebpf_portmap::{BpfPortMapper, Options};
-use libnetwork_core::{Bridges, PortError, PortFigures, PortMapper, Publication, chain};
+use libnetwork_core::{Bridges, DeniedPort, PortError, PortFigures, PortMapper, Publication, chain};
 use libnetwork_model::{ErrorKind, HostFacts, PublishedPort, SandboxId};
 
 use crate::{
@@ -103,10 +103,10 @@ impl PortMapper for Mapper {
         }
     }
 
-    fn set(&mut self, sandbox: &SandboxId, wanted: &Publication) -> Result<(), PortError> {
-        match (&mut self.backend, wanted.mappings.first()) {
+    fn set(&mut self, sandbox: &SandboxId, wanted: &Publication) -> Result<Vec<DeniedPort>, PortError> {
+        let denied = match (&mut self.backend, wanted.mappings.first()) {
             (Backend::Bpf(mapper), _) => mapper.set(sandbox, wanted)?,
-            (Backend::Nftables { .. }, _) | (Backend::Absent { .. }, None) => {}
+            (Backend::Nftables { .. }, _) | (Backend::Absent { .. }, None) => Vec::new(),
             (Backend::Absent { reason }, Some(mapping)) => {
                 return Err(PortError {
                     operation: "publish",
@@ -115,9 +115,16 @@ impl PortMapper for Mapper {
                     source: Box::new(Absent(reason.clone())),
                 });
             }
-        }
+        };
         self.reserved.set(sandbox, wanted);
-        Ok(())
+        Ok(denied)
+    }
+
+    fn denied(&mut self, ports: &[PublishedPort]) -> Vec<DeniedPort> {
+        match &mut self.backend {
+            Backend::Bpf(mapper) => mapper.denied(ports),
+            Backend::Nftables { .. } | Backend::Absent { .. } => Vec::new(),
+        }
     }
 
     fn uplinks(&mut self, host: &HostFacts) -> Result<(), PortError> {

@@ -33,7 +33,7 @@ use tracing::{info, warn};
 
 use crate::{
     args::{Directories, Publish},
-    boot, floods, host_ports, listen,
+    boot, firewall, floods, host_ports, listen,
     listen::Inherited,
     mapper::{Backend, Mapper},
     network_config::{self, ConfigError, Configured},
@@ -190,6 +190,7 @@ async fn serve(
             error => RunError::Start(Box::new(error)),
         })?;
 
+    tokio::spawn(firewall::report(core.watch(), root.child_token()));
     let (revision, intent) = core.intent();
     let (networks, sandboxes) = (intent.networks().count(), intent.sandboxes().count());
     info!(revision, networks, sandboxes, "ready");

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    lookups,
+    firewall, lookups,
     reply::{self, Replies},
     request, sockets,
 };
@@ -192,6 +192,15 @@ impl Libnetwork for Service {
             ..libnetwork_rpc::port_to_v1(port)
         });
         Ok(Response::new(v1::GetPortsReply { ports: ports.collect() }))
+    }
+
+    async fn ask_firewall(&self, request: Request<v1::AskFirewallRequest>) -> Answer<v1::AskFirewallReply> {
+        let wishes = request::ports(&request.into_inner().ports)?;
+        let denied = self.core.denied(&wishes).await.map_err(failed)?;
+        let say =
+            move || denied.iter().map(|port| firewall::denial(&firewall::name(port), &port.uplink)).collect();
+        let denials = tokio::task::spawn_blocking(say).await.unwrap_or_default();
+        Ok(Response::new(v1::AskFirewallReply { denials }))
     }
 
     async fn list_sandboxes(&self, _: Request<v1::ListSandboxesRequest>) -> Answer<v1::ListSandboxesReply> {

@@ -31,4 +31,5 @@ mod thread;
 mod watch;
 
 pub use handle::{Config, LinuxKernel};
+pub use nft::{InputChain, input_chains};
 pub use purge::purge;

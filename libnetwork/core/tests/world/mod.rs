@@ -12,8 +12,8 @@ use std::{
 use driver_bridge::BridgeDriver;
 use driver_host::{HostDriver, NoneDriver};
 use libnetwork_core::{
-    Config, Defaults, Drivers, HOST, Handle, Kernel, NONE, NameError, NameServer, Parts, PortError,
-    PortMapper, Publication, Running, Store, StoreError,
+    Config, Defaults, DeniedPort, Drivers, HOST, Handle, Kernel, NONE, NameError, NameServer, Parts,
+    PortError, PortMapper, Publication, Running, Store, StoreError,
 };
 use libnetwork_model::{
     Change, Endpoint, ErrorKind, HostFacts, Intent, NamespaceKind, Revision, Sandbox, SandboxId,
@@ -151,10 +151,17 @@ impl World {
             let address = endpoint.ipv4.unwrap().addr();
             let listed = &intent.sandbox(id).unwrap().ports;
             let leads = mappings.iter().all(|m| m.ipv4.as_ref().is_some_and(|t| t.address == address));
+            let ways: Vec<IpAddr> = [false, true]
+                .into_iter()
+                .filter_map(|ipv6| {
+                    intent.gateway_endpoint(id, ipv6)?.addresses().find(|a| a.is_ipv6() == ipv6)
+                })
+                .collect();
             let internal = |e: &Arc<Endpoint>| intent.network(&e.network).is_some_and(|n| n.internal);
-            let others = intent.endpoints_in(id).filter(|e| e.id != endpoint.id && !internal(e));
-            let addresses: BTreeSet<IpAddr> =
+            let others = intent.endpoints_in(id).filter(|e| !internal(e));
+            let mut addresses: BTreeSet<IpAddr> =
                 others.flat_map(|e| e.addresses().collect::<Vec<_>>()).collect();
+            addresses.retain(|address| !ways.contains(address));
             let beside_is_right = beside.iter().map(|t| t.address).collect::<BTreeSet<_>>() == addresses;
             if !leads || mappings.len() != listed.len() || !beside_is_right {
                 return Err(format!("ports of {id:?} lead to {mappings:?} and beside to {beside:?}"));
@@ -315,7 +322,7 @@ impl PortMapper for World {
         Ok(self.ports.lock().unwrap().set.keys().cloned().collect())
     }
 
-    fn set(&mut self, sandbox: &SandboxId, wanted: &Publication) -> Result<(), PortError> {
+    fn set(&mut self, sandbox: &SandboxId, wanted: &Publication) -> Result<Vec<DeniedPort>, PortError> {
         let mut ports = self.ports.lock().unwrap();
         if wanted.mappings.is_empty() {
             ports.set.remove(sandbox);
@@ -329,7 +336,7 @@ impl PortMapper for World {
         } else {
             ports.set.insert(sandbox.clone(), wanted.clone());
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn uplinks(&mut self, _host: &HostFacts) -> Result<(), PortError> {

@@ -7,8 +7,10 @@ mod constants;
 mod expression;
 mod library;
 mod observe;
+mod others;
 mod write;
 
 pub(crate) use constants::GROUP;
 pub(crate) use observe::{element, loser, ruleset, rulesets, set_elements};
+pub use others::{InputChain, input_chains};
 pub(crate) use write::{Transaction, delete_table};
