@@ -52,6 +52,10 @@ ebpf-check: deps ## Rebuild the BPF object from source and compare it with the c
 	ebpf/setup-toolchain
 	ebpf/check-object
 
+.PHONY: fuzz
+fuzz: deps ## Look for bytes that do harm to the embedded DNS, led by coverage; SECONDS=60
+	scripts/fuzz $(or $(SECONDS),60)
+
 .PHONY: bench
 bench: build ## Measure; PEER=unix:///… measures another engine beside it and prints ratios
 	@command -v dnsperf >/dev/null || { apt-get update -qq; apt-get install -yqq --no-install-recommends dnsperf; }

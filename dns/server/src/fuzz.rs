@@ -1,13 +1,11 @@
 //! Bytes of strangers through everything that reads them: as a container's packet, and as an upstream server's reply.
 //!
-//! The corpus has a message for each thing that a reader of messages can get wrong; each goes in as it is and in a fixed
-//! number of mutations, the same ones in every run.
-#![allow(clippy::unwrap_used)]
+//! The corpus has a message for each thing that a reader of messages can get wrong. The tests put in each as it is and in a
+//! fixed number of mutations, the same ones in every run; `dns/fuzz` goes on from there, led by coverage.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::{
-    fs,
     net::{IpAddr, Ipv4Addr},
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -22,35 +20,8 @@ use crate::{
     respond::{Asker, Forward, Outcome, Route, Source, Transport, respond},
 };
 
-const MUTATIONS: u64 = 1500;
-
-fn corpus() -> Vec<(String, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    let mut seeds: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap())
-        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
-        .collect();
-    seeds.sort();
-    seeds
-}
-
-#[test]
-fn no_message_of_the_corpus_and_no_mutation_of_one_does_harm() {
-    let seeds = corpus();
-    assert!(seeds.len() > 30, "the corpus is there");
-    for (index, (_, seed)) in seeds.iter().enumerate() {
-        read(seed);
-        let mut random = Random(0x9e37_79b9 + index as u64);
-        for _ in 0..MUTATIONS {
-            let other = &seeds[random.below(seeds.len())].1;
-            read(&mutated(seed, other, &mut random));
-        }
-    }
-}
-
 /// What happens to a packet, and what must hold of it.
-fn read(packet: &[u8]) {
+pub fn read(packet: &[u8]) {
     let (zone, sandbox) = (Zone::default(), SandboxId::from_bytes([1; 32]));
     let mut out = Vec::new();
     for transport in [Transport::Udp, Transport::Tcp] {
@@ -95,38 +66,72 @@ fn said(packet: &[u8]) {
     }
 }
 
-/// xorshift64: the same in every run.
-struct Random(u64);
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
 
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % end.max(1) as u64) as usize
+    use super::read;
+
+    const MUTATIONS: u64 = 1500;
+
+    fn corpus() -> Vec<(String, Vec<u8>)> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+        let mut seeds: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
+            .collect();
+        seeds.sort();
+        seeds
     }
-}
 
-/// A few changes: bytes that mean something to a reader, cuts, repetitions, and the end of another message.
-fn mutated(seed: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
-    const TELLING: [u8; 10] = [0, 1, 12, 41, 63, 64, 0x80, 0xc0, 0xfe, 0xff];
-    let mut packet = seed.to_vec();
-    for _ in 0..=random.below(4) {
-        let at = random.below(packet.len());
-        match random.below(6) {
-            0 | 1 if !packet.is_empty() => packet[at] = TELLING[random.below(TELLING.len())],
-            2 if !packet.is_empty() => packet[at] ^= 1 << random.below(8),
-            3 => packet.truncate(at),
-            4 => {
-                let piece = packet[at..].to_vec();
-                packet.extend(piece);
-            }
-            _ => {
-                packet.truncate(at);
-                packet.extend(&other[random.below(other.len())..]);
+    #[test]
+    fn no_message_of_the_corpus_and_no_mutation_of_one_does_harm() {
+        let seeds = corpus();
+        assert!(seeds.len() > 30, "the corpus is there");
+        for (index, (_, seed)) in seeds.iter().enumerate() {
+            read(seed);
+            let mut random = Random(0x9e37_79b9 + index as u64);
+            for _ in 0..MUTATIONS {
+                let other = &seeds[random.below(seeds.len())].1;
+                read(&mutated(seed, other, &mut random));
             }
         }
-        packet.truncate(4096);
     }
-    packet
+
+    /// xorshift64: the same in every run.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, end: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % end.max(1) as u64) as usize
+        }
+    }
+
+    /// A few changes: bytes that mean something to a reader, cuts, repetitions, and the end of another message.
+    fn mutated(seed: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
+        const TELLING: [u8; 10] = [0, 1, 12, 41, 63, 64, 0x80, 0xc0, 0xfe, 0xff];
+        let mut packet = seed.to_vec();
+        for _ in 0..=random.below(4) {
+            let at = random.below(packet.len());
+            match random.below(6) {
+                0 | 1 if !packet.is_empty() => packet[at] = TELLING[random.below(TELLING.len())],
+                2 if !packet.is_empty() => packet[at] ^= 1 << random.below(8),
+                3 => packet.truncate(at),
+                4 => {
+                    let piece = packet[at..].to_vec();
+                    packet.extend(piece);
+                }
+                _ => {
+                    packet.truncate(at);
+                    packet.extend(&other[random.below(other.len())..]);
+                }
+            }
+            packet.truncate(4096);
+        }
+        packet
+    }
 }

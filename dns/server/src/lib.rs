@@ -45,8 +45,9 @@ use crate::{
 };
 
 mod cache;
-#[cfg(test)]
-mod fuzz;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod listener;
 mod lookup;
 mod message;
