@@ -22,6 +22,10 @@ pub struct BridgeDriver {
     pub forwarding: bool,
     /// Ports are published by this driver's rules; otherwise somebody else leads their clients into the containers.
     pub publishes: bool,
+    /// By family, IPv4 first: whether there are rules in the host's inet table at all (Docker's `iptables`, `ip6tables`).
+    pub ruled: [bool; 2],
+    /// The host may route between others, too, where we made it forward (Docker's `ip-forward-no-drop`).
+    pub router: bool,
     /// How the endpoints of a network are shared out among bridges.
     pub segments: Segments,
 }
@@ -32,6 +36,8 @@ impl Default for BridgeDriver {
             direct_routing: false,
             forwarding: true,
             publishes: false,
+            ruled: [true; 2],
+            router: false,
             segments: segment::SEGMENTS,
         }
     }
@@ -57,7 +63,8 @@ impl Driver for BridgeDriver {
 
     fn host_objects(&self, host: &HostFacts, out: &mut Desired) {
         out.insert(guard::key(), Object::Ruleset(guard::RULES.clone()));
-        out.insert(rules::key(), Object::Ruleset(rules::table(host.closed, self.publishes)));
+        let closed = host.closed.map(|closed| closed && !self.router);
+        out.insert(rules::key(), Object::Ruleset(rules::table(closed, self.publishes, self.ruled)));
     }
 
     fn network_objects(&self, network: &Network, host: &HostFacts, out: &mut Desired) {

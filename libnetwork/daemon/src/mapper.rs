@@ -28,11 +28,15 @@ struct Absent(String);
 const NOT_OBEYED: &str = "nftables cannot ask the host's own input rules who may come in by a published port: \
                           start with --published-ports open if that is not needed";
 
+/// By daemon.json or dockerd's flags of these names.
+const NO_RULES: &str = "rules of nftables are off by iptables or ip6tables";
+
 impl Mapper {
-    /// Blocking.
-    pub(crate) fn open(bpffs: &Path, publish: Publish) -> Self {
+    /// `rules` tells whether there may be rules of nftables. Blocking.
+    pub(crate) fn open(bpffs: &Path, publish: Publish, rules: bool) -> Self {
         let obey = publish.ports == PublishedPorts::Obey;
         let by_nftables = |reason: String| match obey {
+            _ if !rules => Mapper::Absent { reason: format!("{reason}; {NO_RULES}") },
             true => Mapper::Absent { reason: format!("{reason}; {NOT_OBEYED}") },
             false => Mapper::Nftables { reason },
         };

@@ -163,8 +163,10 @@ async fn serve(
 
     let bpffs = directories.bpffs();
     let pins = bpffs.clone();
-    let mapper =
-        tokio::task::spawn_blocking(move || Mapper::open(&bpffs, publish)).await.map_err(RunError::Task)?;
+    let rules = configured.bridge.ruled == [true; 2];
+    let mapper = tokio::task::spawn_blocking(move || Mapper::open(&bpffs, publish, rules))
+        .await
+        .map_err(RunError::Task)?;
     let (backend, reason) = mapper.describe();
     info!(backend, reason, "published ports");
     if matches!(mapper, Mapper::Bpf(_)) {
