@@ -43,7 +43,7 @@ impl Inner {
         request::check(&host, &config, api)?;
         let image = self.parts.images.resolve(&config.image).await?;
         merge::with_image(&mut config, &image.config.config)?;
-        merge::with_defaults(&mut host, spec::DEFAULT_RUNTIME);
+        merge::with_defaults(&mut host, &self.parts.defaults);
         validate::host(&host, &config, |runtime| spec::knows_runtime(&self.parts.runtime, runtime))?;
         let mut warnings = Vec::new();
         if host.network_mode == "host" && host.port_bindings.as_ref().is_some_and(|p| !p.is_empty()) {
@@ -84,6 +84,7 @@ impl Inner {
             name: name.clone(),
             created: Moment::now(),
             image: image.id,
+            no_new_privileges: self.parts.defaults.no_new_privileges,
             config,
             host,
             networks,
