@@ -129,7 +129,11 @@ impl Driver for BridgeDriver {
             master: None,
             ipv6: match (endpoint.ipv6, sysctls_of(endpoint)) {
                 // Then it is not for us to say.
-                (Some(_), Ok(settings)) if settings.iter().any(|(name, _)| decides_ipv6(name)) => Ipv6::Other,
+                (lease, Ok(settings))
+                    if settings.iter().any(|(name, _)| decides_ipv6(name, lease.is_some())) =>
+                {
+                    Ipv6::Other
+                }
                 (Some(_), _) => Ipv6::Static,
                 (None, _) => Ipv6::Off,
             },
@@ -258,9 +262,10 @@ fn has_own_mac(endpoint: &Endpoint) -> bool {
     endpoint.mac == Some(derived)
 }
 
-/// Whether a setting is one of those that [`Ipv6`] stands for.
-fn decides_ipv6(setting: &str) -> bool {
-    ["/accept_ra", "/accept_dad", "/disable_ipv6"].iter().any(|name| setting.ends_with(name))
+/// Whether a setting is one of those that [`Ipv6`] stands for, of a link that has an address of that family or none.
+fn decides_ipv6(setting: &str, leased: bool) -> bool {
+    let of_a_lease = ["/accept_ra", "/accept_dad"];
+    setting.ends_with("/disable_ipv6") || leased && of_a_lease.iter().any(|name| setting.ends_with(name))
 }
 
 /// What the shared rules know of this network.

@@ -16,7 +16,7 @@ use crate::{
     record::{self, Config, MountRecord, RunState},
     request,
     service::{Inner, blocking, detached},
-    spec, validate,
+    spec, sysctls, validate,
 };
 
 impl Containers {
@@ -355,12 +355,13 @@ fn malformed(settings: &EndpointSettings) -> Vec<String> {
     }
     if let Some(ipam) = &settings.ipam_config {
         for address in ipam.link_local_ips.iter().flatten() {
-            // As Docker does: any address, for the interface gets it besides its own.
+            // Any address, for the interface gets it besides its own; Docker's start takes none but link-local ones.
             if address.parse::<IpAddr>().is_err() {
                 problems.push(format!("invalid link-local IP address: {address}"));
             }
         }
     }
+    problems.extend(sysctls::malformed(settings.driver_opts.as_ref()));
     if !settings.mac_address.is_empty()
         && settings.mac_address.parse::<libnetwork_model::MacAddress>().is_err()
     {

@@ -48,6 +48,7 @@ mod spec;
 mod start;
 mod stats;
 mod stop;
+mod sysctls;
 mod top;
 mod validate;
 

@@ -18,6 +18,9 @@ use crate::{
 /// What Docker shows as the driver of a config-only network.
 const CONFIGURATION: &str = "null";
 
+/// The driver of networks that hosts share.
+const OVERLAY: &str = "overlay";
+
 /// Docker's options for the families (`netlabel.EnableIPv4`), which `default-network-opts` may set for all networks.
 const ENABLE_IPV4: &str = "com.docker.network.enable_ipv4";
 const ENABLE_IPV6: &str = "com.docker.network.enable_ipv6";
@@ -41,6 +44,10 @@ impl Desk<'_> {
             return Err(Error::NetworkExists { name: name.to_owned() });
         }
         let driver = if request.driver.is_empty() { "bridge" } else { &request.driver };
+        // Docker's needs a swarm, and there is none here.
+        if driver == OVERLAY {
+            return Err(Error::NoSwarm);
+        }
         if driver == HOST || driver == NONE {
             return Err(Error::OneInstance { driver: driver.to_owned() });
         }
@@ -75,7 +82,7 @@ impl Desk<'_> {
             network.ipv4 = enabled(&network, ENABLE_IPV4, request.ipv4, true)?;
             network.ipv6 = enabled(&network, ENABLE_IPV6, request.ipv6, false)?;
         }
-        if !network.ipv4 && !network.ipv6 {
+        if !network.ipv4 && !network.ipv6 && !network.config_only {
             return Err(Error::NoFamily);
         }
         let network = if network.config_only { as_configuration(network)? } else { self.settle(network)? };
@@ -263,7 +270,14 @@ fn enabled(network: &Network, option: &str, asked: Option<bool>, default: bool) 
 }
 
 fn chosen(subnet: IpNet) -> Subnet {
-    Subnet { subnet, gateway: None, ip_range: None, auxiliary: BTreeMap::new(), requested: false }
+    Subnet {
+        subnet,
+        gateway: None,
+        gateway_chosen: false,
+        ip_range: None,
+        auxiliary: BTreeMap::new(),
+        requested: false,
+    }
 }
 
 fn is_v6(net: IpNet) -> bool {

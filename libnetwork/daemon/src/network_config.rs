@@ -148,6 +148,7 @@ fn subnet(keys: [(&'static str, &String); 3], ipv6: bool) -> Result<Option<Subne
     Ok(Some(Subnet {
         subnet: whole.trunc(),
         gateway: host,
+        gateway_chosen: false,
         ip_range: bip.and(range).map(|range| range.trunc()),
         auxiliary,
         requested: true,

@@ -37,7 +37,8 @@ impl HasKind for LeaseError {
     fn kind(&self) -> ErrorKind {
         match self {
             LeaseError::Outside { .. } => ErrorKind::Invalid,
-            LeaseError::Reserved { .. } | LeaseError::Taken { .. } => ErrorKind::Conflict,
+            // Docker's, whose daemon answers it with 403.
+            LeaseError::Reserved { .. } | LeaseError::Taken { .. } => ErrorKind::InUse,
             LeaseError::Exhausted { .. } => ErrorKind::Exhausted,
         }
     }
@@ -159,6 +160,7 @@ mod tests {
         let subnet = Subnet {
             subnet: subnet.parse().unwrap(),
             gateway: None,
+            gateway_chosen: false,
             ip_range: range.map(|r| r.parse().unwrap()),
             auxiliary: [("router".to_owned(), "10.1.0.5".parse().unwrap())].into(),
             requested: true,
