@@ -215,6 +215,8 @@ fn an_asked_for_address_stays_a_stopped_container_s_own() {
     // The first free address would be 10.78.0.2.
     host.d("run -d --name guest --network net box sleep 1000");
     assert_eq!(host.address("guest", "net"), "10.78.0.3");
+    // It is connected already: nothing is asked for anew.
+    host.d("network connect net owner");
     host.d("start owner");
     assert_eq!(host.address("owner", "net"), "10.78.0.2");
     host.d("stop -t 0 owner");
