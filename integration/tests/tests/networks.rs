@@ -327,6 +327,10 @@ fn the_gateway_is_the_first_address_of_the_range_that_containers_get_theirs_from
     host.d("network create --subnet 10.82.0.0/24 --ip-range 10.82.0.128/25 net");
     let shown = host.d("run --rm --network net box ip -4 route");
     assert!(shown.contains("default via 10.82.0.128"), "{shown}");
+    // With the gateway elsewhere it is a container's.
+    host.d("network create --subnet 10.82.1.0/24 --ip-range 10.82.1.128/25 --gateway 10.82.1.3 other");
+    let shown = host.d("run --rm --network other box ip -4 addr show eth0");
+    assert!(shown.contains("10.82.1.128/24"), "{shown}");
 }
 
 #[test]
