@@ -54,6 +54,12 @@ impl Driver for BridgeDriver {
             let what = format!("{INHIBIT_IPV4} on network {}, which has no IPv4", network.name);
             return Err(DriverError::Contradiction { what });
         }
+        let sets_way_out = |subnet: &Subnet| subnet.way_out() != subnet.gateway;
+        if network.internal && network.subnets.iter().any(sets_way_out) {
+            // Docker's words.
+            let what = "no gateway can be set on an internal bridge network".to_owned();
+            return Err(DriverError::Contradiction { what });
+        }
         Ok(())
     }
 
@@ -215,6 +221,10 @@ impl Driver for BridgeDriver {
             Some(own) => own == name,
             None => name.strip_prefix("br-") == Some(network.id.short()),
         }
+    }
+
+    fn has_gateway(&self, network: &Network, ipv6: bool) -> bool {
+        Options::of(network).gateway_modes[usize::from(ipv6)] != GatewayMode::Isolated
     }
 
     fn interface_prefix<'a>(&self, network: &'a Network) -> &'a str {

@@ -192,8 +192,7 @@ impl Desk<'_> {
             let net = choose_ula(&seed, self.taken().chain(own.iter().copied())).map_err(Error::Pool)?;
             network.subnets.push(chosen(net));
         }
-        network.subnets =
-            network.subnets.into_iter().map(complete).collect::<Result<_, _>>().map_err(Error::Subnet)?;
+        choose_gateways(driver, &mut network)?;
         self.refuse_absent_gateways(driver, &network)?;
         Ok(network)
     }
@@ -267,6 +266,15 @@ fn enabled(network: &Network, option: &str, asked: Option<bool>, default: bool) 
             Err(Error::Invalid { what: format!("driver-opt {option:?} is not a valid bool") })
         }
     }
+}
+
+/// Of the subnets that have none, where the driver wants them.
+pub(crate) fn choose_gateways(driver: &dyn Driver, network: &mut Network) -> Result<(), Error> {
+    let wanted = [false, true].map(|ipv6| driver.has_gateway(network, ipv6));
+    for subnet in network.subnets.iter_mut().filter(|s| wanted[usize::from(is_v6(s.subnet))]) {
+        *subnet = complete(subnet.clone()).map_err(Error::Subnet)?;
+    }
+    Ok(())
 }
 
 fn chosen(subnet: IpNet) -> Subnet {
