@@ -15,7 +15,8 @@ fn docker_s_command_line_and_file_start_causeway_and_shape_its_networks() {
     fs::write(
         &file,
         r#"{"bip": "10.9.0.1/24", "dns": ["192.0.2.53"], "dns-search": ["corp.example"], "userland-proxy": false,
-            "default-address-pools": [{"base": "10.40.0.0/16", "size": 26}], "live-restore": true}"#,
+            "default-address-pools": [{"base": "fd40::/48", "size": 64}, {"base": "10.40.0.0/16", "size": 26}],
+            "live-restore": true}"#,
     )
     .unwrap();
     let args = [
@@ -33,6 +34,9 @@ fn docker_s_command_line_and_file_start_causeway_and_shape_its_networks() {
     assert!(link.contains("mtu 1400"), "{link}");
     host.d("network create net");
     assert_eq!(host.inspect("net")["IPAM"]["Config"][0]["Subnet"], "10.40.0.0/26");
+    host.d("network create --ipv6 six");
+    assert_eq!(host.inspect("six")["IPAM"]["Config"][0]["Subnet"], "10.40.0.64/26");
+    assert_eq!(host.inspect("six")["IPAM"]["Config"][1]["Subnet"], "fd40::/64");
     let pid = running.child.id();
     assert_eq!(fs::read_to_string(host.scratch().join("pid")).unwrap(), pid.to_string());
     assert!(host.dockerd_refuses(&[]).contains(&format!("process with PID {pid} is still running")));

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use ipnet::IpNet;
-use libnetwork_ipam::{SubnetError, choose, choose_ula, complete, validate};
+use libnetwork_ipam::{Pool, SubnetError, choose, choose_ula, complete, validate};
 use libnetwork_model::{Change, DnsOptions, Mutation, Network, NetworkId, Subnet, parse_flag};
 use libnetwork_plan::Driver;
 
@@ -183,14 +183,19 @@ impl Desk<'_> {
         self.refuse_overlaps(&network.subnets)?;
 
         let own: Vec<IpNet> = network.subnets.iter().map(|s| s.subnet).collect();
-        if network.ipv4 && network.subnet(false).is_none() {
-            let net = choose(self.pools, self.taken().chain(own.iter().copied())).map_err(Error::Pool)?;
-            network.subnets.push(chosen(net));
-        }
-        if network.ipv6 && network.subnet(true).is_none() {
-            let seed = seed(&network.id);
-            let net = choose_ula(&seed, self.taken().chain(own.iter().copied())).map_err(Error::Pool)?;
-            network.subnets.push(chosen(net));
+        for (ipv6, on) in [(false, network.ipv4), (true, network.ipv6)] {
+            if !on || network.subnet(ipv6).is_some() {
+                continue;
+            }
+            let taken = self.taken().chain(own.iter().copied());
+            let pools: Vec<Pool> =
+                self.pools.iter().filter(|pool| is_v6(pool.base) == ipv6).copied().collect();
+            let net = match pools.as_slice() {
+                // As in Docker, where no pool was configured of that family.
+                [] if ipv6 => choose_ula(&seed(&network.id), taken),
+                pools => choose(pools, taken),
+            };
+            network.subnets.push(chosen(net.map_err(Error::Pool)?));
         }
         choose_gateways(driver, &mut network)?;
         self.refuse_absent_gateways(driver, &network)?;

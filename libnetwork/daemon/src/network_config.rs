@@ -105,7 +105,10 @@ fn parse(text: &[u8]) -> Result<Configured, ConfigError> {
         ("default-gateway-v6", &file.default_gateway_v6),
     ];
     let subnets = [subnet(ipv4, false)?, subnet(ipv6, true)?].into_iter().flatten().collect();
-    let pools = file.default_address_pools.iter().map(pool).collect::<Result<Vec<_>, _>>()?;
+    let mut pools = file.default_address_pools.iter().map(pool).collect::<Result<Vec<_>, _>>()?;
+    if !pools.iter().any(|pool| pool.base.addr().is_ipv4()) {
+        pools.extend(default_pools());
+    }
     let defaults = Defaults {
         no_bridge,
         bridge_options: options,
@@ -115,7 +118,7 @@ fn parse(text: &[u8]) -> Result<Configured, ConfigError> {
     };
     Ok(Configured {
         defaults,
-        pools: if pools.is_empty() { default_pools() } else { pools },
+        pools,
         bridge: BridgeDriver {
             direct_routing: file.allow_direct_routing,
             forwarding,
