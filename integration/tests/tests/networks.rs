@@ -274,10 +274,12 @@ fn a_gateway_is_shown_that_was_asked_for_or_came_with_the_subnet_and_no_other() 
         config.as_array().unwrap().iter().map(shown).collect()
     };
     let one = |gateway: &str| vec![Some(gateway.to_owned())];
-    assert!(gateways("").iter().chain(&gateways("--ipv6")).all(Option::is_some));
+    for chosen in ["--label=a=b", "--ipv6", "--internal --ipv6"] {
+        assert!(gateways(chosen).iter().all(Option::is_some), "{chosen}");
+    }
     assert_eq!(gateways("--subnet 10.84.0.0/24"), [None]);
     assert_eq!(gateways("--subnet 10.84.0.0/24 --gateway 10.84.0.1"), one("10.84.0.1"));
-    assert_eq!(gateways("--internal --ipv6"), [None, None]);
+    assert_eq!(gateways("--internal -o com.docker.network.bridge.gateway_mode_ipv4=isolated"), [None]);
     assert_eq!(gateways("--internal --subnet 10.84.0.0/24 --gateway 10.84.0.9"), one("10.84.0.9"));
     assert!(host.inspect("bridge")["IPAM"]["Config"][0]["Gateway"].is_string());
 }

@@ -108,10 +108,9 @@ pub fn port_to_v1(port: &PublishedPort) -> v1::PublishedPort {
     }
 }
 
-/// Docker tells of a gateway that somebody asked for, and of one that it chose with the subnet where that leads out.
+/// Docker tells of a gateway that somebody asked for, and of one that it chose with the subnet.
 fn shown(network: &Network, subnet: &Subnet) -> v1::Subnet {
-    let gateway_unsaid =
-        subnet.gateway_chosen && (subnet.requested || network.internal) && !network.predefined;
+    let gateway_unsaid = subnet.gateway_chosen && subnet.requested && !network.predefined;
     v1::Subnet { gateway_unsaid, ..subnet_to_v1(subnet) }
 }
 
