@@ -202,6 +202,7 @@ fn front(options: &[(&str, &str)]) -> Mutation {
     let subnet = Subnet {
         subnet: "10.1.0.0/16".parse().unwrap(),
         gateway: Some("10.1.0.254".parse().unwrap()),
+        gateway_chosen: false,
         ip_range: None,
         auxiliary: BTreeMap::new(),
         requested: true,

@@ -22,6 +22,10 @@ pub struct BridgeDriver {
     pub forwarding: bool,
     /// Ports are published by this driver's rules; otherwise somebody else leads their clients into the containers.
     pub publishes: bool,
+    /// By family, IPv4 first: whether there are rules in the host's inet table at all (Docker's `iptables`, `ip6tables`).
+    pub ruled: [bool; 2],
+    /// The host may route between others, too, where we made it forward (Docker's `ip-forward-no-drop`).
+    pub router: bool,
     /// How the endpoints of a network are shared out among bridges.
     pub segments: Segments,
 }
@@ -32,6 +36,8 @@ impl Default for BridgeDriver {
             direct_routing: false,
             forwarding: true,
             publishes: false,
+            ruled: [true; 2],
+            router: false,
             segments: segment::SEGMENTS,
         }
     }
@@ -48,6 +54,12 @@ impl Driver for BridgeDriver {
             let what = format!("{INHIBIT_IPV4} on network {}, which has no IPv4", network.name);
             return Err(DriverError::Contradiction { what });
         }
+        let sets_way_out = |subnet: &Subnet| subnet.way_out() != subnet.gateway;
+        if network.internal && network.subnets.iter().any(sets_way_out) {
+            // Docker's words.
+            let what = "no gateway can be set on an internal bridge network".to_owned();
+            return Err(DriverError::Contradiction { what });
+        }
         Ok(())
     }
 
@@ -57,7 +69,8 @@ impl Driver for BridgeDriver {
 
     fn host_objects(&self, host: &HostFacts, out: &mut Desired) {
         out.insert(guard::key(), Object::Ruleset(guard::RULES.clone()));
-        out.insert(rules::key(), Object::Ruleset(rules::table(host.closed, self.publishes)));
+        let closed = host.closed.map(|closed| closed && !self.router);
+        out.insert(rules::key(), Object::Ruleset(rules::table(closed, self.publishes, self.ruled)));
     }
 
     fn network_objects(&self, network: &Network, host: &HostFacts, out: &mut Desired) {
@@ -122,7 +135,11 @@ impl Driver for BridgeDriver {
             master: None,
             ipv6: match (endpoint.ipv6, sysctls_of(endpoint)) {
                 // Then it is not for us to say.
-                (Some(_), Ok(settings)) if settings.iter().any(|(name, _)| decides_ipv6(name)) => Ipv6::Other,
+                (lease, Ok(settings))
+                    if settings.iter().any(|(name, _)| decides_ipv6(name, lease.is_some())) =>
+                {
+                    Ipv6::Other
+                }
                 (Some(_), _) => Ipv6::Static,
                 (None, _) => Ipv6::Off,
             },
@@ -207,6 +224,10 @@ impl Driver for BridgeDriver {
         }
     }
 
+    fn has_gateway(&self, network: &Network, ipv6: bool) -> bool {
+        Options::of(network).gateway_modes[usize::from(ipv6)] != GatewayMode::Isolated
+    }
+
     fn interface_prefix<'a>(&self, network: &'a Network) -> &'a str {
         Options::of(network).prefix
     }
@@ -252,9 +273,10 @@ fn has_own_mac(endpoint: &Endpoint) -> bool {
     endpoint.mac == Some(derived)
 }
 
-/// Whether a setting is one of those that [`Ipv6`] stands for.
-fn decides_ipv6(setting: &str) -> bool {
-    ["/accept_ra", "/accept_dad", "/disable_ipv6"].iter().any(|name| setting.ends_with(name))
+/// Whether a setting is one of those that [`Ipv6`] stands for, of a link that has an address of that family or none.
+fn decides_ipv6(setting: &str, leased: bool) -> bool {
+    let of_a_lease = ["/accept_ra", "/accept_dad"];
+    setting.ends_with("/disable_ipv6") || leased && of_a_lease.iter().any(|name| setting.ends_with(name))
 }
 
 /// What the shared rules know of this network.

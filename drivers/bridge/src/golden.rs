@@ -20,6 +20,7 @@ fn network(options: &[(&str, &str)]) -> Network {
     let subnet = |subnet: &str, gateway: &str| Subnet {
         subnet: subnet.parse().unwrap(),
         gateway: Some(gateway.parse().unwrap()),
+        gateway_chosen: false,
         ip_range: None,
         auxiliary: BTreeMap::new(),
         requested: false,

@@ -33,27 +33,41 @@ pub(crate) const OPEN: [&str; 2] = ["open4", "open6"];
 /// ICMP and ICMPv6 (IANA protocol numbers).
 const ICMP: [u8; 2] = [1, 58];
 
-/// The host's table, as the rules of all bridge networks. There are eight of it: a family that the host forwards only
-/// because of us is closed to what is none of our business, and ports are published by it or by others.
-pub(crate) fn table(closed: [bool; 2], publishes: bool) -> Arc<Ruleset> {
-    let bits = [closed[0], closed[1], publishes];
+/// The host's table, as the rules of all bridge networks. There are 32 of it: a family that the host forwards only because of
+/// us is closed to what is none of our business, ports are published by it or by others, and a family may be without rules.
+pub(crate) fn table(closed: [bool; 2], publishes: bool, ruled: [bool; 2]) -> Arc<Ruleset> {
+    let bits = [closed[0], closed[1], publishes, ruled[0], ruled[1]];
     RULES[bits.into_iter().rev().fold(0, |number, bit| number << 1 | usize::from(bit))].clone()
 }
 
-static RULES: LazyLock<[Arc<Ruleset>; 8]> = LazyLock::new(|| {
+static RULES: LazyLock<[Arc<Ruleset>; 32]> = LazyLock::new(|| {
     std::array::from_fn(|number| {
-        let [closed4, closed6, publishes] = [0, 1, 2].map(|bit| number >> bit & 1 == 1);
-        Arc::new(ruleset([closed4, closed6], publishes))
+        let [closed4, closed6, publishes, ruled4, ruled6] = [0, 1, 2, 3, 4].map(|bit| number >> bit & 1 == 1);
+        Arc::new(ruleset([closed4, closed6], publishes, [ruled4, ruled6]))
     })
 });
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| Table { family: Family::Inet, name: "causeway".into() });
 
-fn ruleset(closed: [bool; 2], publishes: bool) -> Ruleset {
+fn ruleset(closed: [bool; 2], publishes: bool, ruled: [bool; 2]) -> Ruleset {
     let (mut sets, mut chains) = (sets(), vec![forward(closed, publishes), postrouting(publishes)]);
     if publishes {
         sets.extend(publish::sets());
         chains.extend(publish::chains());
+    }
+    // The sets alone do nothing.
+    if ruled == [false; 2] {
+        chains.clear();
+    }
+    let hands_off = [false, true].into_iter().filter(|ipv6| !ruled[usize::from(*ipv6)]).map(|ipv6| {
+        let family = if ipv6 { "IPv6" } else { "IPv4" };
+        Rule::new(
+            format!("{family} is the host's to rule"),
+            [Expr::Nfproto { ipv6 }, Expr::Verdict(Verdict::Return)],
+        )
+    });
+    for chain in &mut chains {
+        chain.rules.splice(0..0, hands_off.clone());
     }
     Ruleset { table: TABLE.clone(), sets, chains }
 }

@@ -18,8 +18,6 @@ pub struct Engine {
     pub state_dir: PathBuf,
     /// OCI runtimes by the name that `--runtime` takes, with the program each one is. `docker info` lists them.
     pub runtimes: BTreeMap<String, String>,
-    /// Which of them runs a container that names none.
-    pub default_runtime: String,
     /// `KEY=VALUE`, as `docker info` shows them.
     pub labels: Vec<String>,
 }

@@ -63,6 +63,10 @@ impl Inner {
             )));
         }
         let (name, mut settings) = settled(&network, requested(settings))?;
+        if attached {
+            // As in Docker, what was asked for before stays.
+            return Ok(());
+        }
         settings.network_id.clone_from(&network.id);
         config.networks.insert(name.clone(), settings);
         if running {

@@ -16,7 +16,7 @@ use crate::{
     record::{self, Config, MountRecord, RunState},
     request,
     service::{Inner, blocking, detached},
-    spec, validate,
+    spec, sysctls, validate,
 };
 
 impl Containers {
@@ -43,7 +43,7 @@ impl Inner {
         request::check(&host, &config, api)?;
         let image = self.parts.images.resolve(&config.image).await?;
         merge::with_image(&mut config, &image.config.config)?;
-        merge::with_defaults(&mut host, spec::DEFAULT_RUNTIME);
+        merge::with_defaults(&mut host, &self.parts.defaults);
         validate::host(&host, &config, |runtime| spec::knows_runtime(&self.parts.runtime, runtime))?;
         let mut warnings = Vec::new();
         if host.network_mode == "host" && host.port_bindings.as_ref().is_some_and(|p| !p.is_empty()) {
@@ -84,6 +84,7 @@ impl Inner {
             name: name.clone(),
             created: Moment::now(),
             image: image.id,
+            no_new_privileges: self.parts.defaults.no_new_privileges,
             config,
             host,
             networks,
@@ -354,12 +355,13 @@ fn malformed(settings: &EndpointSettings) -> Vec<String> {
     }
     if let Some(ipam) = &settings.ipam_config {
         for address in ipam.link_local_ips.iter().flatten() {
-            // As Docker does: any address, for the interface gets it besides its own.
+            // Any address, for the interface gets it besides its own; Docker's start takes none but link-local ones.
             if address.parse::<IpAddr>().is_err() {
                 problems.push(format!("invalid link-local IP address: {address}"));
             }
         }
     }
+    problems.extend(sysctls::malformed(settings.driver_opts.as_ref()));
     if !settings.mac_address.is_empty()
         && settings.mac_address.parse::<libnetwork_model::MacAddress>().is_err()
     {

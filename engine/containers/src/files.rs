@@ -24,6 +24,9 @@ const FALLBACK: &[&str] = &["8.8.8.8", "8.8.4.4"];
 const LOCAL: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\
                      ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
 
+/// The same of a container that has IPv6 off.
+pub(crate) const LOCAL_IPV4: &str = "127.0.0.1\tlocalhost\n";
+
 /// A line of a hosts file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {

@@ -17,6 +17,7 @@ mod connect;
 mod container;
 mod copy;
 mod create;
+mod defaults;
 mod error;
 pub mod events;
 mod exec;
@@ -27,6 +28,7 @@ mod inspect;
 mod links;
 mod list;
 mod load;
+mod log_options;
 mod logs;
 mod merge;
 mod moment;
@@ -46,10 +48,12 @@ mod spec;
 mod start;
 mod stats;
 mod stop;
+mod sysctls;
 mod top;
 mod validate;
 
 pub use attach::{Attached, Input};
+pub use defaults::{Defaults, DefaultsError};
 pub use error::{Error, Result};
 pub use files::DnsOptions;
 pub use options::{
@@ -59,4 +63,4 @@ pub use options::{
 pub use service::{ByteStream, Containers, Logs, OutputStream, Parts, Wait};
 pub use spec::DEFAULT_RUNTIME;
 // What attaching, logs and exec hand out.
-pub use engine_runtime::{Output, Stream as StdStream, TerminalSize};
+pub use engine_runtime::{Output, SeccompProfile, Stream as StdStream, TerminalSize};

@@ -1,16 +1,12 @@
 //! What a container takes over from its image, and Docker's defaults for what nobody said.
 
-use std::collections::BTreeMap;
-
 use engine_images::ImageConfig;
 
 use crate::{
     Error, Result,
     config::{ContainerConfig, Empty, HealthConfig, HostConfig},
+    defaults::Defaults,
 };
-
-/// Docker's default of `/dev/shm`, in bytes.
-const SHM_SIZE: i64 = 64 << 20;
 
 const MASKED_PATHS: &[&str] = &[
     "/proc/asound",
@@ -105,29 +101,14 @@ fn merge_health(config: &mut ContainerConfig, image: &ImageConfig) {
     }
 }
 
-/// Fills what the client left open with Docker's defaults. `runtime` is the name of the default runtime.
-pub(crate) fn with_defaults(host: &mut HostConfig, runtime: &str) {
+/// Fills what the client left open, from the daemon's configuration and with what is the same for every daemon.
+pub(crate) fn with_defaults(host: &mut HostConfig, defaults: &Defaults) {
     if matches!(host.network_mode.as_str(), "" | "default") {
         host.network_mode = "bridge".into();
     }
-    if host.log_config.r#type.is_empty() {
-        host.log_config.r#type = "json-file".into();
-    }
-    host.log_config.config.get_or_insert_with(BTreeMap::new);
+    defaults.fill(host);
     if host.restart_policy.name.is_empty() {
         host.restart_policy.name = "no".into();
-    }
-    if host.ipc_mode.is_empty() {
-        host.ipc_mode = "private".into();
-    }
-    if host.cgroupns_mode.is_empty() {
-        host.cgroupns_mode = if unified_cgroups() && !host.privileged { "private" } else { "host" }.into();
-    }
-    if host.shm_size == 0 {
-        host.shm_size = SHM_SIZE;
-    }
-    if host.runtime.is_empty() {
-        host.runtime = runtime.into();
     }
     if !host.privileged {
         let list = |paths: &[&str]| Some(paths.iter().map(|p| (*p).to_owned()).collect());
@@ -144,12 +125,6 @@ pub(crate) fn with_defaults(host: &mut HostConfig, runtime: &str) {
     if resources.memory > 0 && resources.memory_swap == 0 {
         resources.memory_swap = resources.memory * 2;
     }
-}
-
-/// Only cgroup v2 is mounted, neither v1 nor both.
-fn unified_cgroups() -> bool {
-    nix::sys::statfs::statfs("/sys/fs/cgroup")
-        .is_ok_and(|stat| stat.filesystem_type() == nix::sys::statfs::CGROUP2_SUPER_MAGIC)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::{
     links, ports,
     record::Config,
     service::{Inner, blocking},
+    sysctls,
 };
 
 impl Inner {
@@ -120,10 +121,13 @@ impl Inner {
         let resolution = resolution(config);
         let asked = dns_options(config, &self.parts.dns);
         let hostname = format!("{}\n", config.config.hostname);
+        let without_ipv6 = sysctls::without_ipv6(&config.host, None);
         let dir = container.dir.clone();
         blocking(move || {
             let base = match resolution {
                 Resolution::Same => Some(files::read("/etc/hosts".as_ref())?),
+                // Who has IPv6 off would be sent to ::1.
+                _ if without_ipv6 => Some(files::LOCAL_IPV4.to_owned()),
                 Resolution::Embedded | Resolution::Hosts => None,
             };
             files::write(&dir, files::HOSTS, &files::hosts(base.as_deref(), &entries))?;
@@ -294,6 +298,7 @@ pub(crate) fn endpoint(config: &Config, network: &str) -> v1::EndpointSpec {
         aliases,
         links,
         gateway_priority: settings.gw_priority,
+        without_ipv6: sysctls::without_ipv6(&config.host, settings.driver_opts.as_ref()),
         options: settings.driver_opts.unwrap_or_default().into_iter().collect(),
         link_local: ipam.link_local_ips.unwrap_or_default(),
     }

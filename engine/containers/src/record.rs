@@ -33,6 +33,9 @@ pub(crate) struct Config {
     pub(crate) name: String,
     pub(crate) created: Moment,
     pub(crate) image: Digest,
+    /// What the daemon had for containers that say nothing of it, when this one was made.
+    #[serde(default)]
+    pub(crate) no_new_privileges: bool,
     pub(crate) config: ContainerConfig,
     pub(crate) host: HostConfig,
     /// By network name; what is asked for, not what a running container got.

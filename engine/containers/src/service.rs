@@ -25,6 +25,7 @@ use crate::{
     Counts, Error, LogRecord, Result,
     config::{Status, WaitResult},
     container::Container,
+    defaults::Defaults,
     events::Events,
     files::DnsOptions,
     logs::Watchers,
@@ -54,6 +55,7 @@ pub struct Parts {
     pub events: Events,
     /// The machine has booted since an engine last ran here: restart policies apply to what stands still.
     pub fresh_boot: bool,
+    pub defaults: Defaults,
     /// For containers that name none themselves.
     pub dns: DnsOptions,
     /// What `host-gateway` stands for; none: the default bridge's gateways.
@@ -90,6 +92,11 @@ impl Containers {
     /// The bus that containers' events are told on; the others' events belong there too.
     pub fn events(&self) -> &Events {
         &self.inner.parts.events
+    }
+
+    /// What containers get that do not have it their own way.
+    pub fn defaults(&self) -> &Defaults {
+        &self.inner.parts.defaults
     }
 
     pub fn counts(&self) -> Counts {

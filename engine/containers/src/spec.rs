@@ -13,14 +13,17 @@ use engine_runtime::{
 use crate::{
     Error, Result,
     config::{self, HostConfig, Mount},
-    files,
+    files, log_options,
     record::{Config, MountRecord},
     service::Inner,
-    validate,
 };
 
 /// What `HostConfig.Runtime` is called when nobody chose: libcontainer, inside the shim.
 pub const DEFAULT_RUNTIME: &str = "libcontainer";
+
+/// Of Docker's driver `local`, which bounds its logs by itself: bytes of a file, and how many there are.
+const LOCAL_SIZE: u64 = 20 << 20;
+const LOCAL_FILES: u32 = 5;
 
 /// Whether `--runtime` may name it.
 pub(crate) fn knows_runtime(runtime: &Runtime, name: &str) -> bool {
@@ -44,10 +47,14 @@ pub(crate) fn io_config(dir: &Path, config: &Config) -> IoConfig {
         [0, _] | [_, 0] => IoConfig::default().terminal_size,
         [rows, columns] => TerminalSize { rows, columns },
     };
+    let (size, files) = match config.host.log_config.r#type.as_str() {
+        "local" => (Some(LOCAL_SIZE), LOCAL_FILES),
+        _ => (None, 1),
+    };
     let log = (config.host.log_config.r#type != "none").then(|| LogFile {
         path: log_path(dir, &config.id),
-        max_size: options("max-size").and_then(|text| validate::size(text)),
-        max_files: options("max-file").and_then(|text| text.parse().ok()).unwrap_or(1),
+        max_size: options("max-size").and_then(|text| log_options::size(text)).or(size),
+        max_files: options("max-file").and_then(|text| text.parse().ok()).unwrap_or(files),
     });
     IoConfig { stdin, terminal_size, log }
 }
@@ -70,7 +77,14 @@ impl Inner {
         all.extend(mounts);
         // What is mounted below another mount has to come after it.
         all.sort_by_key(|mount| mount.destination.matches('/').count());
-        let security = security(host.security_opt.as_deref().unwrap_or_default())?;
+        let security = security(
+            host.security_opt.as_deref().unwrap_or_default(),
+            Security {
+                seccomp: self.parts.defaults.seccomp.clone(),
+                no_new_privileges: config.no_new_privileges,
+                apparmor: None,
+            },
+        )?;
         if host.resources.device_requests.as_ref().is_some_and(|requests| !requests.is_empty()) {
             return Err(Error::Unimplemented(
                 "could not select device driver \"\": device requests (--gpus) are not supported".into(),
@@ -107,22 +121,31 @@ impl Inner {
             readonly_paths: host.readonly_paths.clone(),
             devices: devices(host),
             device_cgroup_rules: words(&host.resources.device_cgroup_rules),
-            ulimits: host
-                .resources
-                .ulimits
-                .iter()
-                .flatten()
+            ulimits: self
+                .parts
+                .defaults
+                .with_ulimits(&host.resources.ulimits)
                 .map(|u| Ulimit { name: u.name.clone(), soft: u.soft, hard: u.hard })
                 .collect(),
             sysctls: host.sysctls.clone().unwrap_or_default(),
             resources: resources(&host.resources),
             shm_size: host.shm_size.max(0) as u64,
             oom_score_adj: (host.oom_score_adj != 0).then_some(host.oom_score_adj),
-            init: if host.init == Some(true) { Some(init_binary()?) } else { None },
+            init: self.init(host)?,
             tty: own.tty,
             annotations: host.annotations.clone().unwrap_or_default(),
             runtime: (host.runtime != DEFAULT_RUNTIME).then(|| host.runtime.clone()),
         })
+    }
+
+    /// The init of a container that has processes of its own to be the first of.
+    fn init(&self, host: &HostConfig) -> Result<Option<PathBuf>> {
+        let defaults = &self.parts.defaults;
+        let others = host.pid_mode == "host" || host.pid_mode.starts_with("container:");
+        if others || !host.init.unwrap_or(defaults.init) {
+            return Ok(None);
+        }
+        init_binary(defaults.init_path.as_deref()).map(Some)
     }
 
     /// The three files, unless a person mounts something in their place.
@@ -237,7 +260,7 @@ fn tmpfs(path: &str, options: &str) -> MountSpec {
 
 /// Refuses what `--security-opt` cannot be.
 pub(crate) fn check_security(host: &HostConfig) -> Result<()> {
-    security(host.security_opt.as_deref().unwrap_or_default()).map(drop)
+    security(host.security_opt.as_deref().unwrap_or_default(), Security::default()).map(drop)
 }
 
 #[derive(Default)]
@@ -247,9 +270,8 @@ struct Security {
     apparmor: Option<String>,
 }
 
-/// `--security-opt`. The CLI has replaced a profile's path by its content.
-fn security(options: &[String]) -> Result<Security> {
-    let mut security = Security::default();
+/// `--security-opt`, over what holds without it. The CLI has replaced a profile's path by its content.
+fn security(options: &[String], mut security: Security) -> Result<Security> {
     for option in options {
         let (name, value) = option.split_once('=').or_else(|| option.split_once(':')).unwrap_or((option, ""));
         match (name, value) {
@@ -314,8 +336,16 @@ pub(crate) fn resources(r: &config::Resources) -> Resources {
     }
 }
 
-/// `--init` runs whichever small init the host has.
-fn init_binary() -> Result<PathBuf> {
+/// The init that was configured, or whichever small one the host has.
+fn init_binary(configured: Option<&Path>) -> Result<PathBuf> {
+    if let Some(path) = configured {
+        return match path.is_file() {
+            true => Ok(path.to_owned()),
+            false => {
+                Err(Error::Invalid(format!("exec: {path:?}: no such file (it is the daemon's init-path)")))
+            }
+        };
+    }
     let candidates = ["docker-init", "tini-static", "tini", "catatonit", "dumb-init"];
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path)
@@ -324,7 +354,7 @@ fn init_binary() -> Result<PathBuf> {
         .find(|path| path.is_file());
     found.ok_or_else(|| {
         Error::Invalid(format!(
-            "exec: \"docker-init\": executable file not found in $PATH (nor any of {})",
+            "exec: \"docker-init\": executable file not found in $PATH (nor any of {}): install one of them",
             candidates.join(", ")
         ))
     })
@@ -353,10 +383,10 @@ mod tests {
     fn security_options_are_understood() {
         let options =
             ["no-new-privileges".to_owned(), "seccomp=unconfined".to_owned(), "apparmor:x".to_owned()];
-        let security = security(&options).unwrap();
+        let security = security(&options, Security::default()).unwrap();
         assert!(security.no_new_privileges);
         assert_eq!(security.seccomp, SeccompProfile::Unconfined);
         assert_eq!(security.apparmor.as_deref(), Some("x"));
-        assert!(super::security(&["nonsense".to_owned()]).is_err());
+        assert!(super::security(&["nonsense".to_owned()], Security::default()).is_err());
     }
 }

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use crate::{
     Error, Result,
-    config::{ContainerConfig, HostConfig, Resources, RestartPolicy},
-    ports, signals,
+    config::{ContainerConfig, HostConfig, Resources, RestartPolicy, Ulimit},
+    log_options, ports, signals,
 };
 
 /// The least memory that the kernel's own needs leave usable, in bytes.
@@ -80,7 +80,7 @@ pub(crate) fn host(
     mode("PID", &host.pid_mode, &["", "host"])?;
     mode("UTS", &host.uts_mode, &["", "host"])?;
     mode("cgroup namespace", &host.cgroupns_mode, &["", "private", "host"])?;
-    log(host)?;
+    log_options::check(&host.log_config)?;
     if !runtimes(&host.runtime) {
         return refuse(format!("unknown or invalid runtime name: {}", host.runtime));
     }
@@ -170,16 +170,42 @@ pub(crate) fn resources(resources: &Resources) -> Result<()> {
     if r.blkio_weight != 0 && !(10..=1000).contains(&r.blkio_weight) {
         return refuse("Range of blkio weight is from 10 to 1000");
     }
-    for ulimit in r.ulimits.iter().flatten() {
-        if ulimit.hard != -1 && ulimit.soft > ulimit.hard {
+    ulimits(r.ulimits.as_deref().unwrap_or_default())
+}
+
+pub(crate) fn ulimits(ulimits: &[Ulimit]) -> Result<()> {
+    for Ulimit { name, soft, hard } in ulimits {
+        if !ULIMITS.contains(&name.as_str()) {
+            return refuse(format!("invalid ulimit type: {name}"));
+        }
+        if *hard != -1 && soft > hard {
             return refuse(format!(
-                "ulimit soft limit must be less than or equal to hard limit: {} > {}",
-                ulimit.soft, ulimit.hard
+                "ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"
             ));
         }
     }
     Ok(())
 }
+
+/// The kernel's (getrlimit(2)).
+const ULIMITS: &[&str] = &[
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
 
 const CAPABILITIES: &[&str] = &[
     "AUDIT_CONTROL",
@@ -244,48 +270,6 @@ fn mode(what: &str, value: &str, known: &[&str]) -> Result<()> {
     }
 }
 
-fn log(host: &HostConfig) -> Result<()> {
-    let driver = host.log_config.r#type.as_str();
-    let known: &[&str] = match driver {
-        "" | "json-file" => {
-            &["max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag"]
-        }
-        "local" => &["max-file", "max-size", "compress"],
-        "none" => &[],
-        other => {
-            return refuse(format!("error looking up logging plugin {other}: plugin \"{other}\" not found"));
-        }
-    };
-    for (option, value) in host.log_config.config.iter().flatten() {
-        // Docker's own, about blocking: every driver takes them.
-        if !known.contains(&option.as_str()) && !matches!(option.as_str(), "mode" | "max-buffer-size") {
-            return refuse(format!("unknown log opt '{option}' for {driver} log driver"));
-        }
-        let fine = match option.as_str() {
-            "max-size" => size(value).is_some(),
-            "max-file" => value.parse::<u32>().is_ok_and(|n| n > 0),
-            _ => true,
-        };
-        if !fine {
-            return refuse(format!("invalid value for {option}: {value}"));
-        }
-    }
-    Ok(())
-}
-
-/// Bytes from `10m`, `1g`, `512k`, `1000`; none when it is no size.
-pub(crate) fn size(text: &str) -> Option<u64> {
-    let lower = text.to_ascii_lowercase();
-    let bare = lower.strip_suffix('b').unwrap_or(&lower);
-    let (digits, shift) = match bare.as_bytes().last()? {
-        b'k' => (&bare[..bare.len() - 1], 10),
-        b'm' => (&bare[..bare.len() - 1], 20),
-        b'g' => (&bare[..bare.len() - 1], 30),
-        _ => (bare, 0),
-    };
-    digits.trim_end_matches('i').parse::<u64>().ok()?.checked_mul(1 << shift)
-}
-
 fn network(host: &HostConfig, config: &ContainerConfig) -> Result<()> {
     let mode = host.network_mode.as_str();
     if mode == "container:" {
@@ -329,15 +313,6 @@ pub(crate) fn refuse<T>(message: impl Into<String>) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_read_in_dockers_units() {
-        assert_eq!(size("10m"), Some(10 << 20));
-        assert_eq!(size("1GB"), Some(1 << 30));
-        assert_eq!(size("7"), Some(7));
-        assert_eq!(size("x"), None);
-        assert_eq!(size(""), None);
-    }
 
     #[test]
     fn what_docker_refuses_is_refused_with_its_words() {

@@ -66,6 +66,9 @@ pub(crate) struct Run {
     /// where they are installed
     #[arg(long = "add-runtime", value_name = "NAME=PATH", value_parser = runtime)]
     pub(crate) runtimes: Vec<(String, PathBuf)>,
+    /// An argument that such a runtime is always run with; may be given more than once
+    #[arg(long = "runtime-arg", value_name = "NAME=ARGUMENT", value_parser = runtime_arg)]
+    pub(crate) runtime_args: Vec<(String, String)>,
     /// A resolver for containers that name none; may be given more than once [default: the host's]
     #[arg(long, value_name = "IP")]
     pub(crate) dns: Vec<std::net::IpAddr>,
@@ -75,6 +78,10 @@ pub(crate) struct Run {
     /// A search domain for containers that name none; may be given more than once [default: the host's]
     #[arg(long, value_name = "DOMAIN")]
     pub(crate) dns_search: Vec<String>,
+    /// What daemon.json says about containers, as JSON: init, init-path, no-new-privileges, default-ulimits, log-driver,
+    /// log-opts, default-shm-size, default-ipc-mode, default-cgroupns-mode, default-runtime, seccomp-profile
+    #[arg(long, value_name = "FILE")]
+    pub(crate) container_config: Option<PathBuf>,
     /// What to log: error, warn, info, debug, trace, or a tracing filter
     #[arg(long, default_value = "info")]
     pub(crate) log_level: String,
@@ -85,6 +92,11 @@ fn runtime(text: &str) -> Result<(String, PathBuf), String> {
         Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), path.into())),
         _ => Err("give NAME=PATH, as in runsc=/usr/local/bin/runsc".to_owned()),
     }
+}
+
+fn runtime_arg(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').ok_or("give NAME=ARGUMENT, as in runsc=--debug")?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
 }
 
 #[derive(Debug, Clone, Args)]

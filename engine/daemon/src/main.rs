@@ -11,6 +11,7 @@ mod memory;
 mod notify;
 mod purge;
 mod run;
+mod runtimes;
 
 use std::{error::Error, io::IsTerminal, process::ExitCode};
 
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("causeway-engine: {}", chain(error.as_ref()));
             match error.downcast_ref() {
-                Some(run::RunError::Tls(_)) => ExitCode::from(EX_CONFIG),
+                Some(run::RunError::Tls(_) | run::RunError::Defaults { .. }) => ExitCode::from(EX_CONFIG),
                 _ => ExitCode::FAILURE,
             }
         }

@@ -4,7 +4,6 @@
 //! flight get a few seconds, streams are cut. Containers run on; the next start adopts them.
 
 use std::{
-    collections::BTreeMap,
     env,
     fs::{self, File},
     io,
@@ -13,7 +12,7 @@ use std::{
 };
 
 use engine_api::{Engine, Tls, TlsError, TlsFiles};
-use engine_containers::{Containers, DEFAULT_RUNTIME, DnsOptions, Parts, events::Events};
+use engine_containers::{Containers, Defaults, DefaultsError, DnsOptions, Parts, events::Events};
 use engine_images::ImageStore;
 use engine_runtime::{Runtime, RuntimeConfig};
 use engine_volumes::VolumeStore;
@@ -26,12 +25,11 @@ use crate::{
     args::{Directories, Run},
     boot, listen, memory,
     notify::notify,
+    runtimes,
 };
 
 /// How long an orderly end waits for the disk; less than a supervisor waits for the end.
 const SETTLING: Duration = Duration::from_secs(3);
-/// OCI runtimes that `--runtime` may name when they are installed.
-const KNOWN: [&str; 4] = ["runc", "crun", "youki", "runsc"];
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
@@ -48,6 +46,12 @@ pub(crate) enum RunError {
     Listen(#[from] listen::ListenError),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error("cannot run containers as configured (in {})", path.display())]
+    Defaults {
+        path: PathBuf,
+        #[source]
+        source: DefaultsError,
+    },
     #[error("cannot start the runtime")]
     Tokio(#[source] io::Error),
     #[error("cannot open the image store")]
@@ -68,6 +72,7 @@ fn at(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunErro
 pub(crate) fn run(args: &Run, directories: &Directories) -> Result<(), RunError> {
     // Before anything is begun: what is wrong with it would be with the next start.
     let tls = tls(args)?;
+    let defaults = defaults(args)?;
     let directories = prepare(directories)?;
     // The lock comes before the sockets: a second instance must not get as far as the first one's.
     let _lock = lock(&directories.engine())?;
@@ -87,7 +92,7 @@ pub(crate) fn run(args: &Run, directories: &Directories) -> Result<(), RunError>
         .enable_all()
         .build()
         .map_err(RunError::Tokio)?;
-    let outcome = runtime.block_on(serve(args, &directories, shim, sockets, tls));
+    let outcome = runtime.block_on(serve(args, &directories, shim, sockets, tls, defaults));
     // What still waits for containers waits for ever.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
@@ -98,6 +103,15 @@ fn tls(args: &Run) -> Result<Option<Tls>, TlsError> {
         return Ok(None);
     };
     Tls::load(&TlsFiles { certificate, key, client_authority: args.tls_ca.clone() }).map(Some)
+}
+
+/// What containers get that have it no other way.
+fn defaults(args: &Run) -> Result<Defaults, RunError> {
+    let Some(path) = &args.container_config else { return Ok(Defaults::default()) };
+    let text = fs::read(path).map_err(at("read", path))?;
+    let runtimes = runtimes::all(&args.runtimes);
+    Defaults::read(&text, |name| runtimes.contains_key(name))
+        .map_err(|source| RunError::Defaults { path: path.clone(), source })
 }
 
 /// Makes the directories; absolute, for they are used from other namespaces.
@@ -127,6 +141,7 @@ async fn serve(
     shim: PathBuf,
     sockets: Vec<listen::Bound>,
     tls: Option<Tls>,
+    defaults: Defaults,
 ) -> Result<(), RunError> {
     let listener = |socket: listen::Bound| socket.listener(tls.as_ref());
     let listeners = sockets.into_iter().map(listener).collect::<Result<Vec<_>, _>>()?;
@@ -137,7 +152,9 @@ async fn serve(
         .await
         .map_err(RunError::Images)?;
     let volumes = VolumeStore::open(engine_dir.join("volumes")).await.map_err(RunError::Volumes)?;
-    let runtimes = runtimes(&args.runtimes);
+    let wrappers = directories.run_dir.join("runtimes");
+    let runtimes = runtimes::with_arguments(runtimes::all(&args.runtimes), &args.runtime_args, &wrappers)
+        .map_err(at("write the runtimes below", &wrappers))?;
     let runtime = Runtime::new(RuntimeConfig {
         run_dir: directories.run_dir.clone(),
         shim_binary: shim,
@@ -157,6 +174,7 @@ async fn serve(
         network: network.clone(),
         events: events.clone(),
         fresh_boot,
+        defaults,
         dns: DnsOptions {
             servers: args.dns.iter().map(ToString::to_string).collect(),
             search: args.dns_search.clone(),
@@ -177,8 +195,7 @@ async fn serve(
         volumes,
         network,
         state_dir: engine_dir,
-        runtimes: shown(&runtimes),
-        default_runtime: DEFAULT_RUNTIME.to_owned(),
+        runtimes: runtimes::shown(&runtimes),
         labels: args.labels.clone(),
     });
     let server = engine_api::serve(listeners, router, end.clone());
@@ -197,24 +214,6 @@ async fn serve(
     }
     info!("ended");
     Ok(())
-}
-
-/// The runtimes that are installed, and those that were named.
-fn runtimes(named: &[(String, PathBuf)]) -> BTreeMap<String, PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let installed =
-        |name: &str| env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file());
-    let mut runtimes: BTreeMap<String, PathBuf> =
-        KNOWN.iter().filter_map(|name| Some(((*name).to_owned(), installed(name)?))).collect();
-    runtimes.extend(named.iter().cloned());
-    runtimes
-}
-
-fn shown(runtimes: &BTreeMap<String, PathBuf>) -> BTreeMap<String, String> {
-    let mut shown: BTreeMap<String, String> =
-        runtimes.iter().map(|(name, path)| (name.clone(), path.display().to_string())).collect();
-    shown.insert(DEFAULT_RUNTIME.to_owned(), "causeway-shim".to_owned());
-    shown
 }
 
 async fn asked_to_end() {

@@ -71,8 +71,9 @@ impl Filters {
         self.0.is_empty()
     }
 
+    /// Whether a key narrows anything: one without values does not, as in Docker.
     pub fn contains(&self, key: &str) -> bool {
-        self.0.contains_key(key)
+        self.0.get(key).is_some_and(|values| !values.is_empty())
     }
 
     pub fn add(&mut self, key: &str, value: impl Into<String>) {
@@ -186,6 +187,13 @@ mod tests {
     fn an_unknown_key_is_named() {
         let filters = Filters::parse(r#"{"foo":["x"]}"#).unwrap();
         assert_eq!(filters.allow(&["label"]).unwrap_err().to_string(), "invalid filter 'foo'");
+    }
+
+    #[test]
+    fn a_key_without_values_narrows_nothing() {
+        let filters = Filters::parse(r#"{"name":[],"driver":{}}"#).unwrap();
+        assert!(filters.matches("name", "web") && filters.exact("driver", "bridge"));
+        assert!(filters.allow(&["name"]).is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, clippy::missing_panics_doc)]
 
 mod api;
+mod dockerd;
 mod engine;
 mod image;
 mod lookups;

@@ -6,6 +6,7 @@
  *                              where the name begins with "kept", for no time otherwise
  *   probe tcp HOST PORT [N]    connect, print what the server says of us; with N, send N bytes and check the echo
  *   probe udp HOST PORT        send a datagram, print the answer
+ *   probe -- PROGRAM ARGS      run it as an init does: forward SIGTERM, reap everybody, end as it ends
  *   probe hold HOST PORT       keep one connection busy until stdin ends, then print the number of round trips
  *
  * Every wait ends after 5 s. Exit status: 0 success, 1 failure (said on stderr), 2 usage.
@@ -21,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void die(const char *what) {
@@ -220,7 +222,25 @@ static int hold(const char *host, const char *port) {
   return 0;
 }
 
+static pid_t child;
+
+static void forward(int number) { kill(child, number); }
+
+static int init(char **words) {
+  if ((child = fork()) == 0) {
+    execvp(words[0], words);
+    die(words[0]);
+  }
+  signal(SIGTERM, forward);
+  for (int status;;) {
+    pid_t ended = wait(&status);
+    if (ended < 0 && errno != EINTR) die("wait");
+    if (ended == child) return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+}
+
 int main(int count, char **words) {
+  if (count >= 3 && !strcmp(words[1], "--")) return init(words + 2);
   signal(SIGPIPE, SIG_IGN);
   if (count == 3 && !strcmp(words[1], "serve")) serve(atoi(words[2]));
   if (count == 3 && !strcmp(words[1], "sink")) sink(atoi(words[2]));

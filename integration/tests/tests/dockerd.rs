@@ -1,34 +1,12 @@
 //! `dockerd`: causeway under Docker's name, with Docker's command line and configuration file.
 
-use std::{fs, os::unix::fs::symlink, path::Path};
+use std::{fs, path::Path};
 
-use integration_testkit::{Finished, Host, Running, binary, eventually, run};
+use integration_testkit::{Host, Running, eventually, run};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-
-/// A link to causeway under Docker's name, and everything else below the host's own directory.
-fn dockerd(host: &Host, args: &[&str]) -> std::process::Command {
-    let link = host.scratch().join("dockerd");
-    if !link.exists() {
-        symlink(binary("causeway"), &link).unwrap();
-    }
-    let at = |name: &str| host.scratch().join(name).display().to_string();
-    let mut command = host.host.command(link.to_str().unwrap());
-    command.args(["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("pid")]);
-    command.args(["-H", &host.docker_host()]).args(args);
-    command
-}
-
-fn refused(host: &Host, args: &[&str]) -> String {
-    run(dockerd(host, args), b"").err()
-}
-
-fn purge(host: &Host) -> Finished {
-    let at = |name: &str| host.scratch().join(name).join("causeway").display().to_string();
-    host.causeway(&["down", "--purge", "--state-dir", &at("data"), "--run-dir", &at("exec")])
-}
 
 #[test]
 fn docker_s_command_line_and_file_start_causeway_and_shape_its_networks() {
@@ -37,7 +15,8 @@ fn docker_s_command_line_and_file_start_causeway_and_shape_its_networks() {
     fs::write(
         &file,
         r#"{"bip": "10.9.0.1/24", "dns": ["192.0.2.53"], "dns-search": ["corp.example"], "userland-proxy": false,
-            "default-address-pools": [{"base": "10.40.0.0/16", "size": 26}], "live-restore": true}"#,
+            "default-address-pools": [{"base": "fd40::/48", "size": 64}, {"base": "10.40.0.0/16", "size": 26}],
+            "live-restore": true}"#,
     )
     .unwrap();
     let args = [
@@ -46,8 +25,7 @@ fn docker_s_command_line_and_file_start_causeway_and_shape_its_networks() {
         "--mtu=1400",
         "--containerd=/run/containerd/containerd.sock",
     ];
-    let running = Running::start(dockerd(&host, &args));
-    eventually("dockerd answers", || host.docker(&["version"]).status.success());
+    let running = host.run_dockerd(&args);
     host.import("box");
     assert_eq!(host.inspect("bridge")["IPAM"]["Config"][0]["Subnet"], "10.9.0.0/24");
     let resolv = host.d("run --rm box cat /etc/resolv.conf");
@@ -56,14 +34,17 @@ fn docker_s_command_line_and_file_start_causeway_and_shape_its_networks() {
     assert!(link.contains("mtu 1400"), "{link}");
     host.d("network create net");
     assert_eq!(host.inspect("net")["IPAM"]["Config"][0]["Subnet"], "10.40.0.0/26");
+    host.d("network create --ipv6 six");
+    assert_eq!(host.inspect("six")["IPAM"]["Config"][0]["Subnet"], "10.40.0.64/26");
+    assert_eq!(host.inspect("six")["IPAM"]["Config"][1]["Subnet"], "fd40::/64");
     let pid = running.child.id();
     assert_eq!(fs::read_to_string(host.scratch().join("pid")).unwrap(), pid.to_string());
-    assert!(refused(&host, &[]).contains(&format!("process with PID {pid} is still running")));
+    assert!(host.dockerd_refuses(&[]).contains(&format!("process with PID {pid} is still running")));
     kill(Pid::from_raw(pid as i32), Signal::SIGTERM).unwrap();
     let said = running.finish();
     assert!(said.status.success(), "{said}");
     assert!(!host.scratch().join("pid").exists());
-    purge(&host).ok();
+    host.purge_dockerd().ok();
 }
 
 #[test]
@@ -81,11 +62,11 @@ fn what_is_wrong_stops_the_start_by_its_name() {
         ("{", "invalid JSON"),
     ] {
         fs::write(&file, text).unwrap();
-        let said = refused(&host, &["-D", "--config-file", file.to_str().unwrap()]);
+        let said = host.dockerd_refuses(&["-D", "--config-file", file.to_str().unwrap()]);
         assert!(said.contains(says), "{text}: {said}");
     }
-    assert!(refused(&host, &["--config-file", "/nonexistent.json"]).contains("/nonexistent.json"));
-    assert!(refused(&host, &["--fixed-cidr", "10.9.0.0"]).contains("--fixed-cidr"));
+    assert!(host.dockerd_refuses(&["--config-file", "/nonexistent.json"]).contains("/nonexistent.json"));
+    assert!(host.dockerd_refuses(&["--fixed-cidr", "10.9.0.0"]).contains("--fixed-cidr"));
     assert!(!Path::new(&host.scratch().join("data")).exists(), "nothing was begun");
 }
 
@@ -108,11 +89,11 @@ fn what_only_the_daemons_can_judge_stops_the_start_once_and_by_its_name() {
         (r#"{"hosts": ["tcp://x:y:z"]}"#, "hosts"),
     ] {
         fs::write(&file, text).unwrap();
-        let said = refused(&host, &["--config-file", file.to_str().unwrap()]);
+        let said = host.dockerd_refuses(&["--config-file", file.to_str().unwrap()]);
         assert!(said.contains(says), "{text}: {said}");
         assert!(!said.contains("starting it again"), "{text}: {said}");
     }
-    purge(&host).ok();
+    host.purge_dockerd().ok();
 }
 
 #[test]
@@ -124,8 +105,7 @@ fn several_sockets_are_served_in_the_clear_and_by_tls() {
     let mut args = tls.to_vec();
     let key = pki.file("key.pem");
     args.extend([key.as_str(), "-H", "tcp://127.0.0.1:2376"]);
-    let running = Running::start(dockerd(&host, &args));
-    eventually("dockerd answers", || host.docker(&["version"]).status.success());
+    let running = host.run_dockerd(&args);
     host.import("box");
     let docker = |args: &[&str]| {
         let mut command = host.docker_command();
@@ -146,9 +126,9 @@ fn several_sockets_are_served_in_the_clear_and_by_tls() {
     // Neither in the clear, nor by a certificate that nobody has signed.
     docker(&["ps"]).err();
     docker(&["--tls", "ps"]).err();
-    end(running).ok();
+    running.end().ok();
     // Without TLS it is said what that means.
-    let mut running = dockerd(&host, &["-H", "tcp://0.0.0.0:2375"]);
+    let mut running = host.dockerd(&["-H", "tcp://0.0.0.0:2375"]);
     running.args(["--label", "site=here"]);
     let running = Running::start(running);
     eventually("dockerd answers", || host.docker(&["version"]).status.success());
@@ -156,9 +136,9 @@ fn several_sockets_are_served_in_the_clear_and_by_tls() {
     command.env("DOCKER_HOST", format!("tcp://{}:2375", Host::ADDRESS)).args(["info"]);
     command.env("DOCKER_CONFIG", host.scratch().join("docker-config"));
     assert!(run(command, b"").ok().contains("site=here"));
-    let said = end(running);
+    let said = running.end();
     assert!(said.stderr.contains("without encryption"), "{said}");
-    purge(&host).ok();
+    host.purge_dockerd().ok();
 }
 
 #[test]
@@ -166,8 +146,7 @@ fn sighup_rereads_the_file_and_keeps_what_was_when_it_is_wrong() {
     let host = Host::new();
     let file = host.scratch().join("daemon.json");
     fs::write(&file, r#"{"labels": ["site=here"]}"#).unwrap();
-    let running = Running::start(dockerd(&host, &["--config-file", file.to_str().unwrap()]));
-    eventually("dockerd answers", || host.docker(&["version"]).status.success());
+    let running = host.run_dockerd(&["--config-file", file.to_str().unwrap()]);
     let shows = |label: &str| host.docker(&["info", "-f", "{{.Labels}}"]).stdout.contains(label);
     assert!(shows("site=here"));
     host.import("box");
@@ -195,19 +174,18 @@ fn sighup_rereads_the_file_and_keeps_what_was_when_it_is_wrong() {
             && host.inspect("net")["Options"]["com.docker.network.driver.mtu"] == "1300"
     });
     assert_eq!(host.d("inspect -f {{.State.Running}} cc"), "true");
-    let said = end(running).stderr;
+    let said = running.end().stderr;
     for words in ["group cannot be changed", "goes on with the settings that it had"] {
         assert!(said.contains(words), "{words}: {said}");
     }
-    purge(&host).ok();
+    host.purge_dockerd().ok();
 }
 
 #[test]
 fn forwarding_and_direct_routing_and_the_host_s_gateway_are_as_configured() {
     let host = Host::new();
     let args = ["--ip-forward=false", "--allow-direct-routing", "--host-gateway-ip", "192.0.2.99"];
-    let running = Running::start(dockerd(&host, &args));
-    eventually("dockerd answers", || host.docker(&["version"]).status.success());
+    let running = host.run_dockerd(&args);
     host.import("box");
     host.d("network create --subnet 10.89.0.0/24 net");
     let forwards = || host.host.sh("cat /proc/sys/net/ipv4/ip_forward").ok();
@@ -221,14 +199,8 @@ fn forwarding_and_direct_routing_and_the_host_s_gateway_are_as_configured() {
     let mut command = host.client.command(integration_testkit::probe().to_str().unwrap());
     command.args(["tcp", "10.89.0.2", "80"]);
     run(command, b"").ok();
-    end(running).ok();
-    purge(&host).ok();
-}
-
-/// SIGTERM, and what it said in its life.
-fn end(running: Running) -> Finished {
-    kill(Pid::from_raw(running.child.id() as i32), Signal::SIGTERM).unwrap();
-    running.finish()
+    running.end().ok();
+    host.purge_dockerd().ok();
 }
 
 /// Certificates of an authority of our own, by openssl.
@@ -266,10 +238,10 @@ impl Pki {
 #[test]
 fn a_bridge_of_the_user_s_is_used_as_it_is() {
     let host = Host::new();
-    let missing = refused(&host, &["--bridge", "lan0"]);
+    let missing = host.dockerd_refuses(&["--bridge", "lan0"]);
     assert!(missing.contains("lan0 must be created manually"), "{missing}");
     host.host.ip("link add lan0 type bridge");
-    let bare = refused(&host, &["--bridge", "lan0"]);
+    let bare = host.dockerd_refuses(&["--bridge", "lan0"]);
     assert!(bare.contains("lan0") && bare.contains("its addresses are: none"), "{bare}");
     host.host.ip("addr add 10.88.0.254/24 dev lan0");
     host.host.ip("link set lan0 up");
@@ -277,8 +249,7 @@ fn a_bridge_of_the_user_s_is_used_as_it_is() {
     host.host.ip("link add br-user type bridge");
     host.host.ip("addr add 10.87.0.1/24 dev br-user");
     host.host.ip("link set br-user up");
-    let running = Running::start(dockerd(&host, &["--bridge", "lan0"]));
-    eventually("dockerd answers", || host.docker(&["version"]).status.success());
+    let running = host.run_dockerd(&["--bridge", "lan0"]);
     host.import("box");
     assert_eq!(host.inspect("bridge")["IPAM"]["Config"][0]["Subnet"], "10.88.0.0/24");
     assert_eq!(host.inspect("bridge")["IPAM"]["Config"][0]["Gateway"], "10.88.0.254");
@@ -307,8 +278,8 @@ fn a_bridge_of_the_user_s_is_used_as_it_is() {
     refusal.err();
     host.d("rm -f on-net on-bridge");
     host.d("network rm net");
-    end(running).ok();
-    purge(&host).ok();
+    running.end().ok();
+    host.purge_dockerd().ok();
     for bridge in ["lan0", "br-user"] {
         assert!(host.host.ip(&format!("addr show {bridge}")).contains("inet 10.8"), "it is the user's");
     }
@@ -319,18 +290,16 @@ fn a_docker0_that_dockerd_left_is_taken_over_and_none_means_none() {
     let host = Host::new();
     host.host.ip("link add docker0 type bridge");
     host.host.ip("addr add 172.17.0.1/16 dev docker0");
-    let running = Running::start(dockerd(&host, &[]));
-    eventually("dockerd answers", || host.docker(&["version"]).status.success());
+    let running = host.run_dockerd(&[]);
     host.import("box");
     host.host.ip("link set docker0 up");
     host.d(&format!("run --rm box ping -c 1 -W 5 {}", Host::CLIENT));
-    end(running).ok();
-    let running = Running::start(dockerd(&host, &["--bridge", "none"]));
-    eventually("dockerd answers", || host.docker(&["version"]).status.success());
+    running.end().ok();
+    let running = host.run_dockerd(&["--bridge", "none"]);
     let names = host.d("network ls --format {{.Name}}");
     assert!(!names.lines().any(|name| name == "bridge"), "{names}");
     let alone = host.d("run --rm box ip -o link");
     assert_eq!(alone.lines().count(), 1, "{alone}");
-    end(running).ok();
-    purge(&host).ok();
+    running.end().ok();
+    host.purge_dockerd().ok();
 }

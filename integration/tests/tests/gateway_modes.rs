@@ -205,3 +205,72 @@ fn containers_go_out_as_the_address_of_the_host_that_their_network_names() {
     assert_eq!(from(Host::CLIENT6), "2001:db8::77");
     drop(server);
 }
+
+#[test]
+fn an_isolated_network_has_no_gateway_and_its_first_address_is_a_container_s() {
+    let host = Host::with_image();
+    let isolated = "-o com.docker.network.bridge.gateway_mode_ipv4=isolated";
+    host.d(&format!("network create --internal {isolated} --subnet 10.95.0.0/24 net"));
+    assert!(host.inspect("net")["IPAM"]["Config"][0]["Gateway"].is_null());
+    // A router of the user's own, say.
+    host.d("run -d --name router --network net --ip 10.95.0.1 box sleep 1000");
+    host.d("run --rm --network net box ping -c 1 -W 5 10.95.0.1");
+    assert!(!host.host.ip("addr").contains("10.95.0."));
+    // With that address taken there is none for a gateway.
+    let set = |value: &str| {
+        let run_dir = host.run_dir().display().to_string();
+        host.causeway(&[
+            "network",
+            "set",
+            "--run-dir",
+            &run_dir,
+            "net",
+            &format!("gateway-mode-ipv4={value}"),
+        ])
+    };
+    let refused = set("nat").err();
+    assert!(refused.contains("would get the gateway 10.95.0.1"), "{refused}");
+    host.d("rm -f router");
+    set("nat").ok();
+    assert!(host.host.ip("addr").contains("10.95.0.1/24"));
+    host.d("run --rm --network net box ping -c 1 -W 5 10.95.0.1");
+    let text = host.docker(&[
+        "network",
+        "create",
+        "--internal",
+        "--subnet",
+        "10.96.0.0/24",
+        "--aux-address",
+        "DefaultGatewayIPv4=10.96.0.9",
+        "x",
+    ]);
+    assert!(text.err().contains("no gateway can be set on an internal bridge network"));
+}
+
+#[test]
+fn of_several_networks_the_one_that_leads_out_in_both_families_is_the_way_out_unless_priorities_say_otherwise()
+ {
+    let host = Host::with_image();
+    host.d("network create --subnet 10.97.0.0/24 aa");
+    host.d("network create --ipv6 --ipv4=false --subnet fd97::/64 ab");
+    host.d("network create --ipv6 --subnet 10.98.0.0/24 --subnet fd98::/64 both");
+    host.d("network create --ipv6 --subnet 10.99.0.0/24 --subnet fd99::/64 --internal inside");
+    let ways = |networks: &str| {
+        let shell = "ip route; ip -6 route";
+        let mut line: Vec<&str> = ["run", "--rm"].into_iter().chain(networks.split(' ')).collect();
+        line.extend(["box", "sh", "-c", shell]);
+        let said = host.docker(&line).ok();
+        let via = |line: &str| Some(line.strip_prefix("default via ")?.split(' ').next()?.to_owned());
+        said.lines().filter_map(via).collect::<Vec<_>>().join(" ")
+    };
+    for (networks, expected) in [
+        ("--network aa --network both", "10.98.0.1 fd98::1"),
+        ("--network ab --network both", "10.98.0.1 fd98::1"),
+        ("--network aa --network ab --network inside", "10.97.0.1 fd97::1"),
+        ("--network name=aa,gw-priority=1 --network both", "10.97.0.1 fd98::1"),
+        // Which has IPv4 alone for a container without IPv6.
+        ("--sysctl net.ipv6.conf.all.disable_ipv6=1 --network aa --network both", "10.97.0.1"),
+    ] {
+        assert_eq!(ways(networks), expected, "{networks}");
+    }
+}

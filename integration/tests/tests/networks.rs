@@ -150,7 +150,13 @@ fn a_bad_network_is_refused_and_leaves_nothing() {
         (json!({"Name": "taken"}), 409, "taken"),
         (json!({"Name": ""}), 400, "name"),
         (json!({"Name": "a b"}), 400, "a b"),
-        (json!({"Name": "x", "Driver": "nonsense"}), 404, "nonsense"),
+        (json!({"Name": "x", "Driver": "nonsense"}), 404, "plugin \"nonsense\" not found"),
+        (json!({"Name": "x", "Driver": "overlay"}), 403, "This node is not a swarm manager."),
+        (
+            json!({"Name": "x", "Driver": "overlay", "ConfigOnly": true}),
+            403,
+            "This node is not a swarm manager.",
+        ),
         (json!({"Name": "x", "IPAM": {"Config": [{"Subnet": "10.0.0.0/99"}]}}), 400, "10.0.0.0/99"),
         (
             json!({"Name": "x", "IPAM": {"Config": [{"Subnet": "10.77.0.0/24", "Gateway": "1.2.3.4"}]}}),
@@ -209,6 +215,8 @@ fn an_asked_for_address_stays_a_stopped_container_s_own() {
     // The first free address would be 10.78.0.2.
     host.d("run -d --name guest --network net box sleep 1000");
     assert_eq!(host.address("guest", "net"), "10.78.0.3");
+    // It is connected already: nothing is asked for anew.
+    host.d("network connect net owner");
     host.d("start owner");
     assert_eq!(host.address("owner", "net"), "10.78.0.2");
     host.d("stop -t 0 owner");
@@ -256,12 +264,75 @@ fn a_network_has_ipv6_where_an_option_says_so() {
 }
 
 #[test]
+fn a_gateway_is_shown_that_was_asked_for_or_came_with_the_subnet_and_no_other() {
+    let host = Host::up();
+    let gateways = |options: &str| -> Vec<Option<String>> {
+        host.d(&format!("network create {options} net"));
+        let config = host.inspect("net")["IPAM"]["Config"].clone();
+        host.d("network rm net");
+        let shown = |subnet: &serde_json::Value| subnet["Gateway"].as_str().map(str::to_owned);
+        config.as_array().unwrap().iter().map(shown).collect()
+    };
+    let one = |gateway: &str| vec![Some(gateway.to_owned())];
+    for chosen in ["--label=a=b", "--ipv6", "--internal --ipv6"] {
+        assert!(gateways(chosen).iter().all(Option::is_some), "{chosen}");
+    }
+    assert_eq!(gateways("--subnet 10.84.0.0/24"), [None]);
+    assert_eq!(gateways("--subnet 10.84.0.0/24 --gateway 10.84.0.1"), one("10.84.0.1"));
+    assert_eq!(gateways("--internal -o com.docker.network.bridge.gateway_mode_ipv4=isolated"), [None]);
+    assert_eq!(gateways("--internal --subnet 10.84.0.0/24 --gateway 10.84.0.9"), one("10.84.0.9"));
+    assert!(host.inspect("bridge")["IPAM"]["Config"][0]["Gateway"].is_string());
+}
+
+#[test]
+fn a_container_with_ipv6_off_has_no_address_of_it_and_no_name_leads_to_one() {
+    let host = Host::with_image();
+    host.d("network create --ipv6 --subnet 10.85.0.0/24 --subnet fd85::/64 net");
+    host.d("network create --ipv6 --ipv4=false --subnet fd86::/64 six");
+    let off = "--sysctl net.ipv6.conf.all.disable_ipv6=1";
+    let of_endpoint = "net.ipv6.conf.IFNAME.disable_ipv6=1";
+    let of_endpoint = format!("name=net,driver-opt=com.docker.network.endpoint.sysctls={of_endpoint}");
+    for options in [format!("--network net --ip6 fd85::9 {off}"), format!("--network {of_endpoint}")] {
+        host.d(&format!("run -d --name cc {options} box sleep 1000"));
+        let endpoint = host.inspect("cc")["NetworkSettings"]["Networks"]["net"].clone();
+        assert_eq!((&endpoint["GlobalIPv6Address"], &endpoint["IPv6Gateway"]), (&json!(""), &json!("")));
+        assert!(endpoint["IPAddress"].as_str().unwrap().starts_with("10.85.0."));
+        let inside = host.d("exec cc ip addr show eth0");
+        assert!(!inside.contains("inet6"), "{inside}");
+        assert!(!host.d("exec cc cat /etc/hosts").contains("fd85:"));
+        // The one name, for who has both families.
+        let asked = |kind: &str| host.d(&format!("run --rm --network net box nslookup -type={kind} cc"));
+        assert!(!asked("aaaa").contains("fd85:"));
+        assert!(asked("a").contains("10.85.0."));
+        if options.contains(off) {
+            assert!(!host.d("exec cc cat /etc/hosts").contains("::1"));
+            host.d("network connect six cc");
+            assert!(!host.d("exec cc ip addr").contains("inet6"));
+        }
+        host.d("rm -f cc");
+    }
+    let refused = host.docker(&[
+        "create",
+        "--network",
+        "name=net,driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.conf.eth0.log_martians=1",
+        "box",
+        "true",
+    ]);
+    assert!(
+        refused.err().contains("unrecognised network interface sysctl 'net.ipv4.conf.eth0.log_martians=1'")
+    );
+}
+
+#[test]
 fn the_gateway_is_the_first_address_of_the_range_that_containers_get_theirs_from() {
     let host = Host::with_image();
     host.d("network create --subnet 10.82.0.0/24 --ip-range 10.82.0.128/25 net");
-    assert_eq!(host.inspect("net")["IPAM"]["Config"][0]["Gateway"], "10.82.0.128");
     let shown = host.d("run --rm --network net box ip -4 route");
     assert!(shown.contains("default via 10.82.0.128"), "{shown}");
+    // With the gateway elsewhere it is a container's.
+    host.d("network create --subnet 10.82.1.0/24 --ip-range 10.82.1.128/25 --gateway 10.82.1.3 other");
+    let shown = host.d("run --rm --network other box ip -4 addr show eth0");
+    assert!(shown.contains("10.82.1.128/24"), "{shown}");
 }
 
 #[test]

@@ -18,6 +18,7 @@ impl Desk<'_> {
                 network.subnets.push(Subnet {
                     subnet: address.trunc(),
                     gateway: Some(address.addr()),
+                    gateway_chosen: false,
                     ip_range: None,
                     auxiliary: BTreeMap::new(),
                     requested: true,

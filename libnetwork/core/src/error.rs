@@ -34,6 +34,12 @@ pub enum Error {
     ConfigurationInUse { name: String, user: String },
     #[error("only one instance of \"{driver}\" network is allowed")]
     OneInstance { driver: String },
+    /// Docker's words.
+    #[error(
+        "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm \
+         and try again."
+    )]
+    NoSwarm,
     #[error("plugin {name:?} not found")]
     UnknownPlugin { name: String },
     #[error("IPv4 or IPv6 must be enabled")]
@@ -130,6 +136,7 @@ impl HasKind for Error {
             | Error::NetworkPredefined { .. }
             | Error::OneInstance { .. }
             | Error::Forbidden { .. }
+            | Error::NoSwarm
             | Error::ConfigurationInUse { .. }
             | Error::ActiveEndpoints { .. }
             | Error::EndpointExists { .. } => ErrorKind::InUse,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use ipnet::IpNet;
-use libnetwork_ipam::{SubnetError, choose, choose_ula, complete, validate};
+use libnetwork_ipam::{Pool, SubnetError, choose, choose_ula, complete, validate};
 use libnetwork_model::{Change, DnsOptions, Mutation, Network, NetworkId, Subnet, parse_flag};
 use libnetwork_plan::Driver;
 
@@ -17,6 +17,9 @@ use crate::{
 
 /// What Docker shows as the driver of a config-only network.
 const CONFIGURATION: &str = "null";
+
+/// The driver of networks that hosts share.
+const OVERLAY: &str = "overlay";
 
 /// Docker's options for the families (`netlabel.EnableIPv4`), which `default-network-opts` may set for all networks.
 const ENABLE_IPV4: &str = "com.docker.network.enable_ipv4";
@@ -41,6 +44,10 @@ impl Desk<'_> {
             return Err(Error::NetworkExists { name: name.to_owned() });
         }
         let driver = if request.driver.is_empty() { "bridge" } else { &request.driver };
+        // Docker's needs a swarm, and there is none here.
+        if driver == OVERLAY {
+            return Err(Error::NoSwarm);
+        }
         if driver == HOST || driver == NONE {
             return Err(Error::OneInstance { driver: driver.to_owned() });
         }
@@ -75,7 +82,7 @@ impl Desk<'_> {
             network.ipv4 = enabled(&network, ENABLE_IPV4, request.ipv4, true)?;
             network.ipv6 = enabled(&network, ENABLE_IPV6, request.ipv6, false)?;
         }
-        if !network.ipv4 && !network.ipv6 {
+        if !network.ipv4 && !network.ipv6 && !network.config_only {
             return Err(Error::NoFamily);
         }
         let network = if network.config_only { as_configuration(network)? } else { self.settle(network)? };
@@ -176,17 +183,21 @@ impl Desk<'_> {
         self.refuse_overlaps(&network.subnets)?;
 
         let own: Vec<IpNet> = network.subnets.iter().map(|s| s.subnet).collect();
-        if network.ipv4 && network.subnet(false).is_none() {
-            let net = choose(self.pools, self.taken().chain(own.iter().copied())).map_err(Error::Pool)?;
-            network.subnets.push(chosen(net));
+        for (ipv6, on) in [(false, network.ipv4), (true, network.ipv6)] {
+            if !on || network.subnet(ipv6).is_some() {
+                continue;
+            }
+            let taken = self.taken().chain(own.iter().copied());
+            let pools: Vec<Pool> =
+                self.pools.iter().filter(|pool| is_v6(pool.base) == ipv6).copied().collect();
+            let net = match pools.as_slice() {
+                // As in Docker, where no pool was configured of that family.
+                [] if ipv6 => choose_ula(&seed(&network.id), taken),
+                pools => choose(pools, taken),
+            };
+            network.subnets.push(chosen(net.map_err(Error::Pool)?));
         }
-        if network.ipv6 && network.subnet(true).is_none() {
-            let seed = seed(&network.id);
-            let net = choose_ula(&seed, self.taken().chain(own.iter().copied())).map_err(Error::Pool)?;
-            network.subnets.push(chosen(net));
-        }
-        network.subnets =
-            network.subnets.into_iter().map(complete).collect::<Result<_, _>>().map_err(Error::Subnet)?;
+        choose_gateways(driver, &mut network)?;
         self.refuse_absent_gateways(driver, &network)?;
         Ok(network)
     }
@@ -262,8 +273,24 @@ fn enabled(network: &Network, option: &str, asked: Option<bool>, default: bool) 
     }
 }
 
+/// Of the subnets that have none, where the driver wants them.
+pub(crate) fn choose_gateways(driver: &dyn Driver, network: &mut Network) -> Result<(), Error> {
+    let wanted = [false, true].map(|ipv6| driver.has_gateway(network, ipv6));
+    for subnet in network.subnets.iter_mut().filter(|s| wanted[usize::from(is_v6(s.subnet))]) {
+        *subnet = complete(subnet.clone()).map_err(Error::Subnet)?;
+    }
+    Ok(())
+}
+
 fn chosen(subnet: IpNet) -> Subnet {
-    Subnet { subnet, gateway: None, ip_range: None, auxiliary: BTreeMap::new(), requested: false }
+    Subnet {
+        subnet,
+        gateway: None,
+        gateway_chosen: false,
+        ip_range: None,
+        auxiliary: BTreeMap::new(),
+        requested: false,
+    }
 }
 
 fn is_v6(net: IpNet) -> bool {

@@ -43,6 +43,8 @@ pub struct EndpointSpec {
     /// Names for this sandbox alone, each with the name that it stands for on the network.
     pub links: BTreeMap<String, String>,
     pub gateway_priority: i32,
+    /// It gets no IPv6 address, whatever the network has.
+    pub without_ipv6: bool,
     /// Addresses that the interface gets besides.
     pub link_local: Vec<IpAddr>,
     pub options: BTreeMap<String, String>,

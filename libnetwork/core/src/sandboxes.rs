@@ -209,7 +209,7 @@ impl Desk<'_> {
         }
         let old = old.iter().find(|e| e.network == network.id);
         let mut lease_of = |ipv6: bool| {
-            let enabled = if ipv6 { network.ipv6 } else { network.ipv4 };
+            let enabled = if ipv6 { network.ipv6 && !spec.without_ipv6 } else { network.ipv4 };
             if !enabled || !driver.leases_addresses() || network.subnet(ipv6).is_none() {
                 return Ok(None);
             }
@@ -338,9 +338,8 @@ fn ifname(
     same: Option<&Arc<Endpoint>>,
 ) -> Result<String, Error> {
     let used: BTreeSet<&str> = intent.endpoints_in(&sandbox.id).map(|e| e.ifname.as_str()).collect();
-    if let Some(name) = spec.options.get(IFNAME) {
-        let fits = !name.is_empty()
-            && name.len() < IFNAME_SIZE
+    if let Some(name) = spec.options.get(IFNAME).filter(|name| !name.is_empty()) {
+        let fits = name.len() < IFNAME_SIZE
             && !matches!(name.as_str(), "." | ".." | "lo")
             && name.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':'));
         if !fits {

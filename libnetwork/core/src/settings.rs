@@ -10,6 +10,7 @@ use libnetwork_model::{Change, DnsOptions, Mutation, Network};
 use crate::{
     Error, Event,
     draft::{Desk, Draft, Subject, resolve},
+    networks::choose_gateways,
 };
 
 /// What can be changed, by the words of `causeway network set`, and the driver option that each stands for.
@@ -35,6 +36,8 @@ impl Desk<'_> {
         }
         if let Some(driver) = self.drivers.of(&network) {
             driver.validate(&network, self.host).map_err(Error::Driver)?;
+            choose_gateways(driver, &mut network)?;
+            self.refuse_lived_in(&old, &network)?;
         }
         DnsOptions::read(&network).map_err(|error| Error::Invalid { what: error.to_string() })?;
         let subject = Subject::Network(old.id.clone());
@@ -72,6 +75,25 @@ impl Desk<'_> {
         }
         draft.undo = Some(Change(undo));
         Ok(draft)
+    }
+}
+
+impl Desk<'_> {
+    /// Refuses gateways whose addresses containers got while there were none.
+    fn refuse_lived_in(&self, old: &Network, new: &Network) -> Result<(), Error> {
+        let had = |gateway| old.subnets.iter().any(|subnet| subnet.gateway == Some(gateway));
+        for gateway in new.subnets.iter().filter_map(|subnet| subnet.gateway).filter(|gateway| !had(*gateway))
+        {
+            let lease = self.intent.lease(&old.id, gateway).map(|_| "has");
+            if let Some(verb) = lease.or(self.intent.reservation(&old.id, gateway).map(|_| "keeps")) {
+                let what = format!(
+                    "network {} would get the gateway {gateway}, which a container {verb}: remove that container first",
+                    old.name
+                );
+                return Err(Error::Invalid { what });
+            }
+        }
+        Ok(())
     }
 }
 

@@ -30,6 +30,7 @@ fn with_subnet(name: &str, subnet: &str) -> CreateNetwork {
     let subnet = Subnet {
         subnet: subnet.parse().unwrap(),
         gateway: None,
+        gateway_chosen: false,
         ip_range: None,
         auxiliary: Default::default(),
         requested: true,
@@ -163,7 +164,7 @@ async fn a_wished_for_address_is_given_once() {
     let endpoint = intent.endpoints().next().unwrap();
     assert_eq!(endpoint.ipv4.unwrap().to_string(), "10.7.0.9/24");
     assert_eq!(endpoint.mac.unwrap().to_string(), "02:42:0a:07:00:09");
-    is(core.join(wish(2, "web", "10.7.0.9")).await, ErrorKind::Conflict, "Address already in use");
+    is(core.join(wish(2, "web", "10.7.0.9")).await, ErrorKind::InUse, "Address already in use");
     let outside = "no configured subnet or ip-range contain the IP address 10.8.0.9";
     is(core.join(wish(2, "web", "10.8.0.9")).await, ErrorKind::Invalid, outside);
     let pooled = "invalid config for network pooled: invalid endpoint settings:\nuser specified IP address is supported \
@@ -426,6 +427,7 @@ async fn the_default_bridge_is_as_configured_and_keeps_its_subnet_while_it_is_us
     let subnet = |subnet: &str, gateway: &str| Subnet {
         subnet: subnet.parse().unwrap(),
         gateway: gateway.parse().ok(),
+        gateway_chosen: false,
         ip_range: None,
         auxiliary: [("DefaultGatewayIPv4".to_owned(), "10.200.0.9".parse().unwrap())].into(),
         requested: true,

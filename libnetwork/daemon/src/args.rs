@@ -23,7 +23,7 @@ pub(crate) struct Cli {
     run_dir: Option<PathBuf>,
     /// What daemon.json says about networks, as JSON: bip, bip6, fixed-cidr, fixed-cidr-v6, default-gateway,
     /// default-gateway-v6, default-address-pools, icc, ip, ip-masq, mtu, ipv6, bridge, ip-forward,
-    /// allow-direct-routing, default-network-opts
+    /// ip-forward-no-drop, iptables, ip6tables, allow-direct-routing, default-network-opts
     #[arg(long, value_name = "FILE")]
     pub(crate) network_config: Option<PathBuf>,
     #[command(flatten)]

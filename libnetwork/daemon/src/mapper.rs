@@ -37,10 +37,13 @@ struct Absent(String);
 const NOT_OBEYED: &str = "nftables cannot ask the host's own input rules who may come in by a published port: \
                           start with --published-ports open if that is not needed";
 
+/// By daemon.json or dockerd's flags of these names.
+const NO_RULES: &str = "rules of nftables are off by iptables or ip6tables";
+
 impl Mapper {
-    /// Blocking.
-    pub(crate) fn open(directories: &Directories, publish: Publish) -> Self {
-        let backend = Backend::open(&directories.bpffs(), publish);
+    /// `rules` tells whether there may be rules of nftables. Blocking.
+    pub(crate) fn open(directories: &Directories, publish: Publish, rules: bool) -> Self {
+        let backend = Backend::open(&directories.bpffs(), publish, rules);
         Self { backend, reserved: Reserved::new(directories.reserved_ports()) }
     }
 
@@ -50,9 +53,10 @@ impl Mapper {
 }
 
 impl Backend {
-    fn open(bpffs: &Path, publish: Publish) -> Self {
+    fn open(bpffs: &Path, publish: Publish, rules: bool) -> Self {
         let obey = publish.ports == PublishedPorts::Obey;
         let by_nftables = |reason: String| match obey {
+            _ if !rules => Backend::Absent { reason: format!("{reason}; {NO_RULES}") },
             true => Backend::Absent { reason: format!("{reason}; {NOT_OBEYED}") },
             false => Backend::Nftables { reason },
         };

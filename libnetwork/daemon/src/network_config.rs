@@ -33,6 +33,11 @@ struct File {
     ipv6: bool,
     /// Whether the host is made to forward; by itself it is.
     ip_forward: Option<bool>,
+    /// Whether the host may route between others where it is made to forward.
+    ip_forward_no_drop: bool,
+    /// Whether there are rules of ours about a family; by themselves there are.
+    iptables: Option<bool>,
+    ip6tables: Option<bool>,
     /// Whether published ports are reached by the containers' own addresses, too.
     allow_direct_routing: bool,
     default_network_opts: BTreeMap<String, BTreeMap<String, String>>,
@@ -100,7 +105,10 @@ fn parse(text: &[u8]) -> Result<Configured, ConfigError> {
         ("default-gateway-v6", &file.default_gateway_v6),
     ];
     let subnets = [subnet(ipv4, false)?, subnet(ipv6, true)?].into_iter().flatten().collect();
-    let pools = file.default_address_pools.iter().map(pool).collect::<Result<Vec<_>, _>>()?;
+    let mut pools = file.default_address_pools.iter().map(pool).collect::<Result<Vec<_>, _>>()?;
+    if !pools.iter().any(|pool| pool.base.addr().is_ipv4()) {
+        pools.extend(default_pools());
+    }
     let defaults = Defaults {
         no_bridge,
         bridge_options: options,
@@ -110,10 +118,12 @@ fn parse(text: &[u8]) -> Result<Configured, ConfigError> {
     };
     Ok(Configured {
         defaults,
-        pools: if pools.is_empty() { default_pools() } else { pools },
+        pools,
         bridge: BridgeDriver {
             direct_routing: file.allow_direct_routing,
             forwarding,
+            ruled: [file.iptables.unwrap_or(true), file.ip6tables.unwrap_or(true)],
+            router: file.ip_forward_no_drop,
             ..BridgeDriver::default()
         },
         keys: keys.into_keys().collect(),
@@ -141,6 +151,7 @@ fn subnet(keys: [(&'static str, &String); 3], ipv6: bool) -> Result<Option<Subne
     Ok(Some(Subnet {
         subnet: whole.trunc(),
         gateway: host,
+        gateway_chosen: false,
         ip_range: bip.and(range).map(|range| range.trunc()),
         auxiliary,
         requested: true,
@@ -191,12 +202,13 @@ mod tests {
             "bip": "10.200.0.1/24", "fixed-cidr": "10.200.0.128/25", "default-gateway": "10.200.0.254",
             "default-address-pools": [{"base": "10.210.0.0/16", "size": 24}],
             "icc": false, "ip": "127.0.0.1", "ip-masq": false, "mtu": 1400,
-            "ip-forward": false, "allow-direct-routing": true, "ipv6": true, "fixed-cidr-v6": "fd00:200::/64",
+            "iptables": false, "ip-forward-no-drop": true, "ip-forward": false, "allow-direct-routing": true, "ipv6": true, "fixed-cidr-v6": "fd00:200::/64",
             "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1300"}}
         }"#;
         let Configured { defaults, pools, bridge, keys } = parse(text).unwrap();
-        assert!(bridge.direct_routing && !bridge.forwarding);
-        assert_eq!(keys.len(), 13);
+        assert!(bridge.direct_routing && !bridge.forwarding && bridge.router);
+        assert_eq!(bridge.ruled, [false, true]);
+        assert_eq!(keys.len(), 15);
         let v4 = &defaults.bridge_subnets[0];
         assert_eq!(v4.subnet.to_string(), "10.200.0.0/24");
         assert_eq!(v4.gateway, "10.200.0.1".parse().ok());

@@ -52,6 +52,8 @@ pub(crate) fn endpoint(message: v1::EndpointSpec) -> Result<EndpointSpec, Status
             Some(_) => return Err(wrong(&message.ipv4, "IPv4")),
         },
         ipv6: match ipv6 {
+            // As in Docker, not even one that was asked for.
+            _ if message.without_ipv6 => None,
             None => None,
             Some(std::net::IpAddr::V6(address)) => Some(address),
             Some(_) => return Err(wrong(&message.ipv6, "IPv6")),
@@ -61,6 +63,7 @@ pub(crate) fn endpoint(message: v1::EndpointSpec) -> Result<EndpointSpec, Status
         aliases: message.aliases,
         links: message.links.into_iter().collect(),
         gateway_priority: message.gateway_priority,
+        without_ipv6: message.without_ipv6,
         link_local: addresses("link-local address", &message.link_local)?,
         options: message.options.into_iter().collect(),
     })

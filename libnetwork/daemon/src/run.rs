@@ -162,7 +162,8 @@ async fn serve(
     info!(adopted, "resolvers kept");
 
     let own = directories.clone();
-    let mapper = tokio::task::spawn_blocking(move || Mapper::open(&own, publish));
+    let rules = configured.bridge.ruled == [true; 2];
+    let mapper = tokio::task::spawn_blocking(move || Mapper::open(&own, publish, rules));
     let mapper = mapper.await.map_err(RunError::Task)?;
     let (backend, reason) = mapper.backend().describe();
     info!(backend, reason, "published ports");

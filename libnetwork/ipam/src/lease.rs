@@ -37,7 +37,8 @@ impl HasKind for LeaseError {
     fn kind(&self) -> ErrorKind {
         match self {
             LeaseError::Outside { .. } => ErrorKind::Invalid,
-            LeaseError::Reserved { .. } | LeaseError::Taken { .. } => ErrorKind::Conflict,
+            // Docker's, whose daemon answers it with 403.
+            LeaseError::Reserved { .. } | LeaseError::Taken { .. } => ErrorKind::InUse,
             LeaseError::Exhausted { .. } => ErrorKind::Exhausted,
         }
     }
@@ -117,11 +118,9 @@ fn lowest(intent: &Intent, network: &Network, subnet: &Subnet, avoid: Avoid) -> 
         .peekable();
     while candidate <= last {
         let chosen = address(subnet.subnet, candidate);
-        // Docker leases the first address of an ip-range to nobody, unless asked for it.
-        let edge = subnet.ip_range.is_some_and(|range| is_edge(range, chosen) && chosen == range.network());
         let leased = leases.next_if_eq(&chosen).is_some();
         let kept = reservations.next_if_eq(&chosen).is_some();
-        if !leased && !kept && !edge && reserved(subnet, chosen).is_none() {
+        if !leased && !kept && reserved(subnet, chosen).is_none() {
             return Some(chosen);
         }
         candidate = candidate.checked_add(1)?;
@@ -159,6 +158,7 @@ mod tests {
         let subnet = Subnet {
             subnet: subnet.parse().unwrap(),
             gateway: None,
+            gateway_chosen: false,
             ip_range: range.map(|r| r.parse().unwrap()),
             auxiliary: [("router".to_owned(), "10.1.0.5".parse().unwrap())].into(),
             requested: true,
@@ -278,8 +278,7 @@ mod tests {
                 .subnet
                 .hosts()
                 .filter(|a| !ranged || "10.1.0.16/28".parse::<IpNet>().unwrap().contains(a))
-                .filter(|a| !ranged || a.to_string() != "10.1.0.16")
-                .filter(|a| !["10.1.0.1", "10.1.0.5"].contains(&a.to_string().as_str()))
+                .filter(|a| Some(*a) != network.subnets[0].gateway && a.to_string() != "10.1.0.5")
                 .collect();
             let mut intent = Intent::default();
             let mut model: BTreeSet<IpAddr> = BTreeSet::new();

@@ -104,6 +104,7 @@ pub fn complete(mut subnet: Subnet) -> Result<Subnet, SubnetError> {
             .find(|a| !is_edge(subnet.subnet, *a) && !subnet.auxiliary.values().any(|x| x == a))
             .ok_or(SubnetError::NoGateway { subnet: subnet.subnet })?;
         subnet.gateway = Some(gateway);
+        subnet.gateway_chosen = true;
     }
     Ok(subnet)
 }
@@ -135,6 +136,7 @@ mod tests {
         Subnet {
             subnet: net.parse().unwrap(),
             gateway: gateway.parse().ok(),
+            gateway_chosen: false,
             ip_range: range.parse().ok(),
             auxiliary: Default::default(),
             requested: true,

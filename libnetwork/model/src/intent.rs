@@ -1,4 +1,4 @@
-use std::{net::IpAddr, sync::Arc};
+use std::{cmp::Reverse, net::IpAddr, sync::Arc};
 
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
@@ -172,17 +172,21 @@ impl Intent {
 
     /// The endpoint that gives a sandbox its default route for a family, which is also where its published ports lead:
     /// of those with such an address on a network that is not internal and has a gateway, the one with the highest
-    /// priority, then the first by network name (Docker's rule).
+    /// priority, then one that is a way out for both families, then the first by network name. (Docker's, but for the two
+    /// first, which it takes the other way round though its API says that the highest priority is used.)
     pub fn gateway_endpoint(&self, sandbox: &SandboxId, ipv6: bool) -> Option<&Arc<Endpoint>> {
+        let leads_out = |endpoint: &Endpoint, network: &Network, ipv6: bool| {
+            let leased = if ipv6 { endpoint.ipv6.is_some() } else { endpoint.ipv4.is_some() };
+            leased && network.subnet(ipv6).is_some_and(|s| s.gateway.is_some()) && !network.internal
+        };
         self.endpoints_in(sandbox)
             .filter_map(|e| {
                 let network = self.networks.get(&e.network)?;
-                let leased = if ipv6 { e.ipv6.is_some() } else { e.ipv4.is_some() };
-                let gateway = network.subnet(ipv6).is_some_and(|s| s.gateway.is_some());
-                (leased && gateway && !network.internal).then_some((e, network))
+                leads_out(e, network, ipv6).then_some((e, network))
             })
-            .min_by(|(a, an), (b, bn)| {
-                b.gateway_priority.cmp(&a.gateway_priority).then_with(|| an.name.cmp(&bn.name))
+            .min_by_key(|(e, network)| {
+                let both = leads_out(e, network, !ipv6);
+                (Reverse(e.gateway_priority), Reverse(both), network.name.as_str())
             })
             .map(|(e, _)| e)
     }

@@ -43,6 +43,9 @@ pub struct Subnet {
     pub subnet: IpNet,
     /// The host's own address on the network; none for a network that has no gateway.
     pub gateway: Option<IpAddr>,
+    /// Nobody asked for it: it was chosen.
+    #[serde(default)]
+    pub gateway_chosen: bool,
     /// Where addresses are leased from, when not from the whole subnet.
     pub ip_range: Option<IpNet>,
     /// Addresses that are never leased, by the name they were reserved under.

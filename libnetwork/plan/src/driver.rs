@@ -80,6 +80,12 @@ pub trait Driver: Send + Sync {
         self.link_names(network).iter().any(|own| **own == *name)
     }
 
+    /// Whether the host has an address on the network, of a family.
+    fn has_gateway(&self, network: &Network, ipv6: bool) -> bool {
+        let _ = (network, ipv6);
+        true
+    }
+
     /// The start of interface names in sandboxes; a number follows.
     fn interface_prefix<'a>(&self, network: &'a Network) -> &'a str {
         let _ = network;

@@ -60,6 +60,7 @@ pub fn subnet(message: &v1::Subnet) -> Result<Subnet, FieldError> {
     Ok(Subnet {
         subnet: net,
         gateway: optional("gateway", &message.gateway, "invalid address")?,
+        gateway_chosen: false,
         ip_range: optional("ip-range", &message.ip_range, "invalid CIDR block notation")?,
         auxiliary,
         requested: true,
@@ -76,6 +77,7 @@ pub fn subnet_to_v1(subnet: &Subnet) -> v1::Subnet {
             .iter()
             .map(|(name, address)| (name.clone(), address.to_string()))
             .collect(),
+        gateway_unsaid: false,
     }
 }
 
@@ -106,6 +108,12 @@ pub fn port_to_v1(port: &PublishedPort) -> v1::PublishedPort {
     }
 }
 
+/// Docker tells of a gateway that somebody asked for, and of one that it chose with the subnet.
+fn shown(network: &Network, subnet: &Subnet) -> v1::Subnet {
+    let gateway_unsaid = subnet.gateway_chosen && subnet.requested && !network.predefined;
+    v1::Subnet { gateway_unsaid, ..subnet_to_v1(subnet) }
+}
+
 /// The message of a network without its endpoints.
 pub fn network_fields(network: &Network) -> v1::Network {
     v1::Network {
@@ -118,7 +126,7 @@ pub fn network_fields(network: &Network) -> v1::Network {
         internal: network.internal,
         attachable: network.attachable,
         predefined: network.predefined,
-        subnets: network.subnets.iter().map(subnet_to_v1).collect(),
+        subnets: network.subnets.iter().map(|subnet| shown(network, subnet)).collect(),
         labels: network.labels.clone().into_iter().collect(),
         options: network.options.clone().into_iter().collect(),
         ipam_options: network.ipam_options.clone().into_iter().collect(),
@@ -154,6 +162,7 @@ mod tests {
             gateway: "10.1.2.1".into(),
             ip_range: "10.1.2.128/25".into(),
             auxiliary: [("router".to_owned(), "10.1.2.5".to_owned())].into(),
+            gateway_unsaid: false,
         };
         assert_eq!(subnet_to_v1(&subnet(&message).unwrap()), message);
     }

@@ -6,6 +6,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
+use engine_containers::{Defaults, SeccompProfile};
 use engine_images::ListOptions;
 use jiff::Timestamp;
 use libnetwork_rpc::v1;
@@ -25,6 +26,7 @@ pub(super) async fn info(State(engine): State<Engine>) -> Result<Response, ApiEr
     };
     let cgroups = Cgroups::detect();
     let warnings = warnings(away);
+    let defaults = engine.containers.defaults();
     let runtimes: Map<String, Value> =
         engine.runtimes.iter().map(|(name, path)| (name.clone(), json!({"path": path}))).collect();
     Ok(Json(json!({
@@ -46,7 +48,7 @@ pub(super) async fn info(State(engine): State<Engine>) -> Result<Response, ApiEr
             "Volume": ["local"],
             "Network": network.as_ref().map_or_else(|| json!(["bridge", "host", "null"]), drivers),
             "Authorization": null,
-            "Log": ["json-file"],
+            "Log": ["json-file", "local", "none"],
         },
         "MemoryLimit": cgroups.has("memory", "memory.limit_in_bytes"),
         "SwapLimit": cgroups.has("memory", "memory.memsw.limit_in_bytes"),
@@ -57,13 +59,13 @@ pub(super) async fn info(State(engine): State<Engine>) -> Result<Response, ApiEr
         "CPUSet": cgroups.has("cpuset", "cpuset.cpus"),
         "PidsLimit": cgroups.has("pids", "cgroup.procs"),
         "IPv4Forwarding": host::sysctl("/proc/sys/net/ipv4/ip_forward"),
-        "Debug": false,
+        "Debug": tracing::enabled!(tracing::Level::DEBUG),
         "NFd": fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
         "OomKillDisable": !cgroups.unified && cgroups.has("memory", "memory.oom_control"),
         // Docker counts goroutines here; tasks are what comes closest.
         "NGoroutines": tokio::runtime::Handle::current().metrics().num_alive_tasks(),
         "SystemTime": Timestamp::now().to_string(),
-        "LoggingDriver": "json-file",
+        "LoggingDriver": defaults.log.r#type,
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": cgroups.version(),
         "NEventsListener": 0,
@@ -92,7 +94,7 @@ pub(super) async fn info(State(engine): State<Engine>) -> Result<Response, ApiEr
         "ExperimentalBuild": false,
         "ServerVersion": env!("CARGO_PKG_VERSION"),
         "Runtimes": runtimes,
-        "DefaultRuntime": engine.default_runtime,
+        "DefaultRuntime": defaults.runtime,
         "Swarm": {
             "NodeID": "",
             "NodeAddr": "",
@@ -103,11 +105,11 @@ pub(super) async fn info(State(engine): State<Engine>) -> Result<Response, ApiEr
         },
         "LiveRestoreEnabled": true,
         "Isolation": "",
-        "InitBinary": "",
+        "InitBinary": defaults.init_path.as_deref().unwrap_or(Path::new("docker-init")),
         "ContainerdCommit": {"ID": ""},
         "RuncCommit": {"ID": ""},
         "InitCommit": {"ID": ""},
-        "SecurityOptions": security_options(&cgroups),
+        "SecurityOptions": security_options(&cgroups, defaults),
         "FirewallBackend": network.as_ref().map_or(Value::Null, publishing),
         "CDISpecDirs": [],
         "Warnings": warnings,
@@ -141,11 +143,18 @@ fn drivers(network: &v1::Info) -> Value {
     json!(names)
 }
 
-fn security_options(cgroups: &Cgroups) -> Vec<&'static str> {
-    let mut options = vec!["name=seccomp,profile=builtin"];
+fn security_options(cgroups: &Cgroups, defaults: &Defaults) -> Vec<&'static str> {
+    let mut options = vec![match defaults.seccomp {
+        SeccompProfile::Builtin => "name=seccomp,profile=builtin",
+        SeccompProfile::Unconfined => "name=seccomp,profile=unconfined",
+        SeccompProfile::Json(_) => "name=seccomp,profile=custom",
+    }];
     // Containers get a cgroup namespace of their own where cgroups are unified, as in Docker.
     if cgroups.unified {
         options.push("name=cgroupns");
+    }
+    if defaults.no_new_privileges {
+        options.push("name=no-new-privileges");
     }
     options
 }

@@ -47,8 +47,12 @@ fn read(text: &str, flags: &Given) -> Result<Given, String> {
     let mut object: Map<String, Value> =
         serde_json::from_str(text).map_err(|error| format!("invalid JSON: {error}"))?;
     gateway_before_28_1(&mut object)?;
+    // null is what was not given.
+    object.retain(|_, value| !value.is_null());
     let by_key = |key: &str| SETTINGS.iter().find(|setting| setting.key == key && !key.is_empty());
-    let unknown: Vec<&str> = object.keys().map(String::as_str).filter(|key| by_key(key).is_none()).collect();
+    let by_flag = |key: &str| SETTINGS.iter().find(|setting| setting.flag == key && !key.is_empty());
+    let unknown = object.keys().map(String::as_str).filter(|key| by_key(key).or(by_flag(key)).is_none());
+    let unknown: Vec<&str> = unknown.collect();
     if !unknown.is_empty() {
         return Err(format!(
             "the following directives don't match any configuration option: {}",
@@ -70,7 +74,14 @@ fn read(text: &str, flags: &Given) -> Result<Given, String> {
     }
     let mut given = Given::new();
     for (key, value) in object {
-        let Some(setting) = by_key(&key) else { continue };
+        let Some(setting) = by_key(&key) else {
+            // As in Docker, where it goes unsaid.
+            match by_flag(&key).map(|setting| setting.key).filter(|key| !key.is_empty()) {
+                Some(right) => eprintln!("dockerd: {key} has no effect: in the file its name is {right}"),
+                None => eprintln!("dockerd: {key} has no effect: it is for the command line alone"),
+            }
+            continue;
+        };
         let fits = |setting: &Setting| setting.check(&value).and_then(|()| setting.refuse(&value));
         fits(setting).map_err(|problem| format!("{key}: {problem}"))?;
         given.insert(setting.name(), value);
@@ -117,7 +128,17 @@ mod tests {
         assert_eq!(problem(r#"{"mtu":"big"}"#), "mtu: \"big\" is not a whole number");
         assert_eq!(problem(r#"{"dns":["nope"]}"#), "dns: [\"nope\"] is not a list of IP addresses");
         assert_eq!(problem(r#"{"icc":1}"#), "icc: 1 is not true or false");
-        assert!(problem(r#"{"init":true}"#).starts_with("init: this version of causeway"));
+        assert!(
+            problem(r#"{"userns-remap":"default"}"#).starts_with("userns-remap: this version of causeway")
+        );
+        assert_eq!(
+            problem(r#"{"features":{"x":1}}"#),
+            "features: {\"x\":1} is not an object of true and false"
+        );
+        assert!(
+            problem(r#"{"default-ulimits":["nofile=1"]}"#)
+                .starts_with("default-ulimits: [\"nofile=1\"] is not")
+        );
         assert!(
             problem(r#"{"bip":"10.0.0.300/24"}"#).starts_with("bip: \"10.0.0.300/24\" is not an address")
         );
@@ -148,6 +169,13 @@ mod tests {
         let given = read(r#"{"host-gateway-ip":"10.0.0.1"}"#, &Given::new()).unwrap();
         assert_eq!(given, Given::from([("host-gateway-ips", serde_json::json!(["10.0.0.1"]))]));
         assert!(read(r#"{"host-gateway-ip":""}"#, &Given::new()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_docker_takes_without_effect_is_taken_so() {
+        let text = r#"{"mtu":null,"init":null,"label":["a=b"],"insecure-registry":["x"],"labels":["c=d"]}"#;
+        let given = read(text, &Given::new()).unwrap();
+        assert_eq!(given, Given::from([("labels", serde_json::json!(["c=d"]))]));
     }
 
     #[test]

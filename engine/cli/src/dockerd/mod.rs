@@ -4,6 +4,8 @@
 //! Causeway's own directories are `causeway` below Docker's data root and exec root: what Docker left there is not touched.
 
 mod file;
+mod logs;
+mod runtimes;
 mod settings;
 mod values;
 
@@ -68,9 +70,12 @@ pub(crate) fn run() -> Outcome {
         return Ok(());
     }
     for setting in SETTINGS {
-        if let (Meaning::Nothing(why), true) = (setting.meaning, given.contains_key(setting.name())) {
+        if let Some(why) = given.get(setting.name()).and_then(|value| setting.no_effect(value)) {
             eprintln!("dockerd: {} has no effect: {why}", setting.name());
         }
+    }
+    for line in runtimes::all(&given).1.into_iter().chain(containers(&given).1) {
+        eprintln!("dockerd: {line}");
     }
     let mut plan = plan(&given)?;
     if list(&given, "hosts").iter().any(|host| host.starts_with("fd://")) {
@@ -122,9 +127,7 @@ fn plan(given: &Given) -> Result<Plan, Box<dyn std::error::Error>> {
     for (name, flag) in [("dns", "--dns"), ("dns-opts", "--dns-opt"), ("dns-search", "--dns-search")] {
         engine.extend(list(given, name).into_iter().flat_map(|word| [flag.to_owned(), word]));
     }
-    for (name, path) in runtimes(given) {
-        engine.extend(["--add-runtime".to_owned(), format!("{name}={path}")]);
-    }
+    engine.extend(runtimes::all(given).0.iter().flat_map(|runtime| runtime.arguments()));
     for (name, flag) in [("labels", "--label"), ("host-gateway-ips", "--host-gateway-ip")] {
         engine.extend(list(given, name).into_iter().flat_map(|word| [flag.to_owned(), word]));
     }
@@ -139,7 +142,8 @@ fn plan(given: &Given) -> Result<Plan, Box<dyn std::error::Error>> {
         published_ports: "obey".to_owned(),
         publish_backend: "auto".to_owned(),
         engine,
-        network: network(given),
+        network: of_meaning(given, Meaning::Network).map(Value::Object),
+        containers: containers(given).0.map(Value::Object),
         tls,
         ready: Box::new(|| {}),
         reread: None,
@@ -157,9 +161,9 @@ fn hosts(given: &Given) -> Result<Vec<String>, ListenError> {
     own.map(|host| listen::canonical(host, port)).collect()
 }
 
-/// As Docker: to want clients verified is to want TLS.
+/// As Docker: who says anything of verifying clients wants TLS, `tlsverify: false` too.
 fn is_tls(given: &Given) -> bool {
-    is(given, "tls") || is(given, "tlsverify")
+    is(given, "tls") || given.contains_key("tlsverify")
 }
 
 /// What the engine needs for TLS, if it is wanted. Where no file is named they are Docker's.
@@ -183,21 +187,19 @@ fn tls(given: &Given, engine: &mut Vec<String>) -> bool {
     true
 }
 
-/// What causewayd is to do, under the same names.
-fn network(given: &Given) -> Option<Value> {
-    let its = SETTINGS.iter().filter(|setting| setting.meaning == Meaning::Network);
+/// What one of the daemons is to do, under the names that the file has.
+fn of_meaning(given: &Given, meaning: Meaning) -> Option<Map<String, Value>> {
+    let its = SETTINGS.iter().filter(|setting| setting.meaning == meaning);
     let settings: Map<String, Value> =
         its.filter_map(|s| Some((s.name().to_owned(), given.get(s.name())?.clone()))).collect();
-    (!settings.is_empty()).then_some(Value::Object(settings))
+    (!settings.is_empty()).then_some(settings)
 }
 
-fn runtimes(given: &Given) -> Vec<(String, String)> {
-    let named = given.get("add-runtime").and_then(Value::as_object);
-    let named = named.into_iter().flatten().filter_map(|(name, path)| Some((name, path.as_str()?)));
-    let listed = given.get("runtimes").and_then(Value::as_object);
-    let listed =
-        listed.into_iter().flatten().filter_map(|(name, runtime)| Some((name, runtime["path"].as_str()?)));
-    named.chain(listed).map(|(name, path)| (name.clone(), path.to_owned())).collect()
+/// What causeway-engine is to do for containers, and what is to be said about that.
+fn containers(given: &Given) -> (Option<Map<String, Value>>, Option<String>) {
+    let mut settings = of_meaning(given, Meaning::Containers);
+    let replaced = settings.as_mut().and_then(logs::replace);
+    (settings, replaced.as_deref().map(logs::replaced))
 }
 
 fn command() -> Command {
@@ -223,7 +225,7 @@ fn command() -> Command {
             _ => arg.value_name("VALUE"),
         };
         arg = match setting.meaning {
-            Meaning::Done | Meaning::Network => arg,
+            Meaning::Done | Meaning::Network | Meaning::Containers => arg,
             Meaning::Only(default) => arg.help(format!("Accepted with its default, {default}, only")),
             Meaning::Nothing(why) => arg.help(format!("Accepted without effect: {why}")),
         };
@@ -355,9 +357,29 @@ mod tests {
     }
 
     #[test]
+    fn settings_of_containers_go_to_the_engine_under_their_names_in_the_file() {
+        let line = "dockerd --init --no-new-privileges --default-ulimit nofile=10:20 --default-ulimit core=0 \
+                    --log-driver journald --log-opt tag=x --tlsverify=false";
+        let given = given(line).unwrap();
+        let plan = plan(&given).unwrap();
+        let expected = serde_json::json!({
+            "init": true, "no-new-privileges": true, "log-driver": "local",
+            "default-ulimits": {
+                "nofile": {"Name": "nofile", "Soft": 10, "Hard": 20}, "core": {"Name": "core", "Soft": 0, "Hard": 0},
+            },
+        });
+        assert_eq!(plan.containers, Some(expected));
+        assert!(plan.tls, "Docker serves TLS whatever tlsverify says");
+        assert!(containers(&given).1.unwrap().starts_with("log-driver journald has no effect"));
+    }
+
+    #[test]
     fn what_cannot_be_done_is_refused_by_name() {
         let refused = |line: &str| given(line).unwrap_err().to_string();
-        assert!(refused("dockerd --init").starts_with("invalid value for --init: this version of causeway"));
+        assert!(
+            refused("dockerd --rootless")
+                .starts_with("invalid value for --rootless: this version of causeway")
+        );
         assert!(refused("dockerd --mtu big").starts_with("invalid value for --mtu: "));
         assert!(command().try_get_matches_from(["dockerd", "--nope"]).is_err());
     }

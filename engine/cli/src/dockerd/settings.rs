@@ -1,6 +1,6 @@
 //! What dockerd 28 can be told, on its command line and in its configuration file, and what it means here.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::Path};
 
 use serde_json::{Map, Value};
 
@@ -23,7 +23,11 @@ pub(super) enum Kind {
     Pools,
     /// `driver=key=value`, more than once; an object of objects in the file.
     MapMap,
-    /// An object in the file, or a list of them, whose inside is of no interest here.
+    /// `name=true`, more than once; an object of them in the file.
+    Bools,
+    /// `name=soft:hard`, more than once; an object in the file, of objects with `Soft` and `Hard`.
+    Ulimits,
+    /// An object in the file, whose inside is of no interest here.
     Object,
 }
 
@@ -34,7 +38,10 @@ pub(super) enum Meaning {
     Done,
     /// causewayd does it.
     Network,
-    /// It cannot be done by this version: any other value than this one stops the start. The default as JSON.
+    /// causeway-engine does it for the containers that it makes.
+    Containers,
+    /// It would protect the host, and this version cannot: any other value than this one, the default as JSON, stops the start
+    /// rather than leave it unprotected.
     Only(&'static str),
     /// It has no meaning here; the reason follows "--x has no effect: ".
     Nothing(&'static str),
@@ -61,16 +68,22 @@ const fn short(short: char, mut setting: Setting) -> Setting {
     setting
 }
 
-use Kind::{Bool, Int, Ip, Ips, List, MapMap, Net, Object, Pools, Text};
-use Meaning::{Done, Network, Nothing, Only};
+use Kind::{Bool, Bools, Int, Ip, Ips, List, MapMap, Net, Object, Pools, Text, Ulimits};
+use Meaning::{Containers, Done, Network, Nothing, Only};
+
+const SELINUX: &str = "selinux-enabled";
 
 const NO_CONTAINERD: Meaning = Nothing("causeway runs without containerd");
 const NO_REGISTRY: Meaning = Nothing("this version does not speak to registries");
 const NO_SWARM: Meaning = Nothing("there is no swarm mode");
-const NO_FIREWALL: Meaning = Nothing("causeway keeps to an nftables table of its own");
 const NO_PROXY: Meaning = Nothing("ports are published by BPF programs, not by a proxy process");
 const ALWAYS: Meaning = Nothing("containers live on whenever the daemon ends");
-const NOT_SET: Meaning = Nothing("there is no such setting here; containers get Docker's defaults");
+const NO_DEVICES: Meaning = Nothing("this version does not hand out devices by CDI");
+const NO_METRICS: Meaning = Nothing("this version serves no metrics");
+const NO_LOG_FORMAT: Meaning = Nothing("the daemons log plain text to stderr, each line with its time");
+const OWN_CGROUP: Meaning = Nothing("containers' cgroups are below causeway's own, made through cgroupfs");
+const NO_REALTIME: Meaning = Nothing("this version gives no cgroup real-time CPU time");
+const NO_FEATURES: Meaning = Nothing("there are no features here to switch");
 
 /// All of them, as dockerd 28.5 lists them.
 pub(super) const SETTINGS: &[Setting] = &[
@@ -81,33 +94,33 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting("bip", "bip", Net, Network),
     setting("bip6", "bip6", Net, Network),
     short('b', setting("bridge", "bridge", Text, Network)),
-    setting("cdi-spec-dir", "cdi-spec-dirs", List, NOT_SET),
-    setting("cgroup-parent", "cgroup-parent", Text, NOT_SET),
+    setting("cdi-spec-dir", "cdi-spec-dirs", List, NO_DEVICES),
+    setting("cgroup-parent", "cgroup-parent", Text, OWN_CGROUP),
     setting("config-file", "", Text, Done),
     setting("containerd", "containerd", Text, NO_CONTAINERD),
     setting("containerd-namespace", "containerd-namespace", Text, NO_CONTAINERD),
-    setting("containerd-plugins-namespace", "containerd-plugin-namespace", Text, NO_CONTAINERD),
-    setting("cpu-rt-period", "cpu-rt-period", Int, NOT_SET),
-    setting("cpu-rt-runtime", "cpu-rt-runtime", Int, NOT_SET),
+    setting("containerd-plugins-namespace", "containerd-plugins-namespace", Text, NO_CONTAINERD),
+    setting("cpu-rt-period", "cpu-rt-period", Int, NO_REALTIME),
+    setting("cpu-rt-runtime", "cpu-rt-runtime", Int, NO_REALTIME),
     setting("cri-containerd", "cri-containerd", Bool, NO_CONTAINERD),
     setting("data-root", "data-root", Text, Done),
     short('D', setting("debug", "debug", Bool, Done)),
     setting("default-address-pool", "default-address-pools", Pools, Network),
-    setting("default-cgroupns-mode", "default-cgroupns-mode", Text, NOT_SET),
+    setting("default-cgroupns-mode", "default-cgroupns-mode", Text, Containers),
     setting("default-gateway", "default-gateway", Ip, Network),
     setting("default-gateway-v6", "default-gateway-v6", Ip, Network),
-    setting("default-ipc-mode", "default-ipc-mode", Text, NOT_SET),
+    setting("default-ipc-mode", "default-ipc-mode", Text, Containers),
     setting("default-network-opt", "default-network-opts", MapMap, Network),
-    setting("default-runtime", "default-runtime", Text, NOT_SET),
-    setting("default-shm-size", "default-shm-size", Text, NOT_SET),
-    setting("default-ulimit", "default-ulimits", Object, NOT_SET),
+    setting("default-runtime", "default-runtime", Text, Containers),
+    setting("default-shm-size", "default-shm-size", Text, Containers),
+    setting("default-ulimit", "default-ulimits", Ulimits, Containers),
     setting("dns", "dns", Ips, Done),
     setting("dns-opt", "dns-opts", List, Done),
     setting("dns-search", "dns-search", List, Done),
-    setting("exec-opt", "exec-opts", List, NOT_SET),
+    setting("exec-opt", "exec-opts", List, OWN_CGROUP),
     setting("exec-root", "exec-root", Text, Done),
-    setting("experimental", "experimental", Bool, NOT_SET),
-    setting("feature", "features", Object, NOT_SET),
+    setting("experimental", "experimental", Bool, NO_FEATURES),
+    setting("feature", "features", Bools, NO_FEATURES),
     setting("fixed-cidr", "fixed-cidr", Net, Network),
     setting("fixed-cidr-v6", "fixed-cidr-v6", Net, Network),
     short('G', setting("group", "group", Text, Done)),
@@ -118,36 +131,36 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting("no-proxy", "no-proxy", Text, NO_REGISTRY),
     setting("", "proxies", Object, NO_REGISTRY),
     setting("icc", "icc", Bool, Network),
-    setting("init", "init", Bool, Only("false")),
-    setting("init-path", "init-path", Text, NOT_SET),
+    setting("init", "init", Bool, Containers),
+    setting("init-path", "init-path", Text, Containers),
     setting("insecure-registry", "insecure-registries", List, NO_REGISTRY),
     setting("ip", "ip", Ip, Network),
     setting("ip-forward", "ip-forward", Bool, Network),
-    setting("ip-forward-no-drop", "ip-forward-no-drop", Bool, NO_FIREWALL),
+    setting("ip-forward-no-drop", "ip-forward-no-drop", Bool, Network),
     setting("ip-masq", "ip-masq", Bool, Network),
-    setting("ip6tables", "ip6tables", Bool, NO_FIREWALL),
-    setting("iptables", "iptables", Bool, NO_FIREWALL),
+    setting("ip6tables", "ip6tables", Bool, Network),
+    setting("iptables", "iptables", Bool, Network),
     setting("ipv6", "ipv6", Bool, Network),
     setting("label", "labels", List, Done),
     setting("live-restore", "live-restore", Bool, ALWAYS),
-    setting("log-driver", "log-driver", Text, Only("\"json-file\"")),
-    setting("log-format", "log-format", Text, NOT_SET),
+    setting("log-driver", "log-driver", Text, Containers),
+    setting("log-format", "log-format", Text, NO_LOG_FORMAT),
     short('l', setting("log-level", "log-level", Text, Done)),
-    setting("log-opt", "log-opts", Kind::Map, NOT_SET),
+    setting("log-opt", "log-opts", Kind::Map, Containers),
     setting("max-concurrent-downloads", "max-concurrent-downloads", Int, NO_REGISTRY),
     setting("max-concurrent-uploads", "max-concurrent-uploads", Int, NO_REGISTRY),
     setting("max-download-attempts", "max-download-attempts", Int, NO_REGISTRY),
-    setting("metrics-addr", "metrics-addr", Text, NOT_SET),
+    setting("metrics-addr", "metrics-addr", Text, NO_METRICS),
     setting("mtu", "mtu", Int, Network),
     setting("network-control-plane-mtu", "network-control-plane-mtu", Int, NO_SWARM),
-    setting("no-new-privileges", "no-new-privileges", Bool, Only("false")),
+    setting("no-new-privileges", "no-new-privileges", Bool, Containers),
     setting("node-generic-resource", "node-generic-resources", List, NO_SWARM),
     short('p', setting("pidfile", "pidfile", Text, Done)),
-    setting("raw-logs", "raw-logs", Bool, NOT_SET),
+    setting("raw-logs", "raw-logs", Bool, NO_LOG_FORMAT),
     setting("registry-mirror", "registry-mirrors", List, NO_REGISTRY),
     setting("rootless", "rootless", Bool, Only("false")),
-    setting("seccomp-profile", "seccomp-profile", Text, Only("\"builtin\"")),
-    setting("selinux-enabled", "selinux-enabled", Bool, Only("false")),
+    setting("seccomp-profile", "seccomp-profile", Text, Containers),
+    setting("selinux-enabled", SELINUX, Bool, Only("false")),
     setting("shutdown-timeout", "shutdown-timeout", Int, ALWAYS),
     short('s', setting("storage-driver", "storage-driver", Text, Nothing("images are mounted by overlayfs"))),
     setting("storage-opt", "storage-opts", List, Nothing("images are mounted by overlayfs")),
@@ -163,7 +176,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting("validate", "", Bool, Done),
     setting("", "builder", Object, Nothing("this version does not build")),
     setting("", "allow-nondistributable-artifacts", List, NO_REGISTRY),
-    setting("", "deprecated-key-path", Text, NOT_SET),
+    setting("", "deprecated-key-path", Text, NO_REGISTRY),
 ];
 
 impl Setting {
@@ -172,15 +185,21 @@ impl Setting {
         if self.key.is_empty() { self.flag } else { self.key }
     }
 
+    /// Why it does nothing, if that is so.
+    pub(super) fn no_effect(&self, value: &Value) -> Option<&'static str> {
+        match self.meaning {
+            Nothing(why) => Some(why),
+            // Docker starts there, too, with a warning.
+            Only(_) if self.key == SELINUX && *value == Value::Bool(true) => Some("this host has no SELinux"),
+            _ => None,
+        }
+    }
+
     /// What was given on the command line, as the file would have it.
     pub(super) fn parse(&self, texts: &[String]) -> Result<Value, String> {
         let last = texts.last().map(String::as_str).unwrap_or_default();
         let value = match self.kind {
-            Bool => match last {
-                "1" | "t" | "T" | "true" | "True" | "TRUE" => Value::Bool(true),
-                "0" | "f" | "F" | "false" | "False" | "FALSE" => Value::Bool(false),
-                _ => return Err(format!("{last:?} is neither true nor false")),
-            },
+            Bool => Value::Bool(flag(last)?),
             Int => last.parse::<i64>().map_err(|_| format!("{last:?} is not a number"))?.into(),
             Text | Ip | Net => last.into(),
             Pools => texts.iter().map(|text| pool(text)).collect::<Result<_, String>>()?,
@@ -197,7 +216,20 @@ impl Setting {
                 }
                 drivers.into()
             }
-            List | Object => texts.into(),
+            List => texts.into(),
+            Object => Value::Object(Map::new()),
+            Bools => {
+                let pair = |text: &String| {
+                    let (name, value) = text.split_once('=').unwrap_or((text, "true"));
+                    Ok((name.to_owned(), Value::Bool(flag(value)?)))
+                };
+                Value::Object(texts.iter().map(pair).collect::<Result<Map<_, _>, String>>()?)
+            }
+            Ulimits => {
+                let limit =
+                    |text: &String| ulimit(text).ok_or_else(|| format!("{text:?} is not NAME=SOFT[:HARD]"));
+                Value::Object(texts.iter().map(limit).collect::<Result<Map<_, _>, String>>()?)
+            }
             Ips => texts.iter().flat_map(|text| text.split(',')).collect(),
             Kind::Map => {
                 let pair = |text: &String| {
@@ -239,7 +271,13 @@ impl Setting {
                 wrong("an object of objects of texts")
             }
             Kind::Map if !is_texts(value) => wrong("an object of texts"),
-            Object if !(value.is_object() || value.is_array()) => wrong("an object"),
+            Bools if !value.as_object().is_some_and(|map| map.values().all(Value::is_boolean)) => {
+                wrong("an object of true and false")
+            }
+            Ulimits if !value.as_object().is_some_and(|map| map.values().all(is_ulimit)) => wrong(
+                "an object of limits, as in {\"nofile\":{\"Name\":\"nofile\",\"Soft\":1024,\"Hard\":4096}}",
+            ),
+            Object if !value.is_object() => wrong("an object"),
             _ => Ok(()),
         }
     }
@@ -248,12 +286,18 @@ impl Setting {
     pub(super) fn refuse(&self, value: &Value) -> Result<(), String> {
         let Only(default) = self.meaning else { return Ok(()) };
         let default: Value = serde_json::from_str(default).unwrap_or_default();
-        let same = *value == default || value.as_str() == Some("") && default == "";
-        if same {
+        if *value == default || self.key == SELINUX && !has_selinux() {
             return Ok(());
         }
-        Err(format!("this version of causeway can only have {default} here, not {value}"))
+        Err(format!(
+            "this version of causeway can only have {default} here, not {value}: without what it asks for containers would be \
+             less confined than you mean them to be"
+        ))
     }
+}
+
+fn has_selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
 }
 
 fn is_ip(text: &str) -> bool {
@@ -272,6 +316,28 @@ fn is_net(text: &str) -> bool {
 
 fn is_texts(value: &Value) -> bool {
     value.as_object().is_some_and(|map| map.values().all(Value::is_string))
+}
+
+fn is_ulimit(value: &Value) -> bool {
+    let number = |name: &str| value.get(name).is_none_or(Value::is_i64);
+    value.is_object() && number("Soft") && number("Hard")
+}
+
+/// Go's `strconv.ParseBool`.
+fn flag(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
+        "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
+}
+
+/// `nofile=1024:4096`; one number stands for both.
+fn ulimit(text: &str) -> Option<(String, Value)> {
+    let (name, limits) = text.split_once('=')?;
+    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+    let (soft, hard): (i64, i64) = (soft.parse().ok()?, hard.parse().ok()?);
+    Some((name.to_owned(), serde_json::json!({ "Name": name, "Soft": soft, "Hard": hard })))
 }
 
 fn is_pool(value: &Value) -> bool {

@@ -1,10 +1,10 @@
 //! What is wrong with settings though each is of its kind: Docker's `validate`, in its words where it has some.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use serde_json::Value;
 
-use super::{file::Given, list, text};
+use super::{file::Given, list, logs, runtimes, text};
 use crate::up::{PORT, listen};
 
 /// The levels that Docker's logger knows.
@@ -17,9 +17,17 @@ const COUNTS: [(&str, &str); 3] = [
 
 /// The first thing that is wrong, after the name of its key.
 pub(super) fn judge(given: &Given) -> Result<(), String> {
-    if let Some(label) = list(given, "labels").iter().find(|label| !label.contains('=')) {
-        return Err(format!("labels: bad attribute format: {label}"));
+    let mut labels = BTreeMap::new();
+    for label in list(given, "labels") {
+        let Some((name, value)) = label.split_once('=') else {
+            return Err(format!("labels: bad attribute format: {label}"));
+        };
+        let other = labels.insert(name.to_owned(), value.to_owned()).filter(|other| other != value);
+        if let Some(other) = other {
+            return Err(format!("labels: conflict labels for {name}={value} and {name}={other}"));
+        }
     }
+    modes(given)?;
     if let Some(level) = text(given, "log-level").filter(|level| !LEVELS.contains(level)) {
         return Err(format!("log-level: invalid logging level: {level}"));
     }
@@ -64,6 +72,61 @@ pub(super) fn judge(given: &Given) -> Result<(), String> {
     Ok(())
 }
 
+/// What is one of a few words, or made of them.
+fn modes(given: &Given) -> Result<(), String> {
+    let wrong = |key: &str, known: &[&str]| text(given, key).filter(|value| !known.contains(value));
+    if let Some(mode) = wrong("default-cgroupns-mode", &["host", "private"]) {
+        return Err(format!(
+            "default-cgroupns-mode: invalid default cgroup namespace ({mode}): use \"host\" or \"private\""
+        ));
+    }
+    if let Some(mode) = wrong("default-ipc-mode", &["shareable", "private"]) {
+        return Err(format!(
+            "default-ipc-mode: default IPC mode setting ({mode}) is invalid; use \"shareable\" or \"private\""
+        ));
+    }
+    for option in list(given, "exec-opts") {
+        match option.split_once('=') {
+            None => {
+                return Err(format!("exec-opts: invalid exec-opt ({option}): must be formatted 'opt=value'"));
+            }
+            Some(("native.cgroupdriver", "cgroupfs" | "systemd")) => {}
+            Some(("native.cgroupdriver", value)) => {
+                return Err(format!("exec-opts: native.cgroupdriver option {value} not supported"));
+            }
+            Some((name, _)) => {
+                return Err(format!("exec-opts: invalid exec-opt ({option}): unknown option: '{name}'"));
+            }
+        }
+    }
+    for mirror in list(given, "registry-mirrors") {
+        if !mirror.starts_with("https://") && !mirror.starts_with("http://") {
+            return Err(format!(
+                "registry-mirrors: invalid mirror: no scheme specified for {mirror:?}: must use either 'https://' or 'http://'"
+            ));
+        }
+        if mirror.contains(['?', '#']) {
+            return Err(format!(
+                "registry-mirrors: invalid mirror: query or fragment at end of the URI {mirror:?}"
+            ));
+        }
+    }
+    let proxies = given.get("proxies").and_then(Value::as_object).into_iter().flatten();
+    for (name, value) in proxies {
+        if !matches!(name.as_str(), "http-proxy" | "https-proxy" | "no-proxy") || !value.is_string() {
+            return Err(format!("proxies: {name}: {value} is not a proxy that Docker knows"));
+        }
+    }
+    let driver = text(given, "log-driver");
+    if let Some(driver) = driver.filter(|driver| !logs::is_known(driver)) {
+        return Err(format!("log-driver: no log driver named '{driver}' is registered"));
+    }
+    for (name, runtime) in given.get("runtimes").and_then(Value::as_object).into_iter().flatten() {
+        runtimes::judge(name, runtime).map_err(|problem| format!("runtimes: {problem}"))?;
+    }
+    Ok(())
+}
+
 /// Docker's rule, where one `.` stands for no domain at all.
 fn is_domain(text: &str) -> bool {
     let text = text.trim_matches(' ');
@@ -93,6 +156,28 @@ mod tests {
     fn what_is_wrong_is_named() {
         for (name, value, says) in [
             ("labels", serde_json::json!(["a=b", "a"]), "labels: bad attribute format: a"),
+            ("labels", serde_json::json!(["a=b", "a=c"]), "labels: conflict labels for a=c and a=b"),
+            ("default-cgroupns-mode", "x".into(), "default-cgroupns-mode: invalid"),
+            ("default-ipc-mode", "host".into(), "default-ipc-mode: default IPC mode setting (host)"),
+            ("exec-opts", serde_json::json!(["x"]), "exec-opts: invalid exec-opt (x): must be formatted"),
+            (
+                "exec-opts",
+                serde_json::json!(["native.cgroupdriver=x"]),
+                "exec-opts: native.cgroupdriver option x",
+            ),
+            (
+                "registry-mirrors",
+                serde_json::json!(["mirror.example"]),
+                "registry-mirrors: invalid mirror: no scheme",
+            ),
+            ("proxies", serde_json::json!({"x": "y"}), "proxies: x"),
+            ("log-driver", "nosuch".into(), "log-driver: no log driver named 'nosuch'"),
+            ("runtimes", serde_json::json!({"a": {}}), "runtimes: runtime a: either a runtimeType or a path"),
+            (
+                "runtimes",
+                serde_json::json!({"runc": {"path": "/x"}}),
+                "runtimes: runtime name 'runc' is reserved",
+            ),
             ("log-level", "foo".into(), "log-level: invalid logging level: foo"),
             ("log-format", "xml".into(), "log-format: invalid log format: xml"),
             ("mtu", (-1).into(), "mtu: invalid default MTU: -1"),

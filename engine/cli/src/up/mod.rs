@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) engine: Vec<String>,
     /// The file for causewayd's `--network-config`.
     pub(crate) network: Option<serde_json::Value>,
+    /// The file for causeway-engine's `--container-config`.
+    pub(crate) containers: Option<serde_json::Value>,
     /// TCP sockets speak TLS.
     pub(crate) tls: bool,
     /// Called when both daemons are ready.
@@ -75,6 +77,7 @@ pub(crate) fn run(args: &Up) -> Outcome {
         publish_backend: args.publish_backend.clone(),
         engine: Vec::new(),
         network: None,
+        containers: None,
         tls: false,
         ready: Box::new(|| {}),
         reread: None,
@@ -166,22 +169,25 @@ impl Directories {
         causewayd.extend(["--published-ports".into(), plan.published_ports.clone()]);
         causewayd.extend(["--publish-backend".into(), plan.publish_backend.clone()]);
         if let Some(settings) = &plan.network {
-            causewayd.extend(["--network-config".into(), self.keep(&settings.to_string())?]);
+            causewayd.extend(["--network-config".into(), self.keep("network", &settings.to_string())?]);
         }
         let mut engine = common("causeway-engine")?;
         for host in hosts {
             engine.extend(["-H".into(), host.clone()]);
         }
         engine.extend(plan.engine.iter().cloned());
+        if let Some(settings) = &plan.containers {
+            engine.extend(["--container-config".into(), self.keep("containers", &settings.to_string())?]);
+        }
         Ok([causewayd, engine])
     }
 
     /// A file with this text, whose name says it: other settings are another file, so that those that turn out wrong do not
     /// overwrite the ones before.
-    fn keep(&self, text: &str) -> Result<String, PathError> {
+    fn keep(&self, what: &str, text: &str) -> Result<String, PathError> {
         let mut hasher = DefaultHasher::new();
         text.hash(&mut hasher);
-        let path = self.run_dir.join(format!("network-{:016x}.json", hasher.finish()));
+        let path = self.run_dir.join(format!("{what}-{:016x}.json", hasher.finish()));
         fs::write(&path, text).map_err(PathError::at("write", &path))?;
         Ok(path.display().to_string())
     }

@@ -127,6 +127,7 @@ impl World {
         let subnet = |subnet: String, gateway: String| Subnet {
             subnet: subnet.parse().unwrap(),
             gateway: Some(gateway.parse().unwrap()),
+            gateway_chosen: false,
             ip_range: None,
             auxiliary: Default::default(),
             requested: false,

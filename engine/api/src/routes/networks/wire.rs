@@ -102,6 +102,7 @@ impl IpamConfig {
         v1::Subnet {
             subnet: self.subnet,
             gateway: self.gateway,
+            gateway_unsaid: false,
             ip_range: self.ip_range,
             auxiliary: map(self.auxiliary_addresses),
         }
@@ -187,7 +188,7 @@ impl Network {
             .map(|subnet| IpamConfig {
                 subnet: subnet.subnet,
                 ip_range: subnet.ip_range,
-                gateway: subnet.gateway,
+                gateway: if subnet.gateway_unsaid { String::new() } else { subnet.gateway },
                 auxiliary_addresses: (!subnet.auxiliary.is_empty())
                     .then(|| subnet.auxiliary.into_iter().collect()),
             })
