@@ -24,6 +24,7 @@ mod ownership;
 mod purge;
 mod reaper;
 mod resolvers;
+mod sockets;
 mod spaces;
 mod state;
 mod sysctl;
@@ -32,3 +33,4 @@ mod watch;
 
 pub use handle::{Config, LinuxKernel};
 pub use purge::purge;
+pub use sockets::{BoundSocket, bound_sockets};
