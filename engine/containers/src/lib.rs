@@ -48,6 +48,7 @@ mod stats;
 mod stop;
 mod top;
 mod validate;
+mod wishes;
 
 pub use attach::{Attached, Input};
 pub use error::{Error, Result};
