@@ -1,24 +1,28 @@
 //! Request bodies read the way Go's encoding/json reads them, since clients rely on it: `null` stands for any type's zero
 //! value, a field's name matches whatever its case, unknown fields are ignored. A mismatch names the field.
 
+mod stream;
+mod tree;
+
 use std::fmt;
 
-use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
-    value::StrDeserializer,
-};
+use serde::de::{self, DeserializeOwned};
 use serde_json::{Map, Value};
 
+use self::tree::Go;
 use crate::ApiError;
 
 /// Reads one JSON value and nothing after it.
 pub(crate) fn from_slice<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
+    stream::read(text).map_or_else(|| from_tree(text), Ok)
+}
+
+fn from_tree<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
     let value: Value = serde_json::from_slice(text).map_err(|error| {
         // Docker's words for a body that was cut off.
         let reason = if error.is_eof() { "unexpected EOF".to_owned() } else { error.to_string() };
         ApiError::invalid(format!("invalid JSON: {reason}"))
     })?;
-    // A second copy of an ordinary body costs nothing against what a container or network does.
     let copy = (text.len() <= EXPLAINED).then(|| value.clone());
     T::deserialize(Go(value)).map_err(|mut error| {
         if let Some(name) = copy.and_then(|value| culprit::<T>(value, &error.path)) {
@@ -91,243 +95,22 @@ impl de::Error for Mismatch {
     }
 }
 
-struct Go(Value);
-
-impl Go {
-    fn refuse<T>(&self, wanted: &str) -> Result<T, Mismatch> {
-        let got = match &self.0 {
-            Value::Null => "null",
-            Value::Bool(_) => "bool",
-            Value::Number(_) => "number",
-            Value::String(_) => "string",
-            Value::Array(_) => "array",
-            Value::Object(_) => "object",
-        };
-        Err(de::Error::custom(format!("cannot unmarshal {got} into a value of type {wanted}")))
-    }
-}
-
-macro_rules! numbers {
-    ($($method:ident)*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
-            match self.0 {
-                Value::Null => visitor.visit_u64(0),
-                Value::Number(n) => n.deserialize_any(visitor).map_err(de::Error::custom),
-                _ => self.refuse("number"),
-            }
-        }
-    )*};
-}
-
-macro_rules! strings {
-    ($($method:ident)*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
-            match self.0 {
-                Value::Null => visitor.visit_str(""),
-                Value::String(text) => visitor.visit_string(text),
-                _ => self.refuse("string"),
-            }
-        }
-    )*};
-}
-
-impl<'de> Deserializer<'de> for Go {
-    type Error = Mismatch;
-
-    numbers!(deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_u8 deserialize_u16
-        deserialize_u32 deserialize_u64 deserialize_i128 deserialize_u128 deserialize_f32 deserialize_f64);
-    strings!(deserialize_char deserialize_str deserialize_string deserialize_bytes deserialize_byte_buf
-        deserialize_identifier);
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
-        match self.0 {
-            Value::Null => visitor.visit_unit(),
-            Value::Bool(b) => visitor.visit_bool(b),
-            Value::Number(n) => n.deserialize_any(visitor).map_err(de::Error::custom),
-            Value::String(text) => visitor.visit_string(text),
-            Value::Array(items) => visitor.visit_seq(Items { items: items.into_iter(), at: 0 }),
-            Value::Object(fields) => visitor.visit_map(Fields::new(fields, &[])),
-        }
-    }
-
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
-        match self.0 {
-            Value::Null => visitor.visit_bool(false),
-            Value::Bool(b) => visitor.visit_bool(b),
-            _ => self.refuse("bool"),
-        }
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
-        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
-    }
-
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
-        visitor.visit_unit()
-    }
-
-    fn deserialize_unit_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Mismatch> {
-        visitor.visit_unit()
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Mismatch> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
-        match self.0 {
-            Value::Null => visitor.visit_seq(Items { items: Vec::new().into_iter(), at: 0 }),
-            Value::Array(items) => visitor.visit_seq(Items { items: items.into_iter(), at: 0 }),
-            _ => self.refuse("array"),
-        }
-    }
-
-    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Mismatch> {
-        // A Go array: missing elements are zero.
-        let mut items = match self.0 {
-            Value::Null => Vec::new(),
-            Value::Array(items) => items,
-            _ => return self.refuse("array"),
-        };
-        items.resize(len, Value::Null);
-        visitor.visit_seq(Items { items: items.into_iter(), at: 0 })
-    }
-
-    fn deserialize_tuple_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        len: usize,
-        visitor: V,
-    ) -> Result<V::Value, Mismatch> {
-        self.deserialize_tuple(len, visitor)
-    }
-
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
-        match self.0 {
-            Value::Null => visitor.visit_map(Fields::new(Map::new(), &[])),
-            Value::Object(fields) => visitor.visit_map(Fields::new(fields, &[])),
-            _ => self.refuse("object"),
-        }
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        names: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Mismatch> {
-        match self.0 {
-            Value::Null => visitor.visit_map(Fields::new(Map::new(), &[])),
-            Value::Object(fields) => visitor.visit_map(Fields::new(fields, names)),
-            _ => self.refuse("object"),
-        }
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Mismatch> {
-        match self.0 {
-            Value::Null => visitor.visit_enum("".into_deserializer()),
-            value => value.deserialize_enum(name, variants, visitor).map_err(de::Error::custom),
-        }
-    }
-
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
-        visitor.visit_unit()
-    }
-}
-
-struct Items {
-    items: std::vec::IntoIter<Value>,
-    at: usize,
-}
-
-impl<'de> SeqAccess<'de> for Items {
-    type Error = Mismatch;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Mismatch> {
-        let Some(item) = self.items.next() else { return Ok(None) };
-        let at = self.at;
-        self.at += 1;
-        seed.deserialize(Go(item)).map(Some).map_err(|error| error.inside(at.to_string()))
-    }
-
-    fn size_hint(&self) -> Option<usize> {
-        Some(self.items.len())
-    }
-}
-
-struct Fields {
-    fields: serde_json::map::IntoIter,
-    /// The struct's own names; empty for a map, whose keys are data.
-    names: &'static [&'static str],
-    current: Option<(String, Value)>,
-}
-
-impl Fields {
-    fn new(mut fields: Map<String, Value>, names: &'static [&'static str]) -> Self {
-        // Where a name is there both in its own case and in another, its own counts.
-        if !names.is_empty() {
-            let other: Vec<String> = fields
-                .keys()
-                .filter(|key| !names.contains(&key.as_str()))
-                .filter(|key| {
-                    names.iter().any(|name| name.eq_ignore_ascii_case(key) && fields.contains_key(*name))
-                })
-                .cloned()
-                .collect();
-            for key in other {
-                fields.remove(&key);
-            }
-        }
-        Self { fields: fields.into_iter(), names, current: None }
-    }
-}
-
-impl<'de> MapAccess<'de> for Fields {
-    type Error = Mismatch;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Mismatch> {
-        let Some((key, value)) = self.fields.next() else { return Ok(None) };
-        let known = self.names.iter().find(|name| name.eq_ignore_ascii_case(&key));
-        let name = known.map_or(key, |name| (*name).to_owned());
-        let result = seed.deserialize(StrDeserializer::new(&name)).map(Some);
-        self.current = Some((name, value));
-        result
-    }
-
-    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Mismatch> {
-        let (name, value) = self.current.take().unwrap_or_default();
-        seed.deserialize(Go(value)).map_err(|error| error.inside(name))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
+    use engine_containers::config::CreateBody;
     use serde::Deserialize;
 
     use super::*;
 
-    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[derive(Debug, Default, Clone, PartialEq, Deserialize)]
     #[serde(rename_all = "PascalCase", default)]
     struct Inner {
         host_port: String,
     }
 
-    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[derive(Debug, Default, Clone, PartialEq, Deserialize)]
     #[serde(rename_all = "PascalCase", default)]
     struct Outer {
         name: String,
@@ -340,8 +123,60 @@ mod tests {
         maybe: Option<String>,
     }
 
+    /// What is taken as it comes is what the whole says.
     fn read(text: &str) -> Result<Outer, ApiError> {
-        from_slice(text.as_bytes())
+        let whole = from_tree(text.as_bytes());
+        if let Some(streamed) = stream::read::<Outer>(text.as_bytes()) {
+            assert_eq!(whole.as_ref().ok(), Some(&streamed), "{text}");
+        }
+        assert_eq!(from_slice(text.as_bytes()).ok(), whole.as_ref().ok().cloned(), "{text}");
+        whole
+    }
+
+    #[test]
+    fn an_ordinary_body_is_read_as_it_comes() {
+        for text in [
+            "null",
+            r#"{"Name":null,"Count":null,"Flag":null,"List":null,"Ports":null,"Inner":null,"Maybe":null}"#,
+            r#" {"name":"a","COUNT":3,"Bogus":{"x":[1,null]},"Size":[1,2],"Maybe":"\u00e4","List":["a",null]} "#,
+            r#"{"Ports":{"80/tcp":null,"81/tcp":[{"HostPort":"1"},{"hostport":null},null]},"Inner":{}}"#,
+        ] {
+            assert_eq!(stream::read::<Outer>(text.as_bytes()), read(text).ok(), "{text}");
+            assert!(read(text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_docker_cli_sends_to_create_a_container_is_read_as_it_comes() {
+        let text = br#"{"Hostname":"","AttachStdin":false,"ExposedPorts":{"20000/tcp":{},"20001/tcp":{}},"Env":null,
+            "Cmd":["sleep","1"],"Image":"box","Volumes":{},"Entrypoint":null,"Labels":{},"HostConfig":{"Binds":null,
+            "LogConfig":{"Type":"","Config":{}},"NetworkMode":"default","PortBindings":{
+                "20000/tcp":[{"HostIp":"","HostPort":"20000"}],"20001/tcp":[{"HostIp":"","HostPort":"20001"}]},
+            "RestartPolicy":{"Name":"no","MaximumRetryCount":0},"ConsoleSize":[0,0],"Dns":[],"Memory":0,"Devices":[],
+            "MemorySwappiness":-1,"OomKillDisable":false,"PidsLimit":0,"MaskedPaths":null},
+            "NetworkingConfig":{"EndpointsConfig":{"default":{"IPAMConfig":null,"Links":null,"GwPriority":0}}}}"#;
+        let body: CreateBody = stream::read(text).unwrap();
+        assert_eq!(body, from_tree(text).unwrap());
+        assert_eq!(body.host_config.unwrap().port_bindings.unwrap().to_map().len(), 2);
+    }
+
+    #[test]
+    fn what_is_not_ordinary_is_still_read_or_refused_as_ever() {
+        for text in [
+            r#"{"Size":null}"#,
+            r#"{"Size":[1]}"#,
+            r#"{"Size":[1,2,3]}"#,
+            r#"{"Name":"a","Name":"b"}"#,
+            r#"{"Name":"a","NAME":"b"}"#,
+        ] {
+            assert!(stream::read::<Outer>(text.as_bytes()).is_none(), "{text}");
+            assert!(read(text).is_ok(), "{text}");
+        }
+        for text in
+            [r#"{"Count":-1}"#, r#"{"Count":1.5}"#, r#"{"Flag":"true"}"#, r#"{"List":{}}"#, "[]", "1", "{}{}"]
+        {
+            assert!(read(text).is_err(), "{text}");
+        }
     }
 
     #[test]
