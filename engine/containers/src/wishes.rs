@@ -26,7 +26,7 @@ pub(crate) fn wishes(config: &ContainerConfig, host: &HostConfig) -> Result<Vec<
     }
     for (text, bindings) in host.port_bindings.iter().flat_map(|bindings| bindings.other()) {
         let port: ContainerPort = text.parse()?;
-        wishes.run(&Run::of(port, bindings.clone()))?;
+        wishes.run(&Run::of(port, bindings.as_deref()))?;
         bound.extend([Ports::one(port)]);
     }
     if host.publish_all_ports {

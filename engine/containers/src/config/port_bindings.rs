@@ -10,6 +10,7 @@ use serde::{
 use super::{
     host::{PortBinding, PortMap},
     port_set::{Key, Ports, number_as_written},
+    wire::Text,
 };
 use crate::ports::ContainerPort;
 
@@ -46,12 +47,12 @@ pub(crate) enum HostPort {
 }
 
 impl Place {
-    fn of(binding: PortBinding) -> Self {
-        let host_port = match number_as_written(&binding.host_port) {
+    fn of(host_ip: &str, host_port: &str) -> Self {
+        let host_port = match number_as_written(host_port) {
             Some(number) => HostPort::From(number),
-            None => HostPort::Each(binding.host_port.into()),
+            None => HostPort::Each(host_port.into()),
         };
-        Self { host_ip: binding.host_ip.into(), host_port }
+        Self { host_ip: host_ip.into(), host_port }
     }
 
     /// Of a run's port so far from its first.
@@ -77,24 +78,34 @@ impl Place {
             Some(first) => {
                 Self { host_ip: binding.host_ip.as_str().into(), host_port: HostPort::From(first) }
             }
-            None => Self::of(binding.clone()),
+            None => Self::of(&binding.host_ip, &binding.host_port),
         }
     }
 
     /// Whether this goes on in another, so far away.
     fn goes_on(&self, next: &Self, offset: u16) -> bool {
-        self.host_ip == next.host_ip
+        same(&self.host_ip, &next.host_ip)
             && match (&self.host_port, &next.host_port) {
                 (HostPort::From(first), HostPort::From(next)) => first.checked_add(offset) == Some(*next),
-                (own, next) => own == next,
+                (HostPort::Each(own), HostPort::Each(next)) => same(own, next),
+                _ => false,
             }
     }
 }
 
+/// Comparing nothing with nothing is slow where it is done by masked loads, which the C library's are: what they mask lies
+/// at an address that is none.
+fn same(one: &str, other: &str) -> bool {
+    one.len() == other.len() && (one.is_empty() || one == other)
+}
+
 impl Run {
-    pub(crate) fn of(port: ContainerPort, bindings: Option<Vec<PortBinding>>) -> Self {
-        let places = bindings.map(|bindings| bindings.into_iter().map(Place::of).collect());
-        Self { ports: Ports::one(port), places }
+    pub(crate) fn of(port: ContainerPort, bindings: Option<&[PortBinding]>) -> Self {
+        let place = |binding: &PortBinding| Place::of(&binding.host_ip, &binding.host_port);
+        Self {
+            ports: Ports::one(port),
+            places: bindings.map(|bindings| bindings.iter().map(place).collect()),
+        }
     }
 
     fn each(&self) -> impl Iterator<Item = (ContainerPort, Option<Vec<PortBinding>>)> {
@@ -189,15 +200,18 @@ impl PortBindings {
         self.runs.shrink_to_fit();
     }
 
-    fn of(entries: impl Iterator<Item = (Key, Option<Vec<PortBinding>>)>) -> Self {
+    fn of(entries: impl Iterator<Item = (Key, Option<Box<[Place]>>)>) -> Self {
         let mut all = Self::default();
         let mut runs: Vec<Run> = Vec::new();
-        for (key, bindings) in entries {
+        for (key, places) in entries {
             match key {
-                Key::Other(text) => _ = all.other.insert(text, bindings),
+                Key::Other(text) => {
+                    let bindings = places.map(|places| places.iter().map(|place| place.at(0)).collect());
+                    all.other.insert(text, bindings);
+                }
                 // Sorted as texts, most ports come right after the one before.
                 Key::Port(port) => {
-                    let next = Run::of(port, bindings);
+                    let next = Run { ports: Ports::one(port), places };
                     if !runs.last_mut().is_some_and(|run| run.takes(&next)) {
                         runs.push(next);
                     }
@@ -212,7 +226,7 @@ impl PortBindings {
         if overlap(&runs) {
             // A port that is there twice: what is said last counts, as in every object.
             let last: BTreeMap<ContainerPort, _> = runs.iter().flat_map(Run::each).collect();
-            runs = last.into_iter().map(|(port, bindings)| Run::of(port, bindings)).collect();
+            runs = last.iter().map(|(port, bindings)| Run::of(*port, bindings.as_deref())).collect();
         }
         all.add(runs);
         all
@@ -221,13 +235,32 @@ impl PortBindings {
 
 impl From<PortMap> for PortBindings {
     fn from(map: PortMap) -> Self {
-        Self::of(map.into_iter().map(|(key, bindings)| (key.as_str().into(), bindings)))
+        let place = |binding: &PortBinding| Place::of(&binding.host_ip, &binding.host_port);
+        Self::of(map.iter().map(|(key, bindings)| {
+            (key.as_str().into(), bindings.as_ref().map(|bindings| bindings.iter().map(place).collect()))
+        }))
     }
 }
 
 impl Serialize for PortBindings {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.to_map().serialize(serializer)
+    }
+}
+
+/// A [`PortBinding`], of which only what is to be kept is copied.
+impl<'de> Deserialize<'de> for Place {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "PascalCase", default)]
+        struct Binding<'a> {
+            #[serde(borrow)]
+            host_ip: Text<'a>,
+            #[serde(borrow)]
+            host_port: Text<'a>,
+        }
+        let Binding { host_ip, host_port } = Binding::deserialize(deserializer)?;
+        Ok(Self::of(&host_ip.0, &host_port.0))
     }
 }
 
