@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{MapAccess, Visitor},
+    de::{MapAccess, SeqAccess, Visitor},
 };
 
 use super::{
@@ -264,6 +264,31 @@ impl<'de> Deserialize<'de> for Place {
     }
 }
 
+/// Most ports have one place, and are compared and dropped: what is read takes no more room than that.
+struct Places(Box<[Place]>);
+
+impl<'de> Deserialize<'de> for Places {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Places;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Places, A::Error> {
+                let mut places = Vec::with_capacity(1);
+                while let Some(place) = list.next_element()? {
+                    places.push(place);
+                }
+                Ok(Places(places.into()))
+            }
+        }
+        deserializer.deserialize_seq(List)
+    }
+}
+
 impl<'de> Deserialize<'de> for PortBindings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Entries;
@@ -277,7 +302,9 @@ impl<'de> Deserialize<'de> for PortBindings {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<PortBindings, A::Error> {
                 let mut failed = None;
                 let bindings = PortBindings::of(std::iter::from_fn(|| {
-                    map.next_entry().map_err(|error| failed = Some(error)).ok().flatten()
+                    let entry = map.next_entry::<Key, Option<Places>>();
+                    let entry = entry.map_err(|error| failed = Some(error)).ok().flatten();
+                    entry.map(|(key, places)| (key, places.map(|places| places.0)))
                 }));
                 failed.map_or(Ok(bindings), Err)
             }
