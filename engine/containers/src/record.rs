@@ -3,6 +3,9 @@
 //! Two files below `STATE/engine/containers/<id>/`, each replaced atomically: `config.json` is what a person asked
 //! for and is synced to the disk; `state.json` is what became of it and is not, because what it tells dies with the
 //! machine anyway: a container whose state a power cut has eaten counts as one that never ran.
+//!
+//! `config.json` has Docker's names and shapes, but for ranges of ports: `"8000..8999/tcp": [{"HostPort": "80.."}]` are a
+//! thousand bindings, of which Docker's JSON has each.
 
 use std::{
     collections::BTreeMap,

@@ -220,6 +220,10 @@ fn a_port_that_a_process_of_the_host_listens_on_is_refused(backend: Backend) {
     eventually("the process listens", || ask(&host.host, "tcp 127.0.0.1 8080").status.success());
     let text = host.docker(&["run", "--rm", "-p", "8080:80", "box", "true"]).err();
     assert!(text.contains("0.0.0.0:8080/tcp: address already in use: process probe"), "{text}");
+    // Of a range, each is asked for.
+    let text = host.docker(&["run", "--rm", "-p", "8000-8999:1000-1999", "box", "true"]).err();
+    let says = "0.0.0.0:8000-8999/tcp: address already in use: process probe";
+    assert!(text.contains(says) && text.contains("has 8080/tcp"), "{text}");
 }
 
 /// By eBPF alone: the kernel's rules are not asked about sockets.
