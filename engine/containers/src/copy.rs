@@ -6,7 +6,7 @@ use engine_images::{Digest, Healthcheck, ImageConfig};
 
 use crate::{
     ByteStream, CommitOptions, Containers, Result,
-    config::{ContainerConfig, Set, Status},
+    config::{ContainerConfig, PortSet, Status},
     service::detached,
 };
 
@@ -89,19 +89,16 @@ fn familiar(reference: &str) -> String {
 
 /// The container's own config, with what the client overrides.
 fn image_config(own: &ContainerConfig, asked: Option<ImageConfig>) -> ImageConfig {
-    let set = |set: &Option<Set>| {
-        set.iter()
-            .flatten()
-            .map(|(key, _)| (key.clone(), engine_images::Empty {}))
-            .collect::<BTreeMap<_, _>>()
+    let keys = |keys: &mut dyn Iterator<Item = String>| -> BTreeMap<_, _> {
+        keys.map(|key| (key, engine_images::Empty {})).collect()
     };
     let mut image = ImageConfig {
         user: own.user.clone(),
-        exposed_ports: set(&own.exposed_ports),
+        exposed_ports: keys(&mut own.exposed_ports.iter().flat_map(PortSet::keys)),
         env: own.env.clone().unwrap_or_default(),
         entrypoint: own.entrypoint.clone(),
         cmd: own.cmd.clone(),
-        volumes: set(&own.volumes),
+        volumes: keys(&mut own.volumes.iter().flat_map(|volumes| volumes.keys().cloned())),
         working_dir: own.working_dir.clone(),
         labels: own.labels.clone(),
         stop_signal: own.stop_signal.clone(),

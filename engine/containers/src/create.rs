@@ -12,7 +12,7 @@ use crate::{
     container::Container,
     merge,
     moment::Moment,
-    mounts, names,
+    mounts, names, ports,
     record::{self, Config, MountRecord, RunState},
     request,
     service::{Inner, blocking, detached},
@@ -67,12 +67,10 @@ impl Inner {
                 .map_err(|error| Error::Invalid(format!("could not get container for {target}: {error}")))?;
         }
         spec::check_security(&host)?;
-        for (port, bindings) in host.port_bindings.iter().flatten() {
-            // Docker exposes what it publishes.
-            if bindings.is_some() {
-                let port: crate::ports::ContainerPort = port.parse()?;
-                config.exposed_ports.get_or_insert_default().entry(port.to_string()).or_default();
-            }
+        // Docker exposes what it publishes.
+        let published = host.port_bindings.as_ref().map(ports::published).transpose()?.unwrap_or_default();
+        if !published.is_empty() {
+            config.exposed_ports.get_or_insert_default().extend(published);
         }
         let id = names::id()?;
         let networks = self.networks(&mut host, &mut config, networking_config).await?;
@@ -93,6 +91,7 @@ impl Inner {
         match self.make(config).await {
             Ok(container) => {
                 self.reserve_addresses(&container, true).await;
+                warnings.extend(self.denials(&container.config()).await);
                 self.emit(&container, "create", &[]);
                 Ok(Created { id, warnings })
             }

@@ -51,6 +51,7 @@ mod stop;
 mod sysctls;
 mod top;
 mod validate;
+mod wishes;
 
 pub use attach::{Attached, Input};
 pub use defaults::{Defaults, DefaultsError};

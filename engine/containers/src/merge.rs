@@ -37,7 +37,7 @@ pub(crate) fn with_image(config: &mut ContainerConfig, image: &ImageConfig) -> R
         config.stop_signal.clone_from(&image.stop_signal);
     }
     for port in image.exposed_ports.keys() {
-        config.exposed_ports.get_or_insert_default().entry(port.clone()).or_insert(Empty {});
+        config.exposed_ports.get_or_insert_default().insert(port);
     }
     for path in image.volumes.keys() {
         config.volumes.get_or_insert_default().entry(path.clone()).or_insert(Empty {});

@@ -15,6 +15,7 @@ use crate::{
     record::Config,
     service::{Inner, blocking},
     sysctls,
+    wishes::wishes,
 };
 
 impl Inner {
@@ -34,7 +35,7 @@ impl Inner {
             return Ok(None);
         }
         let host_namespace = config.host.network_mode == "host";
-        let ports = if host_namespace { Vec::new() } else { ports::published(&config.config, &config.host)? };
+        let ports = if host_namespace { Vec::new() } else { wishes(&config.config, &config.host)? };
         let request = v1::JoinRequest {
             id: config.id.clone(),
             name: config.name.clone(),

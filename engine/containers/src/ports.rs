@@ -1,18 +1,16 @@
 //! Exposed and published ports: Docker's texts, causewayd's ranges.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    net::IpAddr,
-    str::FromStr,
-};
+use std::{collections::BTreeSet, fmt, net::IpAddr, str::FromStr};
 
 use libnetwork_model::Protocol;
 use libnetwork_rpc::v1;
 
 use crate::{
     Error, Result,
-    config::{ContainerConfig, HostConfig, Port, PortBinding, PortMap, Set},
+    config::{
+        ContainerConfig, HostConfig, Port, PortBinding, PortBindings, PortMap, PortSet,
+        port_bindings::HostPort, port_set::Ports,
+    },
 };
 
 /// `80/tcp`. Ordered as Docker sorts them for people: by number, then protocol.
@@ -43,9 +41,10 @@ impl fmt::Display for ContainerPort {
 }
 
 /// The ports of a set such as `ExposedPorts`, in which a key may also be a range (`8000-8010/tcp`).
-pub(crate) fn exposed(set: &Option<Set>) -> Result<Vec<ContainerPort>> {
-    let mut ports = Vec::new();
-    for text in set.iter().flatten().map(|(key, _)| key) {
+pub(crate) fn exposed(set: &Option<PortSet>) -> Result<Vec<ContainerPort>> {
+    let Some(set) = set else { return Ok(Vec::new()) };
+    let mut ports: Vec<ContainerPort> = set.ranges().iter().flat_map(|range| range.each()).collect();
+    for text in set.other() {
         let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
         match numbers.split_once('-') {
             None => ports.push(text.parse()?),
@@ -62,7 +61,7 @@ pub(crate) fn exposed(set: &Option<Set>) -> Result<Vec<ContainerPort>> {
 }
 
 /// A `HostPort`: first and last; 0 and 0 for any free port.
-fn host_range(text: &str) -> Result<(u16, u16)> {
+pub(crate) fn host_range(text: &str) -> Result<(u16, u16)> {
     let invalid = || Error::Invalid(format!("invalid port specification: {text:?}"));
     let port = |text: &str| text.trim().parse::<u16>().map_err(|_| invalid());
     let (first, last) = match text.split_once('-') {
@@ -75,7 +74,14 @@ fn host_range(text: &str) -> Result<(u16, u16)> {
 
 /// Checks what can be checked before the container starts.
 pub(crate) fn check(host: &HostConfig) -> Result<()> {
-    for (port, bindings) in host.port_bindings.iter().flatten() {
+    let Some(bindings) = &host.port_bindings else { return Ok(()) };
+    for place in bindings.runs().iter().flat_map(|run| run.places.iter().flatten()) {
+        if let HostPort::Each(text) = &place.host_port {
+            host_range(text)?;
+        }
+        host_ip(&place.host_ip)?;
+    }
+    for (port, bindings) in bindings.other() {
         port.parse::<ContainerPort>()?;
         for binding in bindings.iter().flatten() {
             host_range(&binding.host_port)?;
@@ -85,6 +91,13 @@ pub(crate) fn check(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
+/// The container's ports that are published somewhere; not those that are `null`.
+pub(crate) fn published(bindings: &PortBindings) -> Result<Vec<Ports>> {
+    let runs = bindings.runs().iter().filter(|run| run.places.is_some()).map(|run| Ok(run.ports));
+    let other = bindings.other().iter().filter(|(_, bindings)| bindings.is_some());
+    runs.chain(other.map(|(text, _)| Ok(Ports::one(text.parse()?)))).collect()
+}
+
 pub(crate) fn host_ip(text: &str) -> Result<Option<IpAddr>> {
     // IPv6 addresses may come in brackets, as in `-p [::1]:80:80`.
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
@@ -92,65 +105,6 @@ pub(crate) fn host_ip(text: &str) -> Result<Option<IpAddr>> {
         return Ok(None);
     }
     bare.parse().map(Some).map_err(|_| Error::Invalid(format!("invalid IP address: {text}")))
-}
-
-/// The container's published ports, as few entries as say the same: neighbouring ports that lead to neighbouring
-/// ports become one range, because the CLI sends `-p 8000-9000:8000-9000` as a thousand and one bindings.
-pub(crate) fn published(config: &ContainerConfig, host: &HostConfig) -> Result<Vec<v1::PortSpec>> {
-    type Key = (Protocol, Option<IpAddr>);
-    let mut fixed: BTreeMap<Key, Vec<(u16, u16)>> = BTreeMap::new();
-    let mut specs = Vec::new();
-    let mut bound = BTreeSet::new();
-    let spec = |(protocol, ip): Key, (first, last): (u16, u16), container: u16, count: u16| v1::PortSpec {
-        protocol: protocol.to_string(),
-        host_ip: ip.map(|ip| ip.to_string()).unwrap_or_default(),
-        host_first: first.into(),
-        host_last: last.into(),
-        container_port: container.into(),
-        count: count.into(),
-    };
-    for (text, bindings) in host.port_bindings.iter().flatten() {
-        let port: ContainerPort = text.parse()?;
-        bound.insert(port);
-        for binding in bindings.iter().flatten() {
-            let key = (port.protocol, host_ip(&binding.host_ip)?);
-            let (first, last) = host_range(&binding.host_port)?;
-            if first == last && first != 0 {
-                fixed.entry(key).or_default().push((port.number, first));
-            } else {
-                specs.push(spec(key, (first, last), port.number, 1));
-            }
-        }
-        if bindings.as_ref().is_none_or(Vec::is_empty) {
-            specs.push(spec((port.protocol, None), (0, 0), port.number, 1));
-        }
-    }
-    if host.publish_all_ports {
-        for port in exposed(&config.exposed_ports)? {
-            if !bound.contains(&port) {
-                specs.push(spec((port.protocol, None), (0, 0), port.number, 1));
-            }
-        }
-    }
-    for (key, mut ports) in fixed {
-        ports.sort();
-        ports.dedup();
-        let mut ports = ports.into_iter().peekable();
-        while let Some((container, host)) = ports.next() {
-            let mut count: u16 = 1;
-            while let Some(&(c, h)) = ports.peek() {
-                if u32::from(c) != u32::from(container) + u32::from(count)
-                    || u32::from(h) != u32::from(host) + u32::from(count)
-                {
-                    break;
-                }
-                count += 1;
-                ports.next();
-            }
-            specs.push(spec(key, (host, host + (count - 1)), container, count));
-        }
-    }
-    Ok(specs)
 }
 
 /// A container's port and one place on the host where it is published.
@@ -273,10 +227,11 @@ pub(crate) fn list(config: &ContainerConfig, sandbox: &v1::Sandbox) -> Vec<Port>
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn host(bindings: &[(&str, &str, &str)]) -> HostConfig {
+    /// What publishes these: container port, host address, host port.
+    pub(crate) fn host(bindings: &[(&str, &str, &str)]) -> HostConfig {
         let mut map = PortMap::new();
         for (port, ip, host) in bindings {
             map.entry((*port).to_owned())
@@ -284,19 +239,7 @@ mod tests {
                 .get_or_insert_default()
                 .push(PortBinding { host_ip: (*ip).to_owned(), host_port: (*host).to_owned() });
         }
-        HostConfig { port_bindings: Some(map), ..HostConfig::default() }
-    }
-
-    #[test]
-    fn a_range_of_ten_thousand_ports_is_one_entry() {
-        let bindings: Vec<(String, String)> =
-            (0..10_000).map(|n| (format!("{}/tcp", 20_000 + n), (30_000 + n).to_string())).collect();
-        let bindings: Vec<(&str, &str, &str)> =
-            bindings.iter().map(|(port, host)| (port.as_str(), "", host.as_str())).collect();
-        let specs = published(&ContainerConfig::default(), &host(&bindings)).unwrap();
-        assert_eq!(specs.len(), 1);
-        assert_eq!((specs[0].host_first, specs[0].host_last), (30_000, 39_999));
-        assert_eq!((specs[0].container_port, specs[0].count), (20_000, 10_000));
+        HostConfig { port_bindings: Some(map.into()), ..HostConfig::default() }
     }
 
     #[test]
@@ -317,61 +260,6 @@ mod tests {
         for bad in ["", "0", "x", "80/foo", "8000-8001:80-82", "70000:1", "a:1:1", "9-8", "8080:0", ":"] {
             assert!(read(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn what_is_not_in_line_stays_apart() {
-        let specs = published(
-            &ContainerConfig::default(),
-            &host(&[
-                ("80/tcp", "", "8080"),
-                ("81/tcp", "", "8081"),
-                ("82/tcp", "", "9000"),
-                ("83/tcp", "127.0.0.1", "9001"),
-                ("84/udp", "", "9002"),
-                ("85/tcp", "", ""),
-                ("86/tcp", "", "7000-7010"),
-                ("65535/tcp", "", "65535"),
-            ]),
-        )
-        .unwrap();
-        let mut seen: Vec<_> = specs
-            .iter()
-            .map(|s| {
-                (
-                    s.protocol.as_str(),
-                    s.host_ip.as_str(),
-                    s.host_first,
-                    s.host_last,
-                    s.container_port,
-                    s.count,
-                )
-            })
-            .collect();
-        seen.sort();
-        assert_eq!(
-            seen,
-            [
-                ("tcp", "", 0, 0, 85, 1),
-                ("tcp", "", 7000, 7010, 86, 1),
-                ("tcp", "", 8080, 8081, 80, 2),
-                ("tcp", "", 9000, 9000, 82, 1),
-                ("tcp", "", 65535, 65535, 65535, 1),
-                ("tcp", "127.0.0.1", 9001, 9001, 83, 1),
-                ("udp", "", 9002, 9002, 84, 1),
-            ]
-        );
-    }
-
-    #[test]
-    fn publishing_all_takes_exposed_ports_that_have_no_binding() {
-        let set: Set =
-            [("80/tcp".to_owned(), Default::default()), ("90/udp".to_owned(), Default::default())].into();
-        let config = ContainerConfig { exposed_ports: Some(set), ..ContainerConfig::default() };
-        let host = HostConfig { publish_all_ports: true, ..host(&[("80/tcp", "", "1")]) };
-        let specs = published(&config, &host).unwrap();
-        assert_eq!(specs.len(), 2);
-        assert!(specs.iter().any(|s| s.protocol == "udp" && s.host_first == 0 && s.container_port == 90));
     }
 
     #[test]
@@ -404,7 +292,7 @@ mod tests {
             ..v1::Sandbox::default()
         };
         let config = ContainerConfig {
-            exposed_ports: Some([("80/tcp".to_owned(), Default::default())].into()),
+            exposed_ports: Some(PortSet::from_iter(["80/tcp"])),
             ..ContainerConfig::default()
         };
         let ports = list(&config, &sandbox);

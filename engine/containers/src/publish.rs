@@ -3,18 +3,22 @@
 //! A change is in the kernel when it is answered, and on disk, where the next start and `inspect` find it; or it is
 //! refused, and nothing of it is in either place.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use libnetwork_rpc::{client::again, v1};
 
 use crate::{
     Containers, Error, Result,
-    config::{PortBinding, PortsBody, PublishedPorts, PublishedRange},
+    config::{PortBinding, PortMap, PortsBody, PublishedPorts, PublishedRange, port_set::Ports},
     container::Container,
     ports::{self, ContainerPort, Publication},
     record::Config,
     service::{Inner, detached},
+    wishes,
 };
+
+/// How long the making of a container waits to hear of the host's firewall.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Containers {
     /// The published ports of a container with what went through them; of one that does not run, those that its next
@@ -36,7 +40,7 @@ impl Inner {
     async fn published(&self, container: &Container) -> Result<PublishedPorts> {
         let live = container.live();
         let ports = match live.sandbox {
-            None => wishes(&live.config)?.iter().map(unsettled).collect(),
+            None => asked(&live.config)?.iter().map(unsettled).collect(),
             Some(sandbox) => {
                 let call = || {
                     let (mut client, sandbox_id) = (self.parts.network.clone(), sandbox.id.clone());
@@ -69,13 +73,7 @@ impl Inner {
                     "container {name} has no network of its own to publish ports of (its network mode is {mode})"
                 )));
             }
-            let mut config = (*live.config).clone();
-            for publication in &remove {
-                unpublish(&mut config, publication, live.sandbox.as_deref())?;
-            }
-            for publication in &add {
-                publish(&mut config, publication)?;
-            }
+            let config = changed(&live.config, &remove, &add, live.sandbox.as_deref())?;
             ports::check(&config.host)?;
             if let Some(sandbox) = &live.sandbox {
                 self.set_ports(container, &config).await?;
@@ -95,9 +93,27 @@ impl Inner {
         self.published(container).await
     }
 
+    /// What the host's firewall has against the ports that a container will publish, for whoever makes it. Where causewayd
+    /// does not say it at once, nothing.
+    pub(crate) async fn denials(&self, config: &Config) -> Vec<String> {
+        let ports =
+            if config.host.network_mode == "host" { Vec::new() } else { asked(config).unwrap_or_default() };
+        if ports.is_empty() {
+            return Vec::new();
+        }
+        let mut client = self.parts.network.clone();
+        let asked = client.ask_firewall(v1::AskFirewallRequest { ports });
+        match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(Ok(reply)) => {
+                reply.into_inner().denials.into_iter().map(|denial| format!("Published {denial}")).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Publishes what a record says of a container that has a sandbox, and takes note of what it got.
     async fn set_ports(&self, container: &Container, config: &Config) -> Result<()> {
-        let request = v1::SetPortsRequest { sandbox_id: container.id.clone(), ports: wishes(config)? };
+        let request = v1::SetPortsRequest { sandbox_id: container.id.clone(), ports: asked(config)? };
         let call = || {
             let (mut client, request) = (self.parts.network.clone(), request.clone());
             async move { client.set_ports(request).await }
@@ -111,7 +127,7 @@ impl Inner {
     pub(crate) async fn follow_record(&self, container: &Container) {
         let live = container.live();
         let Some(sandbox) = live.sandbox.filter(|sandbox| !sandbox.namespace.is_empty()) else { return };
-        let follows = wishes(&live.config).is_ok_and(|wishes| ports::meet(&wishes, &sandbox));
+        let follows = asked(&live.config).is_ok_and(|wishes| ports::meet(&wishes, &sandbox));
         if !follows && let Err(error) = self.set_ports(container, &live.config).await {
             let error = crate::error::chain(&error);
             tracing::warn!(container = container.id, error, "cannot publish the ports of its record");
@@ -119,8 +135,8 @@ impl Inner {
     }
 }
 
-fn wishes(config: &Config) -> Result<Vec<v1::PortSpec>> {
-    ports::published(&config.config, &config.host)
+fn asked(config: &Config) -> Result<Vec<v1::PortSpec>> {
+    wishes::wishes(&config.config, &config.host)
 }
 
 fn publications(texts: &[String]) -> Result<Vec<Publication>> {
@@ -131,8 +147,41 @@ fn publications(texts: &[String]) -> Result<Vec<Publication>> {
     Ok(all)
 }
 
-fn publish(config: &mut Config, Publication { port, binding }: &Publication) -> Result<()> {
-    let bindings = config.host.port_bindings.get_or_insert_default();
+/// The record with some publications taken away and others added.
+fn changed(
+    config: &Config,
+    remove: &[Publication],
+    add: &[Publication],
+    sandbox: Option<&v1::Sandbox>,
+) -> Result<Config> {
+    let mut config = config.clone();
+    if remove.is_empty() && add.is_empty() {
+        return Ok(config);
+    }
+    let mut bindings = config.host.port_bindings.take().unwrap_or_default().to_map();
+    if config.host.publish_all_ports && !remove.is_empty() {
+        // From "all that are exposed" to all of them by name: one less cannot be said otherwise.
+        for port in ports::exposed(&config.config.exposed_ports)? {
+            bindings.entry(port.to_string()).or_insert_with(|| Some(vec![PortBinding::default()]));
+        }
+        config.host.publish_all_ports = false;
+    }
+    for publication in remove {
+        unpublish(&mut bindings, &config.name, publication, sandbox)?;
+    }
+    for publication in add {
+        publish(&mut bindings, &config.name, publication)?;
+    }
+    config.host.port_bindings = Some(bindings.into());
+    if !add.is_empty() {
+        let ports = add.iter().map(|publication| Ports::one(publication.port));
+        config.config.exposed_ports.get_or_insert_default().extend(ports);
+    }
+    Ok(config)
+}
+
+fn publish(bindings: &mut PortMap, container: &str, what: &Publication) -> Result<()> {
+    let Publication { port, binding } = what;
     match bindings.get_mut(&port.to_string()) {
         None => drop(bindings.insert(port.to_string(), Some(vec![binding.clone()]))),
         Some(there) => {
@@ -143,28 +192,23 @@ fn publish(config: &mut Config, Publication { port, binding }: &Publication) -> 
             }
             if !binding.host_port.is_empty() && there.contains(binding) {
                 return Err(Error::Conflict(format!(
-                    "container {} publishes {port} on host port {} already",
-                    config.name, binding.host_port
+                    "container {container} publishes {port} on host port {} already",
+                    binding.host_port
                 )));
             }
             there.push(binding.clone());
         }
     }
-    config.config.exposed_ports.get_or_insert_default().entry(port.to_string()).or_default();
     Ok(())
 }
 
 /// Takes away the bindings of a container's port that fit.
-fn unpublish(config: &mut Config, what: &Publication, sandbox: Option<&v1::Sandbox>) -> Result<()> {
-    let exposed = ports::exposed(&config.config.exposed_ports)?;
-    let bindings = config.host.port_bindings.get_or_insert_default();
-    if config.host.publish_all_ports {
-        // From "all that are exposed" to all of them by name: one less cannot be said otherwise.
-        for port in exposed {
-            bindings.entry(port.to_string()).or_insert_with(|| Some(vec![PortBinding::default()]));
-        }
-        config.host.publish_all_ports = false;
-    }
+fn unpublish(
+    bindings: &mut PortMap,
+    container: &str,
+    what: &Publication,
+    sandbox: Option<&v1::Sandbox>,
+) -> Result<()> {
     let key = what.port.to_string();
     let there = bindings.get_mut(&key).map(|there| {
         let there = there.get_or_insert_default();
@@ -173,11 +217,11 @@ fn unpublish(config: &mut Config, what: &Publication, sandbox: Option<&v1::Sandb
         }
         there
     });
-    let Some(there) = there else { return Err(not_published(&config.name, what)) };
+    let Some(there) = there else { return Err(not_published(container, what)) };
     let before = there.len();
     there.retain(|binding| !fits(&what.port, binding, &what.binding, sandbox));
     if there.len() == before {
-        return Err(not_published(&config.name, what));
+        return Err(not_published(container, what));
     }
     if there.is_empty() {
         bindings.remove(&key);

@@ -3,6 +3,9 @@
 //! Two files below `STATE/engine/containers/<id>/`, each replaced atomically: `config.json` is what a person asked
 //! for and is synced to the disk; `state.json` is what became of it and is not, because what it tells dies with the
 //! machine anyway: a container whose state a power cut has eaten counts as one that never ran.
+//!
+//! `config.json` has Docker's names and shapes, but for ranges of ports: `"8000..8999/tcp": [{"HostPort": "80.."}]` are a
+//! thousand bindings, of which Docker's JSON has each.
 
 use std::{
     collections::BTreeMap,
@@ -36,7 +39,9 @@ pub(crate) struct Config {
     /// What the daemon had for containers that say nothing of it, when this one was made.
     #[serde(default)]
     pub(crate) no_new_privileges: bool,
+    #[serde(with = "folded")]
     pub(crate) config: ContainerConfig,
+    #[serde(with = "folded")]
     pub(crate) host: HostConfig,
     /// By network name; what is asked for, not what a running container got.
     pub(crate) networks: BTreeMap<String, EndpointSettings>,
@@ -97,6 +102,54 @@ impl RunState {
     }
 }
 
+/// Ranges of ports as one entry each, where Docker's JSON has one for every port. What was written port by port is read too.
+mod folded {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::config::{ContainerConfig, HostConfig, PortBindings, PortSet};
+
+    pub(super) trait Fold: Clone {
+        fn folded(self) -> Self;
+        fn unfolded(self) -> Self;
+    }
+
+    impl Fold for ContainerConfig {
+        fn folded(self) -> Self {
+            Self { exposed_ports: self.exposed_ports.map(PortSet::folded), ..self }
+        }
+
+        fn unfolded(self) -> Self {
+            Self { exposed_ports: self.exposed_ports.map(PortSet::unfolded), ..self }
+        }
+    }
+
+    impl Fold for HostConfig {
+        fn folded(self) -> Self {
+            Self { port_bindings: self.port_bindings.map(PortBindings::folded), ..self }
+        }
+
+        fn unfolded(self) -> Self {
+            Self { port_bindings: self.port_bindings.map(PortBindings::unfolded), ..self }
+        }
+    }
+
+    pub(super) fn serialize<T, S>(value: &T, serializer: S) -> Result<S::Ok, S::Error>
+    where
+        T: Fold + Serialize,
+        S: Serializer,
+    {
+        value.clone().folded().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: Fold + Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        T::deserialize(deserializer).map(T::unfolded)
+    }
+}
+
 /// Replaces `dir/name` by this value. With `durable` it is on the disk when this returns. Blocking.
 pub(crate) fn write<T: Serialize>(dir: &Path, name: &str, value: &T, durable: bool) -> Result<()> {
     stage(dir, name, value, durable)?.commit()
@@ -153,6 +206,53 @@ pub(crate) fn read<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{PortBinding, PortMap};
+
+    fn config(config: ContainerConfig, host: HostConfig) -> Config {
+        Config {
+            revision: 1,
+            id: "a".repeat(64),
+            name: "web".to_owned(),
+            created: Moment::now(),
+            image: format!("sha256:{}", "b".repeat(64)).parse().unwrap(),
+            no_new_privileges: false,
+            config,
+            host,
+            networks: BTreeMap::new(),
+            mounts: Vec::new(),
+        }
+    }
+
+    /// A record as it was written before ranges were: port by port.
+    fn port_by_port(config: &Config) -> serde_json::Value {
+        let mut json = serde_json::to_value(config).unwrap();
+        json["config"] = serde_json::to_value(&config.config).unwrap();
+        json["host"] = serde_json::to_value(&config.host).unwrap();
+        json
+    }
+
+    #[test]
+    fn a_range_of_ports_is_one_entry_on_the_disk_and_one_port_by_port_is_still_read() {
+        let binding = |n: u16| PortBinding { host_ip: String::new(), host_port: (n + 1000).to_string() };
+        let bindings = |ports: std::ops::Range<u16>| -> PortMap {
+            ports.map(|n| (format!("{n}/tcp"), Some(vec![binding(n)]))).collect()
+        };
+        let of = |ports: std::ops::Range<u16>| {
+            let exposed: Vec<String> = ports.clone().map(|n| format!("{n}/tcp")).collect();
+            let exposed_ports = Some(exposed.iter().map(String::as_str).collect());
+            let config = ContainerConfig { exposed_ports, ..ContainerConfig::default() };
+            let port_bindings = Some(bindings(ports).into());
+            super::tests::config(config, HostConfig { port_bindings, ..HostConfig::default() })
+        };
+        let (one, many) = (of(9000..9001), of(9000..10_000));
+        let old = port_by_port(&many);
+        assert_eq!(old["host"]["PortBindings"]["9999/tcp"][0]["HostPort"], "10999");
+        assert_eq!(serde_json::from_value::<Config>(old).unwrap(), many);
+        assert_eq!(port_by_port(&one), serde_json::to_value(&one).unwrap());
+        let text = serde_json::to_string(&many).unwrap();
+        assert!(text.len() < serde_json::to_string(&one).unwrap().len() + 50, "{text}");
+        assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), many);
+    }
 
     #[test]
     fn a_record_survives_the_disk_and_a_torn_write_does_not_replace_it() {

@@ -34,11 +34,12 @@ pub(crate) fn check(host: &HostConfig, config: &ContainerConfig, api: u32) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::PortSet;
 
     #[test]
     fn a_joined_namespace_and_its_interfaces_are_not_changed_from_here() {
         let expose = ContainerConfig {
-            exposed_ports: Some([("80/tcp".to_owned(), Default::default())].into()),
+            exposed_ports: Some(PortSet::from_iter(["80/tcp"])),
             ..ContainerConfig::default()
         };
         let mode = |mode: &str| HostConfig { network_mode: mode.into(), ..HostConfig::default() };

@@ -2,7 +2,7 @@
 
 mod published;
 
-use integration_testkit::{Daemon, Host, eventually, probe};
+use integration_testkit::{Daemon, Finished, Host, eventually, probe};
 use published::{Backend, ask, ports, seen, serve, with_each_backend};
 
 with_each_backend!(
@@ -212,6 +212,10 @@ fn a_port_that_a_process_of_the_host_listens_on_is_refused(backend: Backend) {
     eventually("the process listens", || ask(&host.host, "tcp 127.0.0.1 8080").status.success());
     let text = host.docker(&["run", "--rm", "-p", "8080:80", "box", "true"]).err();
     assert!(text.contains("0.0.0.0:8080/tcp: address already in use: process probe"), "{text}");
+    // Of a range, each is asked for.
+    let text = host.docker(&["run", "--rm", "-p", "8000-8999:1000-1999", "box", "true"]).err();
+    let says = "0.0.0.0:8000-8999/tcp: address already in use: process probe";
+    assert!(text.contains(says) && text.contains("has 8080/tcp"), "{text}");
 }
 
 /// By eBPF alone: the kernel's rules are not asked about sockets.
@@ -328,7 +332,11 @@ fn a_port_that_the_hosts_firewall_denies_is_warned_of_with_what_opens_it_and_not
     let received = || host.client.sh("nft list table netdev watch").ok();
     let before = received();
     let publish = ["-p", "8080:80", "-p", "8080:80/udp", "-p", "8081:80", "-p", "8082-8083:80-81"];
-    serve(&host, "web", &publish);
+    let mut run = vec!["run", "-d", "--name", "web"];
+    run.extend(publish);
+    run.extend(["box", "probe", "serve", "80"]);
+    let Finished { stderr, .. } = host.docker(&run);
+    eventually("the server serves", || host.d("logs web").contains("serving"));
     assert_eq!(received(), before, "packets left by the uplink");
     let log = std::fs::read_to_string(host.log()).unwrap();
     let warned =
@@ -336,6 +344,11 @@ fn a_port_that_the_hosts_firewall_denies_is_warned_of_with_what_opens_it_and_not
     let all = ["8080/tcp", "8080/udp", "8081/tcp", "8082/tcp", "8083/tcp"].map(warned);
     assert_eq!(all, [true, true, false, true, false], "{}", host.log_tail());
     let remedy = "open it by `nft insert rule inet hosts input tcp dport 8080 accept`";
+    assert!(
+        stderr.contains("WARNING: Published port 8080/tcp is denied") && stderr.contains(remedy),
+        "{stderr}"
+    );
+    assert_eq!(stderr.matches("WARNING").count(), 3, "{stderr}");
     assert!(log.contains(remedy), "{}", host.log_tail());
     let events = ["events", "--since=60s", "--until=0s", "--filter=container=web", "--format={{json .}}"];
     let told = || host.docker(&events).ok();

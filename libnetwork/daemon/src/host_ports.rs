@@ -37,7 +37,7 @@ fn try_one(protocol: Protocol, ip: Option<IpAddr>, port: u16) -> Option<Busy> {
 /// The ports of the range that some socket is bound to, lowest first.
 fn listed(protocol: Protocol, range: PortRange) -> Vec<u16> {
     let mut ports: Vec<u16> =
-        sockets::bound(protocol).map(|s| s.port).filter(|p| range.contains(*p)).collect();
+        sockets::bound(protocol).into_iter().map(|s| s.port).filter(|p| range.contains(*p)).collect();
     ports.sort_unstable();
     ports.dedup();
     ports

@@ -2,7 +2,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::wire::{Set, is_empty, is_empty_map, is_false, null, strings};
+use super::{
+    port_set::PortSet,
+    wire::{Set, is_empty, is_false, null, strings},
+};
 
 /// What runs in a container, independent of the host (Docker's `Config`).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -20,8 +23,8 @@ pub struct ContainerConfig {
     pub attach_stdout: bool,
     #[serde(deserialize_with = "null")]
     pub attach_stderr: bool,
-    #[serde(skip_serializing_if = "is_empty_map")]
-    pub exposed_ports: Option<Set>,
+    #[serde(skip_serializing_if = "no_ports")]
+    pub exposed_ports: Option<PortSet>,
     #[serde(deserialize_with = "null")]
     pub tty: bool,
     #[serde(deserialize_with = "null")]
@@ -55,6 +58,10 @@ pub struct ContainerConfig {
     pub stop_timeout: Option<i64>,
     #[serde(skip_serializing_if = "is_empty", deserialize_with = "strings")]
     pub shell: Option<Vec<String>>,
+}
+
+fn no_ports(ports: &Option<PortSet>) -> bool {
+    ports.as_ref().is_none_or(PortSet::is_empty)
 }
 
 /// How to find out whether a container is healthy. Durations are in nanoseconds; 0 means Docker's default.

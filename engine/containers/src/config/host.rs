@@ -2,7 +2,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::wire::{is_empty, is_empty_map, is_zero, null, strings};
+use super::{
+    port_bindings::PortBindings,
+    wire::{is_empty, is_empty_map, is_zero, null, strings},
+};
 
 /// One side of a published port as the client wrote it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,7 +32,7 @@ pub struct HostConfig {
     pub log_config: LogConfig,
     #[serde(deserialize_with = "null")]
     pub network_mode: String,
-    pub port_bindings: Option<PortMap>,
+    pub port_bindings: Option<PortBindings>,
     #[serde(deserialize_with = "null")]
     pub restart_policy: RestartPolicy,
     #[serde(deserialize_with = "null")]

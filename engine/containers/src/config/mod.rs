@@ -4,6 +4,8 @@
 mod container;
 mod host;
 mod network;
+pub(crate) mod port_bindings;
+pub(crate) mod port_set;
 mod state;
 mod view;
 pub(crate) mod wire;
@@ -14,6 +16,8 @@ pub use host::{
     RestartPolicy, ThrottleDevice, TmpfsOptions, Ulimit, VolumeOptions, WeightDevice,
 };
 pub use network::{EndpointIpamConfig, EndpointSettings, NetworkSettings, NetworkingConfig};
+pub use port_bindings::PortBindings;
+pub use port_set::PortSet;
 pub use state::{Health, HealthResult, MountPoint, State, Status};
 pub use view::{
     CreateBody, Created, ExecInspect, ExecProcessConfig, GraphDriver, Inspect, PathStat, Port, PortsBody,

@@ -5,18 +5,36 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ContainerConfig, EndpointSettings, HostConfig, MountPoint, NetworkSettings, NetworkingConfig, Resources,
-    RestartPolicy, State, wire::null,
+    ContainerConfig, EndpointSettings, HostConfig, MountPoint, NetworkSettings, NetworkingConfig, PortSet,
+    Resources, RestartPolicy, State, wire::null,
 };
 
 /// `POST /containers/create`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, from = "CreateFields")]
 pub struct CreateBody {
     #[serde(flatten)]
     pub config: ContainerConfig,
     pub host_config: Option<HostConfig>,
     pub networking_config: Option<NetworkingConfig>,
+}
+
+/// What is in a flattened struct is read into pieces that could be anything first. There may be a thousand of these.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct CreateFields {
+    exposed_ports: Option<PortSet>,
+    #[serde(flatten)]
+    config: ContainerConfig,
+    host_config: Option<HostConfig>,
+    networking_config: Option<NetworkingConfig>,
+}
+
+impl From<CreateFields> for CreateBody {
+    fn from(fields: CreateFields) -> Self {
+        let CreateFields { exposed_ports, config, host_config, networking_config } = fields;
+        Self { config: ContainerConfig { exposed_ports, ..config }, host_config, networking_config }
+    }
 }
 
 /// What `create` answers.

@@ -10,7 +10,7 @@ use netlink_packet_core::{
 };
 use netlink_sys::{
     SocketAddr,
-    protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
+    protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG},
 };
 use nix::{
     errno::Errno,
@@ -27,6 +27,7 @@ use crate::{nsid::Nsid, thread::cause};
 pub(crate) enum Protocol {
     Route,
     Netfilter,
+    Diagnostics,
 }
 
 /// A netlink socket of the namespace that the opening thread was in, usable from any.
@@ -91,6 +92,7 @@ impl Socket {
         let number = match protocol {
             Protocol::Route => NETLINK_ROUTE,
             Protocol::Netfilter => NETLINK_NETFILTER,
+            Protocol::Diagnostics => NETLINK_SOCK_DIAG,
         };
         let mut inner = netlink_sys::Socket::new(number).map_err(cause)?;
         let own = inner.bind_auto().map_err(cause)?;
