@@ -21,22 +21,65 @@ pub(crate) type Nsid = i32;
 /// NETNSA_NSID_NOT_ASSIGNED: as an answer there is none, in a request any will do.
 const NONE: Nsid = -1;
 
-/// The numbers of namespaces in the socket's own, given to those that had none, in order.
-pub(crate) fn assign(socket: &mut Socket, namespaces: &[impl AsFd]) -> Result<Vec<Option<Nsid>>, Cause> {
-    let give = |namespace: &_| {
-        let attributes = vec![of(AsFd::as_fd(namespace)), NsidAttribute::Id(NONE)];
-        Request::new(RouteNetlinkMessage::NewNsId(message(attributes)), 0)
-    };
-    let mut requests: Vec<Request> = namespaces.iter().map(give).collect();
-    for result in socket.request(&mut requests) {
-        match result {
-            // It has one: so it is for all that a veth pair ever led to from here.
-            Err(cause) if cause.errno() == Some(libc::EEXIST) => {}
-            result => result?,
-        }
+/// Numbers for sandboxes, each lower than the one before: for whatever a namespace tells, the kernel looks for its number
+/// from the lowest on, and a new sandbox has most to tell. (By itself the kernel gives the lowest that is free.)
+pub(crate) struct Numbers {
+    next: Nsid,
+}
+
+/// Far above what the kernel gives by itself, and as far from the end.
+const FIRST: Nsid = 1 << 30;
+const LAST: Nsid = 1 << 29;
+
+impl Numbers {
+    /// Below all that earlier processes gave in the socket's namespace.
+    pub(crate) fn open(socket: &mut Socket) -> Result<Self, Cause> {
+        let all = socket.dump(Request::new(RouteNetlinkMessage::GetNsId(NsidMessage::default()), 0), read)?;
+        let lowest = all.into_iter().filter(|nsid| (LAST..=FIRST).contains(nsid)).min();
+        Ok(Self { next: lowest.map_or(FIRST, |lowest| lowest - 1) })
     }
-    let ask = |namespace: &_| vec![of(AsFd::as_fd(namespace))];
-    namespaces.iter().map(|namespace| find(socket, ask(namespace))).collect()
+
+    /// The numbers of namespaces in the socket's own, given to those that had none, in order.
+    pub(crate) fn assign(
+        &mut self,
+        socket: &mut Socket,
+        namespaces: &[impl AsFd],
+    ) -> Result<Vec<Option<Nsid>>, Cause> {
+        let numbers: Vec<Nsid> = namespaces.iter().map(|_| self.take()).collect();
+        let give = |(namespace, number)| {
+            let attributes = vec![of(AsFd::as_fd(namespace)), NsidAttribute::Id(number)];
+            Request::new(RouteNetlinkMessage::NewNsId(message(attributes)), 0)
+        };
+        let mut requests: Vec<Request> = namespaces.iter().zip(numbers.iter().copied()).map(give).collect();
+        let given = socket.request(&mut requests);
+        let mut assigned = Vec::with_capacity(numbers.len());
+        for ((namespace, number), result) in namespaces.iter().zip(numbers).zip(given) {
+            assigned.push(match result {
+                Ok(()) => Some(number),
+                // It has one: so it is for all that a veth pair ever led to from here. Or somebody else has this one.
+                Err(cause) if cause.errno() == Some(libc::EEXIST) => any(socket, namespace.as_fd())?,
+                Err(cause) => return Err(cause),
+            });
+        }
+        Ok(assigned)
+    }
+
+    fn take(&mut self) -> Nsid {
+        let number = self.next;
+        self.next = if number > LAST { number - 1 } else { FIRST };
+        number
+    }
+}
+
+/// The number that a namespace has, or any.
+fn any(socket: &mut Socket, namespace: BorrowedFd<'_>) -> Result<Option<Nsid>, Cause> {
+    if let Some(number) = find(socket, vec![of(namespace)])? {
+        return Ok(Some(number));
+    }
+    let attributes = vec![of(namespace), NsidAttribute::Id(NONE)];
+    let mut request = [Request::new(RouteNetlinkMessage::NewNsId(message(attributes)), 0)];
+    socket.request(&mut request).into_iter().collect::<Result<(), Cause>>()?;
+    find(socket, vec![of(namespace)])
 }
 
 /// The number that the socket's own namespace has for itself: none, unless somebody gave it one.
@@ -65,4 +108,44 @@ fn read(message: &Message<'_>) -> Option<Nsid> {
         NsidAttribute::Id(id) if *id != NONE => Some(*id),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+    use crate::netlink::Protocol;
+
+    /// A namespace that is there for as long as it is open.
+    fn namespace() -> File {
+        let made = std::thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            File::open("/proc/thread-self/ns/net").unwrap()
+        });
+        made.join().unwrap()
+    }
+
+    #[test]
+    fn each_number_is_below_those_before_also_of_earlier_processes() {
+        let host = std::thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            let mut socket = Socket::open(Protocol::Route).unwrap();
+            let namespaces: Vec<File> = (0..4).map(|_| namespace()).collect();
+            let mut numbers = Numbers::open(&mut socket).unwrap();
+            let first = numbers.assign(&mut socket, &namespaces[..2]).unwrap();
+            assert_eq!(first, [Some(FIRST), Some(FIRST - 1)]);
+            let mut numbers = Numbers::open(&mut socket).unwrap();
+            // Those that have one keep it.
+            let second = numbers.assign(&mut socket, &namespaces[1..3]).unwrap();
+            assert_eq!(second, [Some(FIRST - 1), Some(FIRST - 3)]);
+            // One that somebody else took is passed over.
+            let mut late = Numbers { next: FIRST - 3 };
+            let third = late.assign(&mut socket, &namespaces[3..]).unwrap();
+            assert_eq!(third, [Some(0)]);
+        });
+        host.join().unwrap();
+    }
 }

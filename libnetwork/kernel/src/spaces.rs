@@ -19,7 +19,7 @@ use nix::{
 use crate::{
     link,
     netlink::{Protocol, Socket},
-    nsid::{self, Nsid},
+    nsid::{self, Nsid, Numbers},
     thread::{Visitor, cause, open},
     watch::Links,
 };
@@ -47,6 +47,7 @@ pub(crate) struct Spaces {
     pub(crate) visitor: Visitor,
     /// The open sandboxes by their number in the host's namespace.
     names: HashMap<Nsid, SandboxId>,
+    numbers: Numbers,
 }
 
 /// Namespaces that are opened together: each costs a file for that long.
@@ -58,7 +59,9 @@ impl Spaces {
         fs::create_dir_all(&dir).map_err(cause)?;
         let mut host = Space::here(0)?;
         host.nsid = nsid::own(&mut host.route)?;
-        Ok(Spaces { dir, host, sandboxes: HashMap::new(), visitor: Visitor::start()?, names: HashMap::new() })
+        let numbers = Numbers::open(&mut host.route)?;
+        let (sandboxes, names) = (HashMap::new(), HashMap::new());
+        Ok(Spaces { dir, host, sandboxes, visitor: Visitor::start()?, names, numbers })
     }
 
     /// Who a notification is about; none when that is nobody of ours.
@@ -73,7 +76,7 @@ impl Spaces {
     /// Keeps the sockets of sandboxes, and hears from now on what happens in them.
     fn adopt(&mut self, opened: Vec<(SandboxId, OwnedFd, Space)>) -> Result<(), Cause> {
         let namespaces: Vec<&OwnedFd> = opened.iter().map(|(_, namespace, _)| namespace).collect();
-        let nsids = nsid::assign(&mut self.host.route, &namespaces)?;
+        let nsids = self.numbers.assign(&mut self.host.route, &namespaces)?;
         for ((id, _, space), nsid) in opened.into_iter().zip(nsids) {
             self.forget(&id);
             self.names.extend(nsid.map(|nsid| (nsid, id.clone())));
