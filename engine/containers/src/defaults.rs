@@ -141,6 +141,12 @@ impl Defaults {
         Ok(defaults)
     }
 
+    /// Why no container will start: an init is configured and not there.
+    pub fn missing_init(&self) -> Option<String> {
+        let found = self.init.then(|| spec::init_binary(self.init_path.as_deref()));
+        found?.err().map(|error| error.to_string())
+    }
+
     /// Fills what the client left open.
     pub(crate) fn fill(&self, host: &mut HostConfig) {
         let log = &mut host.log_config;
@@ -226,6 +232,14 @@ mod tests {
         let own = Some(vec![Ulimit { name: "nofile".into(), hard: 7, soft: 7 }]);
         let limits: Vec<_> = defaults.with_ulimits(&own).map(|l| (l.name.as_str(), l.hard)).collect();
         assert_eq!(limits, [("nofile", 7), ("core", 0)]);
+    }
+
+    #[test]
+    fn an_init_that_is_not_there_is_told_of() {
+        let missing = |text: &str| read(text).unwrap().missing_init();
+        assert!(missing(r#"{"init": true, "init-path": "/nonexistent"}"#).unwrap().contains("/nonexistent"));
+        assert_eq!(missing(r#"{"init": true, "init-path": "/bin/sh"}"#), None);
+        assert_eq!(missing(r#"{"init-path": "/nonexistent"}"#), None);
     }
 
     #[test]

@@ -337,7 +337,7 @@ pub(crate) fn resources(r: &config::Resources) -> Resources {
 }
 
 /// The init that was configured, or whichever small one the host has.
-fn init_binary(configured: Option<&Path>) -> Result<PathBuf> {
+pub(crate) fn init_binary(configured: Option<&Path>) -> Result<PathBuf> {
     if let Some(path) = configured {
         return match path.is_file() {
             true => Ok(path.to_owned()),

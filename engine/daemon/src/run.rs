@@ -73,6 +73,9 @@ pub(crate) fn run(args: &Run, directories: &Directories) -> Result<(), RunError>
     // Before anything is begun: what is wrong with it would be with the next start.
     let tls = tls(args)?;
     let defaults = defaults(args)?;
+    if let Some(problem) = defaults.missing_init() {
+        warn!(problem, "containers are to have an init, and will not start without it");
+    }
     let directories = prepare(directories)?;
     // The lock comes before the sockets: a second instance must not get as far as the first one's.
     let _lock = lock(&directories.engine())?;

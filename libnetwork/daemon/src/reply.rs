@@ -143,7 +143,7 @@ fn dns_names(network: &Network, sandbox: &Sandbox, endpoint: &Endpoint) -> Vec<S
 }
 
 fn is_default_bridge(network: &Network) -> bool {
-    network.options.get(DEFAULT_BRIDGE).is_some_and(|value| value == "true")
+    network.predefined && network.options.get(DEFAULT_BRIDGE).is_some_and(|value| value == "true")
 }
 
 fn text<T: ToString>(value: Option<T>) -> String {

@@ -2,6 +2,8 @@
 
 use std::{
     error::Error,
+    fs::File,
+    io::Read,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -23,6 +25,9 @@ const FORMAT: u64 = 1;
 
 /// Bytes of pages that redb keeps in memory. A network is about 1 KiB; the intent itself is held by the core.
 const CACHE: usize = 256 << 10;
+
+/// Bytes of redb's magic number, at the beginning of a file.
+const MAGIC_LENGTH: usize = 9;
 
 pub(crate) struct Durable {
     /// None after a commit that failed: redb takes no other on a database that met an I/O error (a disk that was full
@@ -46,6 +51,25 @@ pub(crate) struct Loaded {
     pub(crate) tail: Option<Tail>,
 }
 
+/// redb writes its magic number last: a file without it is one whose making was cut off, and nothing was ever in it. Makes such
+/// a file an empty one, which redb takes, and tells whether it was one.
+fn forget_unborn(path: &Path) -> std::io::Result<bool> {
+    let mut file = File::options().read(true).write(true).open(path)?;
+    // Somebody else may be making it right now; redb holds the same lock.
+    if file.try_lock().is_err() {
+        return Ok(false);
+    }
+    let mut magic = [0; MAGIC_LENGTH];
+    let unborn = file.metadata()?.len() < MAGIC_LENGTH as u64 || {
+        file.read_exact(&mut magic)?;
+        magic == [0; MAGIC_LENGTH]
+    };
+    if unborn {
+        file.set_len(0)?;
+    }
+    Ok(unborn)
+}
+
 impl Durable {
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let this = Self { database: Some(Self::database(path)?), path: path.into() };
@@ -54,7 +78,14 @@ impl Durable {
     }
 
     fn database(path: &Path) -> Result<Database, StoreError> {
-        Database::builder().set_cache_size(CACHE).create(path).map_err(|error| match error {
+        let create = || Database::builder().set_cache_size(CACHE).create(path);
+        let created = match create() {
+            Err(DatabaseError::Storage(_)) if forget_unborn(path).map_err(|e| io("read", path, e))? => {
+                create()
+            }
+            other => other,
+        };
+        created.map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: path.into() },
             DatabaseError::UpgradeRequired(found) => {
                 StoreError::Corrupt { path: path.into(), record: format!("a file of redb's format {found}") }

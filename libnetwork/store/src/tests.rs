@@ -143,6 +143,22 @@ fn a_newer_file_is_refused_with_a_clear_error() {
 }
 
 #[test]
+fn a_file_whose_making_was_cut_off_is_made_anew_and_no_other_one() {
+    let file = |place: &Place| place.state.path().join("intent.redb");
+    // As redb leaves it when it is killed: of its length, but without the magic number, which comes last.
+    for cut_off in [vec![0; 5], vec![0; 1 << 20]] {
+        let place = Place::new();
+        fs::write(file(&place), cut_off).unwrap();
+        place.open("boot").unwrap();
+        place.open("boot").unwrap();
+    }
+    let place = Place::new();
+    fs::write(file(&place), "somebody else's").unwrap();
+    assert!(place.open("boot").is_err());
+    assert_eq!(fs::read_to_string(file(&place)).unwrap(), "somebody else's");
+}
+
+#[test]
 fn a_long_journal_is_rewritten() {
     let place = Place::new();
     let mut store = place.open("b1").unwrap();
