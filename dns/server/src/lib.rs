@@ -24,6 +24,7 @@ use std::{
     os::fd::{BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
 };
 
 use dns_zone::Zone;
@@ -33,7 +34,10 @@ use hickory_proto::{
 };
 use libnetwork_core::{NameError, NameServer};
 use libnetwork_model::{Change, HostFacts, Intent, NamespaceKind, Sandbox, SandboxId};
-use tokio::sync::{Mutex, broadcast, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, broadcast, watch},
+};
 use tokio_util::sync::CancellationToken;
 
 pub use crate::lookup::{Lookup, QueryError, Reason, Told};
@@ -108,6 +112,8 @@ pub(crate) struct Shared {
     health: Health,
     ids: Ids,
     shutdown: CancellationToken,
+    /// Where connections are served.
+    connections: Handle,
 }
 
 impl Shared {
@@ -116,6 +122,23 @@ impl Shared {
             self.namespaces.release(name, keeper.clone());
         }
     }
+}
+
+/// The nice value of what may wait.
+const BEHIND: i32 = 10;
+
+/// A runtime of one thread, until cancelled. What thousands of connections have to say is nothing that datagrams of other
+/// sandboxes should wait behind, and takes one CPU at most.
+fn one_thread(shutdown: CancellationToken) -> io::Result<Handle> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    let run = move || {
+        // SAFETY: no requirements. Of the calling thread; a refusal costs nothing but that.
+        unsafe { nix::libc::setpriority(nix::libc::PRIO_PROCESS, 0, BEHIND) };
+        runtime.block_on(shutdown.cancelled());
+    };
+    thread::Builder::new().name("dns-connections".into()).spawn(run)?;
+    Ok(handle)
 }
 
 impl DnsServer {
@@ -131,6 +154,10 @@ impl DnsServer {
             keeper: settings.keeper,
             health: Health::default(),
             ids: Ids::default(),
+            connections: one_thread(settings.shutdown.clone()).unwrap_or_else(|error| {
+                tracing::warn!(%error, "DNS over TCP has no thread of its own");
+                Handle::current()
+            }),
             shutdown: settings.shutdown,
         };
         Self { port: settings.port, shared: Arc::new(shared), listeners: Arc::default() }

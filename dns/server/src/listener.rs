@@ -18,6 +18,7 @@ use dns_zone::Zone;
 use libnetwork_model::SandboxId;
 use tokio::{
     net::{TcpListener, UdpSocket},
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -140,7 +141,11 @@ impl Listener {
         sockets: Sockets,
     ) -> io::Result<Self> {
         let udp = UdpSocket::from_std(StdUdpSocket::from(sockets.udp))?;
-        let tcp = TcpListener::from_std(StdTcpListener::from(sockets.tcp))?;
+        let beside = shared.connections.clone();
+        let tcp = {
+            let _beside = beside.enter();
+            TcpListener::from_std(StdTcpListener::from(sockets.tcp))?
+        };
         let cancel = shared.shutdown.child_token();
         let tasks = TaskTracker::new();
         let served = Arc::new(Served {
@@ -152,8 +157,8 @@ impl Listener {
             turn: AtomicUsize::new(0),
         });
         let listener = Self { namespace, served: served.clone(), tasks, cancel };
-        listener.spawn(udp::serve(served.clone(), listener.cancel.clone()));
-        listener.spawn(tcp::serve(served, tcp, listener.cancel.clone()));
+        listener.spawn(udp::serve(served.clone(), listener.cancel.clone()), &Handle::current());
+        listener.spawn(tcp::serve(served, tcp, listener.cancel.clone()), &beside);
         Ok(listener)
     }
 
@@ -169,11 +174,12 @@ impl Listener {
         self.tasks.wait().await;
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static, on: &Handle) {
         let cancel = self.cancel.clone();
-        self.tasks.spawn(async move {
+        let task = async move {
             cancel.run_until_cancelled(task).await;
-        });
+        };
+        self.tasks.spawn_on(task, on);
     }
 }
 

@@ -28,7 +28,7 @@ use nix::{
 /// Clients that join at the same time.
 const CLIENTS: u32 = 16;
 /// How many joins are timed at each end, one at a time.
-const TIMED: u32 = 40;
+const TIMED: u32 = 200;
 const PORT: u16 = 4000;
 
 #[test]
