@@ -125,7 +125,7 @@ impl Shared {
 }
 
 /// The nice value of what may wait.
-const BEHIND: i32 = 10;
+const BEHIND: i32 = 15;
 
 /// A runtime of one thread, until cancelled. What thousands of connections have to say is nothing that datagrams of other
 /// sandboxes should wait behind, and takes one CPU at most.
