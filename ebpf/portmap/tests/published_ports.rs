@@ -34,13 +34,7 @@ fn a_published_port_is_reached_every_way_and_the_container_sees_the_client() {
     let mut world = World::open();
     world.serve("a", 80);
     world.publish(&web());
-    for (place, address, client) in WAYS {
-        let to = format!("{address}:8080");
-        let seen = world.tcp(place, &to).unwrap_or_else(|e| panic!("tcp from {place} to {to}: {e}"));
-        assert_eq!(seen.ip().to_string(), client, "tcp from {place} to {to}");
-        let seen = world.udp(place, &to).unwrap_or_else(|e| panic!("udp from {place} to {to}: {e}"));
-        assert_eq!(seen.ip().to_string(), client, "udp from {place} to {to}");
-    }
+    world.seen_from(&WAYS, 8080);
 }
 
 #[test]

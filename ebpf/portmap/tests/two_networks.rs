@@ -56,13 +56,7 @@ fn publish(world: &mut World, mappings: &[PortMapping], on_both: bool) {
 }
 
 fn check(world: &World) {
-    for (place, address, client) in WAYS {
-        let to = format!("{address}:8080");
-        let seen = world.tcp(place, &to).unwrap_or_else(|e| panic!("tcp from {place} to {to}: {e}"));
-        assert_eq!(seen.ip().to_string(), client, "tcp from {place} to {to}");
-        let seen = world.udp(place, &to).unwrap_or_else(|e| panic!("udp from {place} to {to}: {e}"));
-        assert_eq!(seen.ip().to_string(), client, "udp from {place} to {to}");
-    }
+    world.seen_from(&WAYS, 8080);
 }
 
 #[test]

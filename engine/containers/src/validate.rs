@@ -175,7 +175,7 @@ pub(crate) fn resources(resources: &Resources) -> Result<()> {
 
 pub(crate) fn ulimits(ulimits: &[Ulimit]) -> Result<()> {
     for Ulimit { name, soft, hard } in ulimits {
-        if !ULIMITS.contains(&name.as_str()) {
+        if !engine_runtime::spec::ULIMITS.contains(&name.as_str()) {
             return refuse(format!("invalid ulimit type: {name}"));
         }
         if *hard != -1 && soft > hard {
@@ -186,26 +186,6 @@ pub(crate) fn ulimits(ulimits: &[Ulimit]) -> Result<()> {
     }
     Ok(())
 }
-
-/// The kernel's (getrlimit(2)).
-const ULIMITS: &[&str] = &[
-    "as",
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];
 
 const CAPABILITIES: &[&str] = &[
     "AUDIT_CONTROL",

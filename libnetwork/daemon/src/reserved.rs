@@ -9,10 +9,10 @@ use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
 use libnetwork_core::Publication;
 use libnetwork_ipam::EPHEMERAL;
+use libnetwork_kernel::ephemeral_ports;
 use libnetwork_model::{PortRange, SandboxId};
 
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
-const CHOSEN: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
 /// In the namespace of the calling thread.
 pub(crate) struct Reserved {
@@ -94,10 +94,7 @@ pub(crate) fn release(record: PathBuf) -> io::Result<()> {
 }
 
 fn chosen() -> PortRange {
-    let text = fs::read_to_string(CHOSEN).unwrap_or_default();
-    let mut numbers = text.split_whitespace().filter_map(|number| number.parse().ok());
-    let range = numbers.next().zip(numbers.next()).and_then(|(first, last)| PortRange::new(first, last));
-    range.unwrap_or(EPHEMERAL)
+    ephemeral_ports().unwrap_or(EPHEMERAL)
 }
 
 /// A set of ports, written as the kernel writes it: `1-3,7`, and nothing for none.

@@ -78,10 +78,15 @@ pub(crate) fn host(
     let mtu = way_out.and_then(|r| by_index.get(&r.index)).map_or(DEFAULT_MTU, |link| link.mtu);
     let (resolvers, search) = resolvers(&fs::read_to_string(resolv_conf).unwrap_or_default());
     let closed = before.closed().map_err(error)?;
-    let ephemeral = fs::read_to_string(PORT_RANGE).ok().and_then(|text| ephemeral(&text));
+    let ephemeral = ephemeral_ports();
     let limit = |path: &str| fs::read_to_string(path).ok()?.trim().parse().ok();
     let (neighbours, backlog) = (NEIGHBOURS.map(limit), limit(BACKLOG));
     Ok(HostFacts { uplinks, bridges, taken, mtu, resolvers, search, closed, ephemeral, neighbours, backlog })
+}
+
+/// The ports that the kernel chooses from in the namespace of the calling thread; none where it does not say.
+pub fn ephemeral_ports() -> Option<PortRange> {
+    ephemeral(&fs::read_to_string(PORT_RANGE).ok()?)
 }
 
 /// As ip(7) has it: the first port and the last.

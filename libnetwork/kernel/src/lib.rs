@@ -31,6 +31,7 @@ mod sysctl;
 mod thread;
 mod watch;
 
+pub use facts::ephemeral_ports;
 pub use handle::{Config, LinuxKernel};
 pub use nft::{InputChain, input_chains};
 pub use purge::purge;

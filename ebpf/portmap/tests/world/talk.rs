@@ -43,6 +43,18 @@ impl World {
         }
     }
 
+    /// Asks over TCP and UDP from each place by each address, and checks whom the server sees there.
+    #[track_caller]
+    pub fn seen_from(&self, ways: &[(&str, &str, &str)], port: u16) {
+        for (place, address, client) in ways {
+            let to = format!("{address}:{port}");
+            let seen = self.tcp(place, &to).unwrap_or_else(|e| panic!("tcp from {place} to {to}: {e}"));
+            assert_eq!(seen.ip().to_string(), *client, "tcp from {place} to {to}");
+            let seen = self.udp(place, &to).unwrap_or_else(|e| panic!("udp from {place} to {to}: {e}"));
+            assert_eq!(seen.ip().to_string(), *client, "udp from {place} to {to}");
+        }
+    }
+
     /// Who the server sees, over TCP.
     pub fn tcp(&self, place: &str, to: &str) -> io::Result<SocketAddr> {
         self.inside(place, || Connection::open(to).map(|connection| connection.seen))

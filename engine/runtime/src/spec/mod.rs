@@ -14,6 +14,7 @@ use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
 pub use container::*;
+pub use process::ULIMITS;
 pub(crate) use process::exec_process;
 
 use crate::RuntimeError;

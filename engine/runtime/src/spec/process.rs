@@ -158,28 +158,30 @@ fn add_home(env: &mut Vec<String>, home: &str) {
     }
 }
 
+/// The names of limits: the kernel's (getrlimit(2)).
+pub const ULIMITS: &[&str] = &[
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
 fn limits(ulimits: &[Ulimit]) -> Result<Vec<Value>, RuntimeError> {
-    let known = [
-        "core",
-        "cpu",
-        "data",
-        "fsize",
-        "locks",
-        "memlock",
-        "msgqueue",
-        "nice",
-        "nofile",
-        "nproc",
-        "rss",
-        "rtprio",
-        "rttime",
-        "sigpending",
-        "stack",
-        "as",
-    ];
     let amount = |value: i64| if value < 0 { u64::MAX } else { value as u64 };
     let limits = ulimits.iter().map(|limit| {
-        if !known.contains(&limit.name.as_str()) {
+        if !ULIMITS.contains(&limit.name.as_str()) {
             return Err(RuntimeError::InvalidSpec(format!("invalid ulimit type: {}", limit.name)));
         }
         let kind = format!("RLIMIT_{}", limit.name.to_ascii_uppercase());

@@ -1,5 +1,4 @@
 //! Containers that publish ports, by each way to do it, and clients.
-#![allow(dead_code)]
 
 use integration_testkit::{Finished, Host, Namespace, eventually, probe, run};
 
