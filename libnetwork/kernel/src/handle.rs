@@ -2,23 +2,27 @@
 //!
 //! Netlink requests are carried out by the kernel before `sendmsg` returns, some of them for milliseconds: they are made on
 //! a thread of their own, which owns every socket. It ends when the handle is dropped.
+//!
+//! That thread also waits for what the kernel tells of changes. Nobody else does: what it does itself is told, too, and
+//! would wake whoever waits some twenty times for each link, in the middle of the kernel's work.
 
 use std::{
-    os::fd::{BorrowedFd, OwnedFd},
+    io::{self, PipeReader, PipeWriter, Read, Write},
+    os::fd::AsFd,
     path::{Path, PathBuf},
     sync::mpsc as jobs,
     thread::Builder,
 };
 
-use futures_util::future::select_all;
 use libnetwork_core::Kernel;
 use libnetwork_model::{HostFacts, SandboxId};
 use libnetwork_plan::{Cause, Drift, KernelError, Ns, Observed, Operation, Scope};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    sync::{mpsc, oneshot},
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::resource::{Resource, getrlimit, setrlimit},
 };
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{state::State, thread::cause};
 
@@ -37,25 +41,43 @@ pub struct Config {
 
 /// The kernel, with the network namespace of the thread that made this value as [`Ns::Host`].
 pub struct LinuxKernel {
-    jobs: jobs::Sender<Job>,
+    jobs: Jobs,
     drifts: mpsc::UnboundedReceiver<Drift>,
-    /// Readable when a notification came, in whichever namespace.
-    ears: Vec<AsyncFd<OwnedFd>>,
+}
+
+/// The way to the thread. The fields go in this order: it is woken, and finds that there will be no more.
+struct Jobs {
+    queue: jobs::Sender<Job>,
+    /// A byte for each job, for one who polls.
+    bell: PipeWriter,
+}
+
+impl Jobs {
+    /// False when the thread has ended.
+    fn send(&self, job: Job) -> bool {
+        let sent = self.queue.send(job).is_ok();
+        // A full pipe has woken it already.
+        let _rung = (&self.bell).write(&[0]);
+        sent
+    }
 }
 
 impl LinuxKernel {
-    /// Starts the thread that talks to the kernel. Within a tokio runtime with I/O enabled.
+    /// Starts the thread that talks to the kernel.
     pub fn new(config: Config) -> Result<Self, KernelError> {
         let error = |cause: Cause| KernelError { operation: "open", namespace: Ns::Host, key: None, cause };
         allow_many_files();
         let (tell, drifts) = mpsc::unbounded_channel();
         let state = State::open(config, tell)?;
-        let ears: Result<Vec<_>, Cause> = state.ears().into_iter().map(listen).collect();
-        let ears = ears.map_err(error)?;
-        let (jobs, queue) = jobs::channel();
-        let thread = Builder::new().name("kernel".into()).spawn(move || serve(state, &queue));
+        let (rung, bell) = io::pipe().map_err(|e| error(cause(e)))?;
+        for end in [rung.as_fd(), bell.as_fd()] {
+            let set = fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+            set.map_err(|errno| error(Cause::Errno(errno as i32)))?;
+        }
+        let (sender, queue) = jobs::channel();
+        let thread = Builder::new().name("kernel".into()).spawn(move || serve(state, &queue, &rung));
         thread.map_err(|e| error(cause(e)))?;
-        Ok(LinuxKernel { jobs, drifts, ears })
+        Ok(LinuxKernel { jobs: Jobs { queue: sender, bell }, drifts })
     }
 
     /// Where the namespace of a sandbox is kept, to `setns` to.
@@ -72,16 +94,11 @@ impl LinuxKernel {
             // Whoever asked may have stopped waiting.
             let _unwanted = answer.send(work(state));
         });
-        self.jobs.send(job).ok()?;
+        if !self.jobs.send(job) {
+            return None;
+        }
         result.await.ok()
     }
-}
-
-fn listen(socket: BorrowedFd<'_>) -> Result<AsyncFd<OwnedFd>, Cause> {
-    let socket = socket.try_clone_to_owned().map_err(cause)?;
-    // SAFETY: an OwnedFd stays open, and stays the same, for as long as the AsyncFd owns it.
-    let ear = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
-    ear.map_err(|refused| cause(refused.into_parts().1))
 }
 
 /// Every sandbox takes a socket: as many as we may open. Where that is refused, the limit stays and says so in time.
@@ -91,9 +108,31 @@ fn allow_many_files() {
     }
 }
 
-fn serve(mut state: State, queue: &jobs::Receiver<Job>) {
-    while let Ok(job) = queue.recv() {
-        job(&mut state);
+fn serve(mut state: State, queue: &jobs::Receiver<Job>, bell: &PipeReader) {
+    loop {
+        match queue.try_recv() {
+            Ok(job) => job(&mut state),
+            Err(jobs::TryRecvError::Empty) => wait(&mut state, bell),
+            Err(jobs::TryRecvError::Disconnected) => return,
+        }
+    }
+}
+
+/// Until there is a job; or something to hear, which is heard.
+fn wait(state: &mut State, mut bell: &PipeReader) {
+    let ears = state.ears();
+    let places = [bell.as_fd()].into_iter().chain(ears);
+    let mut places: Vec<PollFd<'_>> = places.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    // An interrupted call is made again by whoever calls this.
+    let _interrupted = poll(&mut places, PollTimeout::NONE);
+    let mut ready = places.iter().map(|place| place.any() == Some(true));
+    let (rung, heard) = (ready.next() == Some(true), ready.any(|ready| ready));
+    if rung {
+        // Each byte is for a job that is in the queue by now. There may be none: a job is found as well without it.
+        let _empty = bell.read(&mut [0; 64]);
+    }
+    if heard {
+        state.hear();
     }
 }
 
@@ -116,7 +155,7 @@ impl Kernel for LinuxKernel {
             let _unwanted = answer.send(state.apply(&list));
             state.applied(&list);
         });
-        let sent = self.jobs.send(job).is_ok();
+        let sent = self.jobs.send(job);
         let results = if sent { result.await.ok() } else { None };
         results.unwrap_or_else(|| vec![Err(ended("apply")); count])
     }
@@ -126,22 +165,9 @@ impl Kernel for LinuxKernel {
     }
 
     async fn changed(&mut self) -> Drift {
-        loop {
-            let anything = self.ears.iter().map(|ear| Box::pin(ear.readable()));
-            let ready = tokio::select! {
-                biased;
-                drift = self.drifts.recv() => match drift {
-                    Some(drift) => return drift,
-                    None => std::future::pending().await,
-                },
-                (ready, ..) = select_all(anything) => ready,
-            };
-            // What comes while the thread reads makes it readable again.
-            if let Ok(mut ready) = ready {
-                ready.clear_ready();
-            }
-            let hear: Job = Box::new(State::hear);
-            let _ended = self.jobs.send(hear);
+        match self.drifts.recv().await {
+            Some(drift) => drift,
+            None => std::future::pending().await,
         }
     }
 }

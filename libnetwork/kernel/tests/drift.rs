@@ -11,15 +11,21 @@ use libnetwork_kernel::LinuxKernel;
 use libnetwork_plan::{Desired, Drift, Drifted, Scope};
 use support::*;
 
-/// As the core does it: look where something was noticed, plan, apply.
+/// As the core does it: wait for what comes with it, look where something was noticed, plan, apply.
 async fn repair(kernel: &mut LinuxKernel, desired: &Desired) -> Vec<String> {
     let start = Instant::now();
     let mut done = Vec::new();
     loop {
-        let scope = match changed(kernel, Duration::from_millis(300)).await {
-            Some(Drift { what: Drifted::All, .. }) => Scope::all(desired),
-            Some(Drift { what: Drifted::Keys(keys), .. }) => Scope::Keys(keys),
-            None => break,
+        let Some(mut drift) = changed(kernel, Duration::from_millis(300)).await else { break };
+        while let Some(more) = changed(kernel, Duration::from_millis(100)).await {
+            drift.what = match (drift.what, more.what) {
+                (Drifted::Keys(keys), Drifted::Keys(others)) => Drifted::Keys(&keys | &others),
+                _ => Drifted::All,
+            };
+        }
+        let scope = match drift.what {
+            Drifted::All => Scope::all(desired),
+            Drifted::Keys(keys) => Scope::Keys(keys),
         };
         let plan = scoped_pass(kernel, desired, &scope).await;
         let took = start.elapsed();
@@ -217,11 +223,22 @@ fn changes_to_the_host_s_own_network_are_told() {
 fn lost_notifications_mean_that_everything_is_looked_at() {
     host(|| async {
         let (mut kernel, _) = quiet_host().await;
-        // While the kernel's thread is busy elsewhere nobody reads: more changes than fit the socket's buffer.
+        // While the kernel's thread waits for something else nobody reads: more changes than fit the socket's buffer.
+        sh(&format!("rm {RESOLV_CONF} && mkfifo {RESOLV_CONF}"));
+        let mut looking = Box::pin(kernel.host());
+        tokio::select! {
+            biased;
+            _ = &mut looking => panic!("it does not wait for the resolvers"),
+            () = std::future::ready(()) => {}
+        }
         let storm = "for i in $(seq 300); do for j in $(seq 120); do \
                      echo addr add 198.18.$((i % 250)).$j/32 dev lo; \
                      echo addr del 198.18.$((i % 250)).$j/32 dev lo; done; done | ip -force -batch -";
         sh(storm);
+        let writer = std::fs::File::options().write(true).open(RESOLV_CONF).unwrap();
+        sh(&format!("rm {RESOLV_CONF} && touch {RESOLV_CONF}"));
+        drop(writer);
+        looking.await.unwrap();
         let mut all = false;
         while !all && let Some(drift) = changed(&mut kernel, Duration::from_secs(20)).await {
             all = drift.what == Drifted::All;

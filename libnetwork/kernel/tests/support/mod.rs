@@ -24,6 +24,8 @@ use nix::{
 pub const NETNS: &str = "/run/causeway/netns";
 /// Where it keeps what settings were before.
 pub const SYSCTLS: &str = "/run/causeway/sysctl-before";
+/// The host's resolv.conf.
+pub const RESOLV_CONF: &str = "/run/resolv.conf";
 
 /// Runs a test on a host of its own.
 pub fn host<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
@@ -33,7 +35,7 @@ pub fn host<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
             let none = None::<&str>;
             mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
             mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).unwrap();
-            std::fs::write("/run/resolv.conf", "nameserver 192.0.2.53\nsearch a.example\n").unwrap();
+            std::fs::write(RESOLV_CONF, "nameserver 192.0.2.53\nsearch a.example\n").unwrap();
             sh("ip link set lo up");
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let deadline = Duration::from_secs(240);
@@ -49,7 +51,7 @@ pub fn kernel() -> LinuxKernel {
     LinuxKernel::new(Config {
         netns_dir: NETNS.into(),
         sysctl_record: SYSCTLS.into(),
-        resolv_conf: "/run/resolv.conf".into(),
+        resolv_conf: RESOLV_CONF.into(),
     })
     .unwrap()
 }
