@@ -1,7 +1,7 @@
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
-use libnetwork_model::{Endpoint, HostFacts, MacAddress, Network, NetworkId, PublishedPort, Subnet};
+use libnetwork_model::{Endpoint, HostFacts, Intent, MacAddress, Network, NetworkId, PublishedPort, Subnet};
 use libnetwork_plan::{
     Attachment, BridgePort, Desired, Driver, DriverError, Ipv6, Key, Link, LinkKind, LinkRank, Name,
     Neighbour, Ns, Object, Peer, Segments, Value, Verdict,
@@ -214,6 +214,11 @@ impl Driver for BridgeDriver {
 
     fn link_names(&self, network: &Network) -> Vec<Name> {
         vec![bridge_name(network, &Options::of(network))]
+    }
+
+    fn link_holders<'a>(&self, intent: &'a Intent, name: &str) -> Vec<&'a Arc<Network>> {
+        let unnamed = name.strip_prefix("br-").map(|short| intent.networks_by_prefix(short));
+        intent.networks_with_option(NAME, name).chain(unnamed.into_iter().flatten()).collect()
     }
 
     fn takes_link(&self, network: &Network, name: &str) -> bool {

@@ -288,7 +288,7 @@ impl Compiler<'_> {
 
     fn shared(&self, intent: &Intent, out: &mut Desired) {
         for (name, driver) in self.drivers.iter() {
-            if intent.networks().any(|n| n.driver == name && !n.config_only) {
+            if intent.has_driver(name) {
                 driver.host_objects(self.host, out);
             }
         }

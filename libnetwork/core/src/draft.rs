@@ -72,12 +72,7 @@ impl Desk<'_> {
 
     /// Everything that a network must not overlap: other networks, and what the host can reach.
     pub(crate) fn taken(&self) -> impl Iterator<Item = IpNet> {
-        let networks = self
-            .intent
-            .networks()
-            .filter(|n| !n.config_only)
-            .flat_map(|n| n.subnets.iter().map(|s| s.subnet));
-        networks.chain(self.host.taken.iter().copied())
+        self.intent.subnets().chain(self.host.taken.iter().copied())
     }
 }
 
@@ -113,7 +108,7 @@ pub fn resolve<'a>(intent: &'a Intent, reference: &str) -> Result<&'a std::sync:
     if reference.is_empty() {
         return Err(not_found());
     }
-    let mut matches = intent.networks().filter(|n| n.id.as_str().starts_with(reference));
+    let mut matches = intent.networks_by_prefix(reference);
     match (matches.next(), matches.count()) {
         (Some(network), 0) => Ok(network),
         (Some(_), more) => Err(Error::NetworkAmbiguous { reference: reference.to_owned(), count: more + 1 }),

@@ -205,10 +205,14 @@ impl Desk<'_> {
     /// Two networks on one bridge would be one (Docker's words).
     fn refuse_same_links(&self, driver: &dyn Driver, network: &Network) -> Result<(), Error> {
         let names = driver.link_names(network);
-        let others = self.intent.networks().filter(|other| other.id != network.id && !other.config_only);
-        for other in others {
-            let Some(driver) = self.drivers.of(other) else { continue };
-            if let Some(name) = names.iter().find(|name| driver.takes_link(other, name)) {
+        for name in &names {
+            let candidates =
+                self.drivers.iter().flat_map(|(_, driver)| driver.link_holders(self.intent, name));
+            let takes = |other: &&Arc<Network>| {
+                other.id != network.id
+                    && self.drivers.of(other).is_some_and(|driver| driver.takes_link(other, name))
+            };
+            if let Some(other) = candidates.into_iter().find(takes) {
                 let what = format!(
                     "cannot create network {} ({name}): conflicts with network {} ({name}): networks have same bridge name",
                     network.id, other.id
@@ -224,14 +228,11 @@ impl Desk<'_> {
         let overlap = |a: IpNet, b: IpNet| a.contains(&b) || b.contains(&a);
         for (i, subnet) in subnets.iter().enumerate() {
             let subnet = subnet.subnet;
-            let within = subnets[..i].iter().map(|s| (s.subnet, String::new()));
-            let networks = self.intent.networks().filter(|n| !n.config_only);
-            let others = networks.flat_map(|n| n.subnets.iter().map(|s| (s.subnet, &n.name)));
+            let within = subnets[..i].iter().map(|s| s.subnet).find(|other| overlap(*other, subnet));
+            let other = || self.intent.overlapping(subnet);
             let clash = within
-                .chain(
-                    others.filter(|(o, _)| overlap(*o, subnet)).map(|(o, n)| (o, format!(" of network {n}"))),
-                )
-                .find(|(other, _)| overlap(*other, subnet));
+                .map(|other| (other, String::new()))
+                .or_else(|| other().map(|(other, network)| (other, format!(" of network {}", network.name))));
             if let Some((other, whose)) = clash {
                 return Err(Error::Subnet(SubnetError::Overlap { subnet, other, whose }));
             }

@@ -1,9 +1,13 @@
 use std::{cmp::Reverse, net::IpAddr, sync::Arc};
 
 use imbl::{OrdMap, OrdSet};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{Endpoint, EndpointId, Network, NetworkId, PortIndex, PublishedPort, Sandbox, SandboxId};
+use crate::{
+    Endpoint, EndpointId, Network, NetworkId, PortIndex, PublishedPort, Sandbox, SandboxId,
+    network_index::NetworkIndex,
+};
 
 /// Counts commits. The reconciler's report names the revision it has reached.
 pub type Revision = u64;
@@ -17,7 +21,7 @@ pub struct Intent {
     networks: OrdMap<NetworkId, Arc<Network>>,
     endpoints: OrdMap<EndpointId, Arc<Endpoint>>,
     sandboxes: OrdMap<SandboxId, Arc<Sandbox>>,
-    names: OrdMap<Arc<str>, NetworkId>,
+    network_index: NetworkIndex,
     leases: OrdMap<(NetworkId, IpAddr), EndpointId>,
     by_network: OrdSet<(NetworkId, EndpointId)>,
     by_sandbox: OrdSet<(SandboxId, EndpointId)>,
@@ -70,7 +74,41 @@ impl Intent {
     }
 
     pub fn network_by_name(&self, name: &str) -> Option<&Arc<Network>> {
-        self.networks.get(self.names.get(name)?)
+        self.networks.get(self.network_index.by_name(name)?)
+    }
+
+    /// The networks whose ids begin like this.
+    pub fn networks_by_prefix<'a>(&'a self, prefix: &str) -> impl Iterator<Item = &'a Arc<Network>> {
+        // None for what is no beginning of an id.
+        let lowest: Option<NetworkId> = format!("{prefix:0<64}").parse().ok();
+        let from = lowest.into_iter().flat_map(|lowest| self.networks.range(lowest..));
+        let prefix = prefix.to_owned();
+        from.take_while(move |(id, _)| id.as_str().starts_with(&prefix)).map(|(_, network)| network)
+    }
+
+    /// The networks that have an option at this value, but for those that only hold options.
+    pub fn networks_with_option<'a>(
+        &'a self,
+        option: &str,
+        value: &str,
+    ) -> impl Iterator<Item = &'a Arc<Network>> {
+        self.network_index.with_option(option, value).filter_map(|id| self.networks.get(id))
+    }
+
+    /// Whether a network is this driver's that does not only hold options.
+    pub fn has_driver(&self, driver: &str) -> bool {
+        self.network_index.has_driver(driver)
+    }
+
+    /// The subnets of all networks that do not only hold options, in the order of their first addresses.
+    pub fn subnets(&self) -> impl Iterator<Item = IpNet> {
+        self.network_index.subnets()
+    }
+
+    /// A subnet that overlaps this one, and whose it is.
+    pub fn overlapping(&self, subnet: IpNet) -> Option<(IpNet, &Arc<Network>)> {
+        let (other, id) = self.network_index.overlapping(subnet)?;
+        Some((other, self.networks.get(id)?))
     }
 
     pub fn networks(&self) -> impl Iterator<Item = &Arc<Network>> {
@@ -214,13 +252,13 @@ impl Intent {
 
     fn put_network(&mut self, network: &Arc<Network>) {
         self.remove_network(&network.id);
-        self.names.insert(network.name.as_str().into(), network.id.clone());
+        self.network_index.insert(network);
         self.networks.insert(network.id.clone(), network.clone());
     }
 
     fn remove_network(&mut self, id: &NetworkId) {
         if let Some(old) = self.networks.remove(id) {
-            self.names.remove(old.name.as_str());
+            self.network_index.remove(&old);
         }
     }
 

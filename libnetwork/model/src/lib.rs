@@ -14,6 +14,7 @@ mod id;
 mod intent;
 mod mac;
 mod network;
+mod network_index;
 mod port;
 mod port_index;
 mod sandbox;

@@ -1,6 +1,6 @@
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
-use libnetwork_model::{Endpoint, ErrorKind, HasKind, HostFacts, Network, PublishedPort};
+use libnetwork_model::{Endpoint, ErrorKind, HasKind, HostFacts, Intent, Network, PublishedPort};
 
 use crate::{Desired, Name};
 
@@ -75,7 +75,14 @@ pub trait Driver: Send + Sync {
         Vec::new()
     }
 
-    /// Whether a name is one of [`Driver::link_names`]. Asked of every network when one comes.
+    /// Networks among which are all of the driver's that take this name, found without looking at every one there is. A driver
+    /// that has link names says this, too.
+    fn link_holders<'a>(&self, intent: &'a Intent, name: &str) -> Vec<&'a Arc<Network>> {
+        let _ = (intent, name);
+        Vec::new()
+    }
+
+    /// Whether a name is one of [`Driver::link_names`].
     fn takes_link(&self, network: &Network, name: &str) -> bool {
         self.link_names(network).iter().any(|own| **own == *name)
     }
