@@ -1,4 +1,4 @@
-//! Programs on our own links: bridges, and the host's ends of veth pairs. They hang in the link's clsact qdisc, which goes
+//! Programs on our own links: bridges, and the host's ends of veth pairs. They hang in the link's ingress qdisc, which goes
 //! with the link, so that there is nothing to pin and nothing to remember. (A TCX link, as uplinks have, also waits for
 //! every CPU to leave RCU when it is attached: some ten milliseconds, which each `docker run -p` would pay.)
 
@@ -7,8 +7,10 @@ use std::{io, mem};
 use aya::programs::{
     ProgramError, SchedClassifier, TcAttachType,
     links::Link as _,
-    tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
+    tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
 };
+
+use crate::qdisc;
 
 /// Where the filter of a layout is among others on the link: in front of those of layouts before it. The kernel gives
 /// priorities from 0xc000 downwards to filters that name none, which therefore come first.
@@ -24,11 +26,13 @@ const HANDLE: TcHandle = TcHandle::new(0, 1);
 pub(crate) fn attach(
     program: &mut SchedClassifier,
     interface: &str,
+    index: u32,
     priority: u16,
 ) -> Result<(), ProgramError> {
-    match tc::qdisc_add_clsact(interface) {
-        Err(error) if errno(&error) != Some(libc::EEXIST) => return Err(error.into()),
-        _ => {}
+    match qdisc::add_ingress(index) {
+        // A clsact qdisc, which has an ingress as well, is as good.
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+        other => other?,
     }
     let options = NlOptions { priority, handle: HANDLE, classid: None };
     let created =
@@ -53,7 +57,7 @@ pub(crate) fn detach(interface: &str, priority: u16) -> Result<(), ProgramError>
         _ => None,
     };
     match errno {
-        // EINVAL: no clsact qdisc.
+        // EINVAL: no such qdisc.
         Some(libc::ENOENT | libc::ENODEV | libc::EINVAL) => Ok(()),
         _ => done,
     }

@@ -19,6 +19,7 @@ mod object;
 mod prefixes;
 mod pressure;
 mod probe;
+mod qdisc;
 mod succession;
 mod sys;
 mod tables;

@@ -193,7 +193,7 @@ impl Links {
         let program = role.program();
         match self.ebpf.program_mut(program) {
             Some(Program::SchedClassifier(program)) => {
-                filters::attach(program, name, filters::priority(self.layout))
+                filters::attach(program, name, index, filters::priority(self.layout))
             }
             _ => Err(ProgramError::UnexpectedProgramType),
         }
