@@ -9,6 +9,7 @@ use crate::{
     config::{EndpointSettings, Status},
     container::Container,
     create::{requested, settled},
+    links::BRIDGE,
     network::endpoint,
     record::Config,
     reserve::held,
@@ -74,7 +75,9 @@ impl Inner {
             let request = v1::ConnectRequest { sandbox_id: config.id.clone(), endpoint: Some(spec) };
             let mut client = self.parts.network.clone();
             self.change_live(&container, config, client.connect(request)).await?;
-            self.tell_linked(&container.id).await;
+            if name == BRIDGE {
+                self.tell_linked(&container.id).await;
+            }
             return Ok(());
         }
         self.save_config(&container, config).await?;

@@ -15,7 +15,8 @@ use crate::{
     service::Inner,
 };
 
-const BRIDGE: &str = "bridge";
+/// The network whose links are lines of hosts files.
+pub(crate) const BRIDGE: &str = "bridge";
 
 /// `TARGET:ALIAS`; without an alias the target's own name is one.
 #[derive(Debug, Clone, Copy)]
@@ -104,9 +105,12 @@ impl Inner {
     /// Tells the containers that link to this one where it is now.
     pub(crate) async fn tell_linked(&self, id: &str) {
         for other in self.all().into_iter().filter(|other| other.id != id) {
-            let live = other.live();
             let leads_here = |link: Link<'_>| self.find(link.target).is_ok_and(|found| found.id == id);
-            if !live.state.has_process() || !links(&live.config).any(leads_here) {
+            if !links(&other.config()).any(leads_here) {
+                continue;
+            }
+            let live = other.live();
+            if !live.state.has_process() {
                 continue;
             }
             if let Err(error) = self.refresh_links(&other, &live).await {
