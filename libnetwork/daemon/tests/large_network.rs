@@ -27,7 +27,7 @@ use nix::{
 
 /// Clients that join at the same time.
 const CLIENTS: u32 = 16;
-/// How many joins are timed at each end, one at a time.
+/// How many joins are timed at each end, one at a time, and how many endpoints of sandboxes that are there.
 const TIMED: u32 = 200;
 const PORT: u16 = 4000;
 
@@ -52,9 +52,12 @@ fn the_cost_of_the_4000th_endpoint() {
 #[allow(dead_code)]
 struct Figures {
     bridges: usize,
-    /// Medians of joins that were made one at a time.
+    /// Medians of joins that were made one at a time: a sandbox and its endpoint.
     first: Duration,
     last: Duration,
+    /// Medians of endpoints alone: sandboxes that are there, connected one at a time.
+    first_endpoint: Duration,
+    last_endpoint: Duration,
     /// All joins between, made by several clients at once.
     others: Duration,
     talking: Duration,
@@ -103,7 +106,8 @@ fn fill(count: u32) -> Figures {
     let host = Host::started("large");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let client = runtime.block_on(async { host.client() });
-    let (sandboxes, [first, last, others]) = runtime.block_on(join_all(&client, count));
+    let (sandboxes, [first, last, others, first_endpoint, last_endpoint]) =
+        runtime.block_on(join_all(&client, count));
     let mut stations: Vec<Station> = sandboxes.iter().map(station).collect();
     let distinct: BTreeSet<IpAddr> = stations.iter().flat_map(|s| s.addresses).collect();
     assert_eq!(distinct.len(), 2 * count as usize, "an address was leased twice");
@@ -114,7 +118,7 @@ fn fill(count: u32) -> Figures {
     let begin = Instant::now();
     everybody_reaches_others(&stations);
     let talking = begin.elapsed();
-    println!("{first:?} {last:?} {others:?} {talking:?}");
+    println!("{first:?} {last:?} {others:?} {first_endpoint:?} {last_endpoint:?} {talking:?}");
     for station in watched {
         assert_eq!(questions(&host, station), [0, 0], "{} was asked about others", station.addresses[0]);
     }
@@ -122,17 +126,23 @@ fn fill(count: u32) -> Figures {
 
     let bridges = 1 + host.links().iter().filter(|name| name.starts_with("cb")).count();
     drop(stations);
-    runtime.block_on(leave_all(&client, count));
+    runtime.block_on(leave_all(&client, count + 2 * TIMED));
     eventually("the links of what left are gone", || {
         host.links().iter().all(|name| !name.starts_with("cw") && !name.starts_with("cb"))
     });
-    Figures { bridges, first, last, others, talking }
+    Figures { bridges, first, last, first_endpoint, last_endpoint, others, talking }
 }
 
-async fn join_all(client: &Client, count: u32) -> (Vec<v1::Sandbox>, [Duration; 3]) {
+async fn join_all(client: &Client, count: u32) -> (Vec<v1::Sandbox>, [Duration; 5]) {
     let mut client = client.clone();
-    let request = v1::CreateNetworkRequest { name: "large".into(), ipv6: Some(true), ..Default::default() };
-    client.create_network(request).await.unwrap();
+    for name in ["large", "aside"] {
+        let request = v1::CreateNetworkRequest { name: name.into(), ipv6: Some(true), ..Default::default() };
+        client.create_network(request).await.unwrap();
+    }
+    for n in 0..2 * TIMED {
+        client.join(join(count + n, &["aside"])).await.unwrap();
+    }
+    let first_endpoint = connect(&mut client, count..count + TIMED).await;
     let (first, mut sandboxes) = one_at_a_time(&mut client, 0..TIMED).await;
     let begin = Instant::now();
     let next = Arc::new(AtomicU32::new(TIMED));
@@ -157,7 +167,22 @@ async fn join_all(client: &Client, count: u32) -> (Vec<v1::Sandbox>, [Duration; 
     let others = begin.elapsed();
     let (last, made) = one_at_a_time(&mut client, count - TIMED..count).await;
     sandboxes.extend(made);
-    (sandboxes, [first, last, others])
+    let last_endpoint = connect(&mut client, count + TIMED..count + 2 * TIMED).await;
+    (sandboxes, [first, last, others, first_endpoint, last_endpoint])
+}
+
+/// The median.
+async fn connect(client: &mut Client, numbers: Range<u32>) -> Duration {
+    let mut times = Vec::new();
+    for n in numbers {
+        let endpoint = Some(v1::EndpointSpec { network: "large".into(), ..Default::default() });
+        let request = v1::ConnectRequest { sandbox_id: id(n), endpoint };
+        let begin = Instant::now();
+        client.connect(request).await.unwrap();
+        times.push(begin.elapsed());
+    }
+    times.sort_unstable();
+    times[times.len() / 2]
 }
 
 /// The median, and what was made.
