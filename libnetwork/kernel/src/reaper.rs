@@ -9,7 +9,7 @@
 use std::{
     sync::mpsc::{Receiver, Sender, channel},
     thread::Builder,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use libnetwork_plan::Cause;
@@ -25,6 +25,9 @@ use crate::{
 /// How long others are waited for: many are removed in the time that one takes. No longer, for whoever is given the name of
 /// one inside a sandbox has to wait until it is gone.
 const GATHER: Duration = Duration::from_millis(5);
+/// Where many go one after the other, others can change links for so many times as long as they cannot (and for
+/// [`PATIENCE`] where that is shorter).
+const REST: u32 = 4;
 /// Between attempts, when the kernel refuses.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -50,14 +53,20 @@ impl Reaper {
 
 fn reap(mut socket: Socket, queue: &Receiver<()>) {
     loop {
-        while let Err(cause) = remove_doomed(&mut socket) {
-            tracing::warn!(%cause, "cannot remove links that are marked for it; trying again");
-            std::thread::sleep(PATIENCE);
-        }
+        let rested = loop {
+            let begin = Instant::now();
+            match remove_doomed(&mut socket) {
+                Ok(()) => break Instant::now() + PATIENCE.min(REST * begin.elapsed()),
+                Err(cause) => {
+                    tracing::warn!(%cause, "cannot remove links that are marked for it; trying again");
+                    std::thread::sleep(PATIENCE);
+                }
+            }
+        };
         if queue.recv().is_err() {
             return;
         }
-        std::thread::sleep(GATHER);
+        std::thread::sleep(GATHER.max(rested.saturating_duration_since(Instant::now())));
         while queue.try_recv().is_ok() {}
     }
 }
