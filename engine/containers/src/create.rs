@@ -370,7 +370,8 @@ fn malformed(settings: &EndpointSettings) -> Vec<String> {
 }
 
 fn outside(settings: &EndpointSettings, network: &v1::Network) -> Vec<String> {
-    let subnets: Vec<ipnet::IpNet> = network.subnets.iter().filter_map(|s| s.subnet.parse().ok()).collect();
+    let subnets: Vec<ipnet::IpNet> =
+        network.subnets.iter().filter(|s| !s.idle).filter_map(|s| s.subnet.parse().ok()).collect();
     let ipam = settings.ipam_config.iter();
     ipam.flat_map(|ipam| [&ipam.ipv4_address, &ipam.ipv6_address])
         .filter_map(|text| text.parse::<IpAddr>().ok())
