@@ -10,7 +10,7 @@ use crate::{
     Containers, Error, Result,
     config::{ContainerConfig, CreateBody, Created, EndpointSettings, HostConfig, NetworkingConfig},
     container::Container,
-    merge,
+    log_options, merge,
     moment::Moment,
     mounts, names, ports,
     record::{self, Config, MountRecord, RunState},
@@ -45,7 +45,7 @@ impl Inner {
         merge::with_image(&mut config, &image.config.config)?;
         merge::with_defaults(&mut host, &self.settings().defaults);
         validate::host(&host, &config, |runtime| spec::knows_runtime(&self.parts.runtime, runtime))?;
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<String> = log_options::warning(&host.log_config).into_iter().collect();
         if host.network_mode == "host" && host.port_bindings.as_ref().is_some_and(|p| !p.is_empty()) {
             warnings.push("Published ports are discarded when using host network mode".to_owned());
         }

@@ -128,3 +128,35 @@ fn an_endpoint_s_malformed_settings_are_refused_before_there_is_a_container() {
     }
     assert_eq!(host.d("ps -aq"), "");
 }
+
+#[test]
+fn a_log_driver_that_sends_logs_away_keeps_them_here_and_says_so() {
+    let host = Host::with_image();
+    for driver in ["journald", "syslog"] {
+        let made = host.docker(&[
+            "run",
+            "--name",
+            "cc",
+            "--log-driver",
+            driver,
+            "--log-opt",
+            "tag=x",
+            "box",
+            "echo",
+            "hello",
+        ]);
+        assert!(made.stderr.contains(&format!("log driver {driver} sends nothing")), "{made}");
+        assert_eq!(made.ok(), "hello");
+        assert_eq!(host.d("logs cc"), "hello");
+        assert_eq!(host.inspect("cc")["HostConfig"]["LogConfig"]["Type"], driver);
+        host.d("rm cc");
+    }
+    for driver in ["local", "json-file", "none"] {
+        let made = host.docker(&["run", "--name", "cc", "--log-driver", driver, "box", "echo", "hello"]);
+        assert_eq!(made.stderr, "", "{driver}");
+        assert_eq!(host.docker(&["logs", "cc"]).stdout.trim(), if driver == "none" { "" } else { "hello" });
+        host.d("rm cc");
+    }
+    let refused = host.docker(&["create", "--log-driver", "nosuch", "box", "true"]).err();
+    assert!(refused.contains("nosuch"), "{refused}");
+}
