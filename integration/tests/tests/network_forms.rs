@@ -54,3 +54,39 @@ fn a_network_may_have_any_name_that_can_be_seen() {
         host.docker(&["network", "rm", "--", name]).ok();
     }
 }
+
+#[test]
+fn what_create_is_told_is_shown_and_kept_to() {
+    let host = Host::with_image();
+    host.d(
+        "network create --scope local --attachable --label a=b --ipam-driver default --ipam-opt x=y --subnet 10.62.0.0/28 \
+         --ip-range 10.62.0.8/29 --gateway 10.62.0.1 --aux-address first=10.62.0.8 --aux-address other=10.62.0.10 net",
+    );
+    let net = host.inspect("net");
+    assert_eq!(
+        (&net["Scope"], &net["Attachable"], &net["Internal"]),
+        (&json!("local"), &json!(true), &json!(false))
+    );
+    assert_eq!(net["Labels"], json!({"a": "b"}));
+    let subnet = json!({"Subnet": "10.62.0.0/28", "IPRange": "10.62.0.8/29", "Gateway": "10.62.0.1",
+        "AuxiliaryAddresses": {"first": "10.62.0.8", "other": "10.62.0.10"}});
+    assert_eq!(net["IPAM"], json!({"Driver": "default", "Options": {"x": "y"}, "Config": [subnet]}));
+    // Addresses come from the range, but for those that are somebody else's.
+    let mut leased = Vec::new();
+    for name in ["c1", "c2"] {
+        host.d(&format!("run -d --name {name} --network net box sleep 1000"));
+        leased.push(host.address(name, "net"));
+    }
+    assert_eq!(leased, ["10.62.0.9", "10.62.0.11"]);
+    let taken = host.docker(&["run", "--rm", "--network", "net", "--ip", "10.62.0.10", "box", "true"]).err();
+    assert!(taken.contains("Address already in use"), "{taken}");
+    // What is asked for may lie outside of the range.
+    host.d("run -d --name c3 --network net --ip 10.62.0.5 box sleep 1000");
+    host.d("exec c1 ping -c 1 -W 2 10.62.0.5");
+    // The range runs out before the subnet does.
+    for name in ["c4", "c5", "c6"] {
+        host.d(&format!("run -d --name {name} --network net box sleep 1000"));
+    }
+    let full = host.docker(&["run", "--rm", "--network", "net", "box", "true"]).err();
+    assert!(full.contains("no available"), "{full}");
+}
