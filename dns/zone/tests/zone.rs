@@ -42,6 +42,7 @@ fn network(n: u8, name: &str) -> Network {
         config_only: false,
         config_from: None,
         subnets: vec![],
+        idle_subnets: vec![],
         labels: BTreeMap::new(),
         options: BTreeMap::new(),
         ipam_options: BTreeMap::new(),

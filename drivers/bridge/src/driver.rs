@@ -9,7 +9,7 @@ use libnetwork_plan::{
 
 use crate::{
     guard,
-    options::{GatewayMode, INHIBIT_IPV4, NAME, Options, sysctls as sysctls_of},
+    options::{DRIVER, GatewayMode, INHIBIT_IPV4, NAME, Options, refuse_empty, sysctls as sysctls_of},
     ports, publish, rules, segment,
 };
 
@@ -46,6 +46,12 @@ impl Default for BridgeDriver {
 impl Driver for BridgeDriver {
     fn validate(&self, network: &Network, _host: &HostFacts) -> Result<(), DriverError> {
         let options = Options::read(network)?;
+        refuse_empty(network)?;
+        let many =
+            |ipv6| network.subnets.iter().filter(|s| s.subnet.addr().is_ipv6() == ipv6).nth(1).is_some();
+        if many(false) || many(true) {
+            return Err(DriverError::ManySubnets { driver: DRIVER });
+        }
         if !network.ipv4 && !network.ipv6 {
             let what = format!("network {} has neither IPv4 nor IPv6", network.name);
             return Err(DriverError::Contradiction { what });

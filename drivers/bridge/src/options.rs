@@ -1,11 +1,11 @@
 //! The options that the driver knows, as Docker names them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use libnetwork_model::{Endpoint, Network, parse_flag};
 use libnetwork_plan::DriverError;
 
-const DRIVER: &str = "bridge";
+pub(crate) const DRIVER: &str = "bridge";
 
 pub(crate) const NAME: &str = "com.docker.network.bridge.name";
 pub(crate) const ICC: &str = "com.docker.network.bridge.enable_icc";
@@ -110,7 +110,30 @@ impl<'a> Options<'a> {
     }
 }
 
-/// An option's value; an empty one counts as not given, as the docker CLI sends `-o name=`.
+/// Options that Docker does not take empty: a variable that was not set, most often.
+const FILLED: [&str; 10] = [
+    ICC,
+    MASQUERADE,
+    HOST_BINDING,
+    INHIBIT_IPV4,
+    DEFAULT_BRIDGE,
+    GATEWAY_MODE_IPV4,
+    GATEWAY_MODE_IPV6,
+    HOST_IPV4,
+    HOST_IPV6,
+    MTU,
+];
+
+/// What a new network is refused for, and one that was made before is not.
+pub(crate) fn refuse_empty(network: &Network) -> Result<(), DriverError> {
+    let empty = |option: &&&str| network.options.get(**option).is_some_and(String::is_empty);
+    match FILLED.iter().find(empty) {
+        None => Ok(()),
+        Some(option) => Err(refused(option, "", "a value; leave the option out for what it is by default")),
+    }
+}
+
+/// An option's value; an empty one counts as not given.
 fn text<'a>(network: &'a Network, option: &str) -> Option<&'a str> {
     network.options.get(option).map(String::as_str).filter(|value| !value.is_empty())
 }
@@ -141,12 +164,15 @@ fn mtu(network: &Network) -> Result<Option<u32>, DriverError> {
     }
 }
 
-/// An address of the host. An unspecified one means any of them, like none.
+/// An address of the host. 0.0.0.0 means any of them, like none, of either family.
 fn address(network: &Network, option: &str) -> Result<Option<IpAddr>, DriverError> {
     let Some(value) = text(network, option) else { return Ok(None) };
     let ipv6 = matches!(option, HOST_BINDING_IPV6 | HOST_IPV6);
     match value.parse::<IpAddr>() {
+        // Docker's default binding has IPv4 in its name alone: `::` is any address of IPv6, and none of IPv4.
+        Ok(address) if option == HOST_BINDING => Ok(Some(address).filter(|a| *a != Ipv4Addr::UNSPECIFIED)),
         Ok(address) if address.is_ipv6() == ipv6 => Ok(Some(address).filter(|a| !a.is_unspecified())),
+        _ if option == HOST_BINDING => Err(refused(option, value, "an address of the host")),
         _ => Err(refused(option, value, if ipv6 { "an IPv6 address" } else { "an IPv4 address" })),
     }
 }

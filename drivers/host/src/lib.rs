@@ -76,6 +76,7 @@ mod tests {
             config_only: false,
             config_from: None,
             subnets: Vec::new(),
+            idle_subnets: Vec::new(),
             labels: Default::default(),
             options: options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
             ipam_options: Default::default(),

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use engine_containers::Containers;
 use engine_images::ImageStore;
@@ -16,8 +16,4 @@ pub struct Engine {
     pub network: Client,
     /// `STATE/engine`, as `docker info` names it (`DockerRootDir`); the daemon's id is kept in it.
     pub state_dir: PathBuf,
-    /// OCI runtimes by the name that `--runtime` takes, with the program each one is. `docker info` lists them.
-    pub runtimes: BTreeMap<String, String>,
-    /// `KEY=VALUE`, as `docker info` shows them.
-    pub labels: Vec<String>,
 }

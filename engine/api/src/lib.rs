@@ -29,6 +29,7 @@ mod version;
 pub use engine::Engine;
 pub use error::ApiError;
 pub use relay::relay_network_events;
+pub use routes::identity;
 pub use server::{Listener, router, serve};
 pub use tls::{Tls, TlsError, TlsFiles};
 

@@ -15,7 +15,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const REPAIRED: &str = "host";
 
 /// Emits Docker's `network connect` and `network disconnect` for every endpoint that comes or goes, whoever asked for
-/// it, `network repaired` for what causewayd made good again, and `container port denied` for a published port that the
+/// it, `network update` for one whose settings were changed (`causeway network set`), `network repaired` for what causewayd
+/// made good again, and `container port denied` for a published port that the
 /// host's firewall keeps clients from, until `shutdown` is cancelled. Networks that are made
 /// and removed are told by the routes that do it, so that a client sees its own change. What happens while causewayd is
 /// away is not told.
@@ -55,14 +56,17 @@ fn tell(event: &v1::Event, events: &Events) {
         events.emit("container", &format!("port {}", event.action), &event.sandbox_id, attributes);
         return;
     }
-    if event.kind != "endpoint" {
+    let changed = event.kind == "network" && event.action == "update";
+    if event.kind != "endpoint" && !changed {
         return;
     }
-    let attributes = BTreeMap::from([
-        ("container".to_owned(), event.sandbox_id.clone()),
+    let mut attributes = BTreeMap::from([
         ("name".to_owned(), event.network_name.clone()),
         ("type".to_owned(), event.network_driver.clone()),
     ]);
+    if !changed {
+        attributes.insert("container".to_owned(), event.sandbox_id.clone());
+    }
     events.emit("network", &event.action, &event.network_id, attributes);
 }
 

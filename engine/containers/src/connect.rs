@@ -138,7 +138,7 @@ impl Inner {
         }
         if config.networks.remove(&name).is_none() {
             return Err(Error::Conflict(format!(
-                "container {} is not connected to network {name}",
+                "container {} is not connected to the network {name}",
                 config.id
             )));
         }

@@ -10,7 +10,7 @@ use crate::{
     Containers, Error, Result,
     config::{ContainerConfig, CreateBody, Created, EndpointSettings, HostConfig, NetworkingConfig},
     container::Container,
-    merge,
+    log_options, merge,
     moment::Moment,
     mounts, names, ports,
     record::{self, Config, MountRecord, RunState},
@@ -43,9 +43,9 @@ impl Inner {
         request::check(&host, &config, api)?;
         let image = self.parts.images.resolve(&config.image).await?;
         merge::with_image(&mut config, &image.config.config)?;
-        merge::with_defaults(&mut host, &self.parts.defaults);
+        merge::with_defaults(&mut host, &self.settings().defaults);
         validate::host(&host, &config, |runtime| spec::knows_runtime(&self.parts.runtime, runtime))?;
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<String> = log_options::warning(&host.log_config).into_iter().collect();
         if host.network_mode == "host" && host.port_bindings.as_ref().is_some_and(|p| !p.is_empty()) {
             warnings.push("Published ports are discarded when using host network mode".to_owned());
         }
@@ -82,7 +82,7 @@ impl Inner {
             name: name.clone(),
             created: Moment::now(),
             image: image.id,
-            no_new_privileges: self.parts.defaults.no_new_privileges,
+            no_new_privileges: self.settings().defaults.no_new_privileges,
             config,
             host,
             networks,
@@ -192,8 +192,8 @@ impl Inner {
         }
     }
 
-    /// The networks by name, the one that `NetworkMode` names among them. One that does not exist is left for the start
-    /// to complain about, as in Docker.
+    /// The networks by name: those that were asked for and no other, as in Docker, else the one that `NetworkMode` names.
+    /// One that does not exist is left for the start to complain about.
     async fn networks(
         &self,
         host: &mut HostConfig,
@@ -226,10 +226,15 @@ impl Inner {
         let mut main = host.network_mode.clone();
         if !networks.contains_key(&main) {
             let (name, settings) = self.check_endpoint(main, EndpointSettings::default()).await?;
-            if matches!(name.as_str(), "bridge" | "host" | "none") {
+            let predefined = matches!(name.as_str(), "bridge" | "host" | "none");
+            if predefined {
                 host.network_mode.clone_from(&name);
             }
-            networks.entry(name.clone()).or_insert(settings);
+            // Who has the host's network can have no other, and what is not there cannot be had: the start says so.
+            let absent = !predefined && settings.network_id.is_empty();
+            if networks.is_empty() || name == "host" || absent {
+                networks.entry(name.clone()).or_insert(settings);
+            }
             main = name;
         }
         // Inspect shows the endpoint's. The two networks without interfaces have none.
@@ -354,11 +359,14 @@ fn malformed(settings: &EndpointSettings) -> Vec<String> {
     }
     if let Some(ipam) = &settings.ipam_config {
         for address in ipam.link_local_ips.iter().flatten() {
-            // Any address, for the interface gets it besides its own; Docker's start takes none but link-local ones.
-            if address.parse::<IpAddr>().is_err() {
+            // Any other may be a neighbour's.
+            if !address.parse().is_ok_and(is_link_local) {
                 problems.push(format!("invalid link-local IP address: {address}"));
             }
         }
+    }
+    for link in settings.links.iter().flatten().filter(|link| link.split(':').nth(2).is_some()) {
+        problems.push(format!("bad format for links: {link}"));
     }
     problems.extend(sysctls::malformed(settings.driver_opts.as_ref()));
     if !settings.mac_address.is_empty()
@@ -369,8 +377,16 @@ fn malformed(settings: &EndpointSettings) -> Vec<String> {
     problems
 }
 
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
 fn outside(settings: &EndpointSettings, network: &v1::Network) -> Vec<String> {
-    let subnets: Vec<ipnet::IpNet> = network.subnets.iter().filter_map(|s| s.subnet.parse().ok()).collect();
+    let subnets: Vec<ipnet::IpNet> =
+        network.subnets.iter().filter(|s| !s.idle).filter_map(|s| s.subnet.parse().ok()).collect();
     let ipam = settings.ipam_config.iter();
     ipam.flat_map(|ipam| [&ipam.ipv4_address, &ipam.ipv6_address])
         .filter_map(|text| text.parse::<IpAddr>().ok())

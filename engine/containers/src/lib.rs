@@ -61,7 +61,7 @@ pub use options::{
     AttachOptions, CommitOptions, Counts, ExecCreate, ExecStart, ListOptions, LogOptions, LogRecord, Outcome,
     PutOptions, RemoveOptions, WaitCondition,
 };
-pub use service::{ByteStream, Containers, Logs, OutputStream, Parts, Wait};
+pub use service::{ByteStream, Containers, Logs, OutputStream, Parts, Settings, Wait};
 pub use spec::DEFAULT_RUNTIME;
 // What attaching, logs and exec hand out.
 pub use engine_runtime::{Output, SeccompProfile, Stream as StdStream, TerminalSize};

@@ -2,6 +2,26 @@
 
 use crate::{Result, config::LogConfig, validate::refuse};
 
+/// Docker's drivers that send logs away. Here their containers log as by `local`: bounded, and read by `docker logs`.
+const AWAY: [&str; 8] = ["awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "journald", "splunk", "syslog"];
+
+/// Whether a driver's logs stay where it would have sent them from.
+pub(crate) fn stays_here(driver: &str) -> bool {
+    AWAY.contains(&driver)
+}
+
+/// What whoever makes a container by such a driver is told.
+pub(crate) fn warning(log: &LogConfig) -> Option<String> {
+    let driver = &log.r#type;
+    let said = || {
+        format!(
+            "log driver {driver} sends nothing in this version: the container's logs stay on this host, bounded as by the \
+             driver local, and docker logs reads them"
+        )
+    };
+    stays_here(driver).then(said)
+}
+
 /// Whether there is such a driver, and whether it takes these options.
 pub(crate) fn check(log: &LogConfig) -> Result<()> {
     let driver = log.r#type.as_str();
@@ -12,6 +32,8 @@ pub(crate) fn check(log: &LogConfig) -> Result<()> {
         "local" => &["max-file", "max-size", "compress"],
         // Docker does not look at them.
         "none" => return Ok(()),
+        // Their options are about where logs go.
+        away if stays_here(away) => return Ok(()),
         other => {
             return refuse(format!("error looking up logging plugin {other}: plugin \"{other}\" not found"));
         }

@@ -40,7 +40,7 @@ impl Inner {
             id: config.id.clone(),
             name: config.name.clone(),
             host_namespace,
-            resolver: Some(resolver(config, &self.parts.dns)),
+            resolver: Some(resolver(config, &self.settings().dns)),
             endpoints: endpoints(config),
             ports,
         };
@@ -54,7 +54,7 @@ impl Inner {
                 let error = Error::from(status);
                 let absent =
                     |error: &Error| matches!(error, Error::Network { kind: ErrorKind::NotFound, .. });
-                if config.host.network_mode == "bridge"
+                if config.networks.keys().eq(["bridge"])
                     && absent(&error)
                     && self.network("bridge").await.is_err_and(|error| absent(&error))
                 {
@@ -120,7 +120,7 @@ impl Inner {
         }
         let entries = self.host_entries(config, sandbox).await?;
         let resolution = resolution(config);
-        let asked = dns_options(config, &self.parts.dns);
+        let asked = dns_options(config, &self.settings().dns);
         let hostname = format!("{}\n", config.config.hostname);
         let without_ipv6 = sysctls::without_ipv6(&config.host, None);
         let dir = container.dir.clone();
@@ -152,7 +152,7 @@ impl Inner {
         let mut new = self.host_entries(config, sandbox).await?;
         let kept: Vec<Entry> = old.extract_if(.., |entry| new.contains(entry)).collect();
         new.retain(|entry| !kept.contains(entry));
-        let (resolution, asked) = (resolution(config), dns_options(config, &self.parts.dns));
+        let (resolution, asked) = (resolution(config), dns_options(config, &self.settings().dns));
         let dir = container.dir.clone();
         blocking(move || {
             let gone = |line: &str| old.iter().any(|entry| entry.line() == line);
@@ -208,7 +208,8 @@ impl Inner {
 
     /// What `host-gateway` stands for: the addresses that were configured, or the host's own on the default bridge.
     async fn host_gateways(&self) -> Result<Vec<String>> {
-        let configured = &self.parts.host_gateways;
+        let settings = self.settings();
+        let configured = &settings.host_gateways;
         if !configured.is_empty() {
             return Ok(configured.iter().map(ToString::to_string).collect());
         }
@@ -324,10 +325,20 @@ pub(crate) fn shown(live: &Live) -> BTreeMap<String, EndpointSettings> {
         if !matches!(endpoint.network_name.as_str(), "bridge" | "host" | "none")
             && !endpoint.dns_names.is_empty()
         {
-            settings.dns_names = Some(endpoint.dns_names.clone());
+            settings.dns_names = Some(dns_names(&live.config, &settings.aliases, &endpoint.dns_names));
         }
     }
     networks
+}
+
+/// In Docker's order: the host name, which is one of the names for causewayd, comes last unless it was asked for, too.
+fn dns_names(config: &Config, aliases: &Option<Vec<String>>, names: &[String]) -> Vec<String> {
+    let host = &config.config.hostname;
+    let asked = *host == config.name || aliases.iter().flatten().any(|alias| alias == host);
+    let (mut names, last): (Vec<String>, Vec<String>) =
+        names.iter().cloned().partition(|name| asked || name != host || config.id.starts_with(name.as_str()));
+    names.extend(last);
+    names
 }
 
 fn split(cidr: &str) -> (String, u8) {

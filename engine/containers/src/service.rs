@@ -20,6 +20,7 @@ use engine_runtime::{Output, Runtime};
 use engine_volumes::VolumeStore;
 use futures_util::Stream;
 use libnetwork_rpc::client::Client;
+use tokio::sync::watch;
 
 use crate::{
     Counts, Error, LogRecord, Result,
@@ -55,11 +56,23 @@ pub struct Parts {
     pub events: Events,
     /// The machine has booted since an engine last ran here: restart policies apply to what stands still.
     pub fresh_boot: bool,
+    /// Always the last of them: they change while the engine runs.
+    pub settings: watch::Receiver<Arc<Settings>>,
+}
+
+/// What the daemon's configuration says, as far as it may say something else tomorrow.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Settings {
+    /// What containers get that do not have it their own way.
     pub defaults: Defaults,
     /// For containers that name none themselves.
     pub dns: DnsOptions,
     /// What `host-gateway` stands for; none: the default bridge's gateways.
     pub host_gateways: Vec<IpAddr>,
+    /// `KEY=VALUE`, as `docker info` shows them.
+    pub labels: Vec<String>,
+    /// OCI runtimes by the name that `--runtime` takes, with the program each one is, as `docker info` lists them.
+    pub runtimes: BTreeMap<String, String>,
 }
 
 /// All containers. Cheap to clone.
@@ -94,9 +107,8 @@ impl Containers {
         &self.inner.parts.events
     }
 
-    /// What containers get that do not have it their own way.
-    pub fn defaults(&self) -> &Defaults {
-        &self.inner.parts.defaults
+    pub fn settings(&self) -> Arc<Settings> {
+        self.inner.settings()
     }
 
     pub fn counts(&self) -> Counts {
@@ -140,6 +152,10 @@ impl Containers {
 }
 
 impl Inner {
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        self.parts.settings.borrow().clone()
+    }
+
     pub(crate) fn new(parts: Parts) -> Self {
         Self { parts, logs: Watchers::default(), registry: Mutex::default() }
     }

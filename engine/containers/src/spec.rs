@@ -27,7 +27,7 @@ const LOCAL_FILES: u32 = 5;
 
 /// Whether `--runtime` may name it.
 pub(crate) fn knows_runtime(runtime: &Runtime, name: &str) -> bool {
-    name == DEFAULT_RUNTIME || runtime.config().runtimes.contains_key(name)
+    name == DEFAULT_RUNTIME || runtime.knows(name)
 }
 
 /// The container's log file, wherever its driver keeps one.
@@ -48,7 +48,7 @@ pub(crate) fn io_config(dir: &Path, config: &Config) -> IoConfig {
         [rows, columns] => TerminalSize { rows, columns },
     };
     let (size, files) = match config.host.log_config.r#type.as_str() {
-        "local" => (Some(LOCAL_SIZE), LOCAL_FILES),
+        driver if driver == "local" || log_options::stays_here(driver) => (Some(LOCAL_SIZE), LOCAL_FILES),
         _ => (None, 1),
     };
     let log = (config.host.log_config.r#type != "none").then(|| LogFile {
@@ -80,7 +80,7 @@ impl Inner {
         let security = security(
             host.security_opt.as_deref().unwrap_or_default(),
             Security {
-                seccomp: self.parts.defaults.seccomp.clone(),
+                seccomp: self.settings().defaults.seccomp.clone(),
                 no_new_privileges: config.no_new_privileges,
                 apparmor: None,
             },
@@ -122,7 +122,7 @@ impl Inner {
             devices: devices(host),
             device_cgroup_rules: words(&host.resources.device_cgroup_rules),
             ulimits: self
-                .parts
+                .settings()
                 .defaults
                 .with_ulimits(&host.resources.ulimits)
                 .map(|u| Ulimit { name: u.name.clone(), soft: u.soft, hard: u.hard })
@@ -140,7 +140,8 @@ impl Inner {
 
     /// The init of a container that has processes of its own to be the first of.
     fn init(&self, host: &HostConfig) -> Result<Option<PathBuf>> {
-        let defaults = &self.parts.defaults;
+        let settings = self.settings();
+        let defaults = &settings.defaults;
         let others = host.pid_mode == "host" || host.pid_mode.starts_with("container:");
         if others || !host.init.unwrap_or(defaults.init) {
             return Ok(None);

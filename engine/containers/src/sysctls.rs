@@ -8,7 +8,7 @@ use crate::config::HostConfig;
 const OF_ENDPOINT: &str = "com.docker.network.endpoint.sysctls";
 
 fn of_endpoint(options: Option<&BTreeMap<String, String>>) -> impl Iterator<Item = &str> {
-    let list = options.and_then(|options| options.get(OF_ENDPOINT)).filter(|list| !list.is_empty());
+    let list = options.and_then(|options| options.get(OF_ENDPOINT));
     list.into_iter().flat_map(|list| list.split(','))
 }
 

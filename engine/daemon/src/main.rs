@@ -10,6 +10,7 @@ mod listen;
 mod memory;
 mod notify;
 mod purge;
+mod reload;
 mod run;
 mod runtimes;
 
@@ -29,8 +30,8 @@ fn main() -> ExitCode {
     let outcome: Result<(), Box<dyn Error>> = match (&cli.command, cli.directories()) {
         (Some(Command::Purge(directories)), _) => purge::purge(directories).map_err(Into::into),
         (None, Some(directories)) => {
-            log(&cli.run.log_level);
-            run::run(&cli.run, &directories).map_err(Into::into)
+            let level = log(&cli.run.log_level);
+            run::run(&cli.run, &directories, level).map_err(Into::into)
         }
         (None, None) => Cli::command()
             .error(ErrorKind::MissingRequiredArgument, "--state-dir and --run-dir are needed")
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("causeway-engine: {}", chain(error.as_ref()));
             match error.downcast_ref() {
-                Some(run::RunError::Tls(_) | run::RunError::Defaults { .. }) => ExitCode::from(EX_CONFIG),
+                Some(run::RunError::Tls(_) | run::RunError::Settings(_)) => ExitCode::from(EX_CONFIG),
                 _ => ExitCode::FAILURE,
             }
         }
@@ -60,11 +61,21 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-fn log(level: &str) {
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+fn log(level: &str) -> reload::Level {
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter(level))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .init();
+        .with_filter_reloading();
+    let handle = subscriber.reload_handle();
+    subscriber.init();
+    Box::new(move |level| {
+        if let Err(error) = handle.reload(filter(level)) {
+            tracing::warn!(%error, "cannot change what is logged");
+        }
+    })
+}
+
+fn filter(level: &str) -> EnvFilter {
+    EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"))
 }

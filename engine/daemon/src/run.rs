@@ -1,6 +1,7 @@
 //! Starts everything, and ends it in order.
 //!
-//! Owns the daemon's root task, one that relays causewayd's events, and one that trims the heaps. SIGTERM or SIGINT cancels the token: requests in
+//! Owns the daemon's root task, one that relays causewayd's events, one that trims the heaps, and one that takes new settings on
+//! SIGHUP. SIGTERM or SIGINT cancels the token: requests in
 //! flight get a few seconds, streams are cut. Containers run on; the next start adopts them.
 
 use std::{
@@ -8,16 +9,20 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use engine_api::{Engine, Tls, TlsError, TlsFiles};
-use engine_containers::{Containers, Defaults, DefaultsError, DnsOptions, Parts, events::Events};
+use engine_containers::{Containers, Parts, events::Events};
 use engine_images::ImageStore;
 use engine_runtime::{Runtime, RuntimeConfig};
 use engine_volumes::VolumeStore;
 use nix::fcntl::{Flock, FlockArg};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -25,7 +30,7 @@ use crate::{
     args::{Directories, Run},
     boot, listen, memory,
     notify::notify,
-    runtimes,
+    reload::{self, Configured, Level, Reloaded, SettingsError},
 };
 
 /// How long an orderly end waits for the disk; less than a supervisor waits for the end.
@@ -46,12 +51,8 @@ pub(crate) enum RunError {
     Listen(#[from] listen::ListenError),
     #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error("cannot run containers as configured (in {})", path.display())]
-    Defaults {
-        path: PathBuf,
-        #[source]
-        source: DefaultsError,
-    },
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     #[error("cannot start the runtime")]
     Tokio(#[source] io::Error),
     #[error("cannot open the image store")]
@@ -69,14 +70,11 @@ fn at(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunErro
     move |source| RunError::Io { operation, path, source }
 }
 
-pub(crate) fn run(args: &Run, directories: &Directories) -> Result<(), RunError> {
+pub(crate) fn run(args: &Run, directories: &Directories, level: Level) -> Result<(), RunError> {
     // Before anything is begun: what is wrong with it would be with the next start.
     let tls = tls(args)?;
-    let defaults = defaults(args)?;
-    if let Some(problem) = defaults.missing_init() {
-        warn!(problem, "containers are to have an init, and will not start without it");
-    }
     let directories = prepare(directories)?;
+    let configured = reload::read(args, &directories.run_dir)?;
     // The lock comes before the sockets: a second instance must not get as far as the first one's.
     let _lock = lock(&directories.engine())?;
     let sockets = listen::listen(&args.hosts)?;
@@ -95,7 +93,7 @@ pub(crate) fn run(args: &Run, directories: &Directories) -> Result<(), RunError>
         .enable_all()
         .build()
         .map_err(RunError::Tokio)?;
-    let outcome = runtime.block_on(serve(args, &directories, shim, sockets, tls, defaults));
+    let outcome = runtime.block_on(serve(&directories, shim, sockets, tls, configured, level));
     // What still waits for containers waits for ever.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
@@ -106,15 +104,6 @@ fn tls(args: &Run) -> Result<Option<Tls>, TlsError> {
         return Ok(None);
     };
     Tls::load(&TlsFiles { certificate, key, client_authority: args.tls_ca.clone() }).map(Some)
-}
-
-/// What containers get that have it no other way.
-fn defaults(args: &Run) -> Result<Defaults, RunError> {
-    let Some(path) = &args.container_config else { return Ok(Defaults::default()) };
-    let text = fs::read(path).map_err(at("read", path))?;
-    let runtimes = runtimes::all(&args.runtimes);
-    Defaults::read(&text, |name| runtimes.contains_key(name))
-        .map_err(|source| RunError::Defaults { path: path.clone(), source })
 }
 
 /// Makes the directories; absolute, for they are used from other namespaces.
@@ -139,12 +128,12 @@ pub(crate) fn lock(engine_dir: &Path) -> Result<Flock<File>, RunError> {
 }
 
 async fn serve(
-    args: &Run,
     directories: &Directories,
     shim: PathBuf,
     sockets: Vec<listen::Bound>,
     tls: Option<Tls>,
-    defaults: Defaults,
+    configured: Configured,
+    level: Level,
 ) -> Result<(), RunError> {
     let listener = |socket: listen::Bound| socket.listener(tls.as_ref());
     let listeners = sockets.into_iter().map(listener).collect::<Result<Vec<_>, _>>()?;
@@ -155,16 +144,14 @@ async fn serve(
         .await
         .map_err(RunError::Images)?;
     let volumes = VolumeStore::open(engine_dir.join("volumes")).await.map_err(RunError::Volumes)?;
-    let wrappers = directories.run_dir.join("runtimes");
-    let runtimes = runtimes::with_arguments(runtimes::all(&args.runtimes), &args.runtime_args, &wrappers)
-        .map_err(at("write the runtimes below", &wrappers))?;
     let runtime = Runtime::new(RuntimeConfig {
         run_dir: directories.run_dir.clone(),
         shim_binary: shim,
         cgroup_parent: directories.cgroup(),
-        runtimes: runtimes.clone(),
+        runtimes: configured.runtimes,
     })
     .map_err(RunError::Runtime)?;
+    let settings = watch::Sender::new(Arc::new(configured.settings));
     let network = libnetwork_rpc::client::connect(&directories.network_socket());
     let events = Events::default();
     let fresh_boot = boot::is_fresh(&engine_dir).map_err(at("read the boot's id for", &engine_dir))?;
@@ -173,34 +160,25 @@ async fn serve(
         run_dir: directories.run_dir.clone(),
         images: images.clone(),
         volumes: volumes.clone(),
-        runtime,
+        runtime: runtime.clone(),
         network: network.clone(),
         events: events.clone(),
         fresh_boot,
-        defaults,
-        dns: DnsOptions {
-            servers: args.dns.iter().map(ToString::to_string).collect(),
-            search: args.dns_search.clone(),
-            options: args.dns_opt.clone(),
-        },
-        host_gateways: args.host_gateways.clone(),
+        settings: settings.subscribe(),
     })
     .await
     .map_err(RunError::Containers)?;
     tokio::spawn(memory::give_back_when_idle(events.clone()));
-    tokio::spawn(engine_api::relay_network_events(network.clone(), events, end.child_token()));
+    tokio::spawn(engine_api::relay_network_events(network.clone(), events.clone(), end.child_token()));
     let counts = containers.counts();
     info!(running = counts.running, paused = counts.paused, stopped = counts.stopped, "ready");
     let settling = images.clone();
-    let router = engine_api::router(Engine {
-        containers,
-        images,
-        volumes,
-        network,
-        state_dir: engine_dir,
-        runtimes: runtimes::shown(&runtimes),
-        labels: args.labels.clone(),
-    });
+    let router =
+        engine_api::router(Engine { containers, images, volumes, network, state_dir: engine_dir.clone() });
+    tokio::spawn(reload::follow(
+        directories.run_dir.clone(),
+        Reloaded { settings, runtime, events, level, id: engine_api::identity(&engine_dir) },
+    ));
     let server = engine_api::serve(listeners, router, end.clone());
     let signals = async {
         asked_to_end().await;

@@ -48,6 +48,51 @@ fn docker_s_command_line_and_file_start_causeway_and_shape_its_networks() {
 }
 
 #[test]
+fn a_unit_s_long_command_line_starts_it_and_what_means_nothing_is_said_once() {
+    let host = Host::new();
+    let line = "--bip 10.51.0.1/24 --fixed-cidr 10.51.0.0/25 --default-address-pool base=10.52.0.0/16,size=24 --icc=true \
+                --ip-forward=true --ip-masq=true --iptables=true --ip6tables=true --ipv6=false --userland-proxy=false \
+                --userland-proxy-path /usr/bin/docker-proxy --live-restore --dns 192.0.2.53 --dns-search corp.example \
+                --dns-opt ndots:2 --mtu 1450 --allow-direct-routing=false --containerd /run/containerd/containerd.sock \
+                --cgroup-parent docker.slice --exec-opt native.cgroupdriver=systemd --storage-driver overlay2 \
+                --log-driver json-file --log-opt max-size=10m --log-level info --default-ulimit nofile=1024:4096 \
+                --max-concurrent-downloads 3 --registry-mirror https://mirror.example --insecure-registry 10.0.0.0/8 \
+                --shutdown-timeout 20 --label a=b --group root --experimental --metrics-addr 127.0.0.1:9323 \
+                --host-gateway-ip 192.0.2.1 --default-network-opt bridge=com.docker.network.driver.mtu=1440";
+    let args: Vec<&str> = line.split_whitespace().collect();
+    let running = host.run_dockerd(&args);
+    host.import("box");
+    host.d("run -d --name cc box sleep 1000");
+    assert_eq!(host.address("cc", "bridge"), "10.51.0.2");
+    host.d("network create net");
+    assert_eq!(host.inspect("net")["IPAM"]["Config"][0]["Subnet"], "10.52.0.0/24");
+    assert_eq!(host.inspect("net")["Options"]["com.docker.network.driver.mtu"], "1440");
+    let said = running.end().stderr;
+    for flag in [
+        "userland-proxy",
+        "userland-proxy-path",
+        "live-restore",
+        "containerd",
+        "cgroup-parent",
+        "exec-opts",
+        "storage-driver",
+        "max-concurrent-downloads",
+        "registry-mirrors",
+        "insecure-registries",
+        "shutdown-timeout",
+        "experimental",
+        "metrics-addr",
+    ] {
+        let lines = said.lines().filter(|line| line.contains(&format!("dockerd: {flag} has no effect: ")));
+        assert_eq!(lines.count(), 1, "{flag}: {said}");
+    }
+    for flag in ["bip", "icc", "iptables", "ip-forward", "mtu", "dns", "label"] {
+        assert!(!said.contains(&format!("dockerd: {flag} has no effect")), "{flag}: {said}");
+    }
+    host.purge_dockerd().ok();
+}
+
+#[test]
 fn what_is_wrong_stops_the_start_by_its_name() {
     let host = Host::new();
     let file = host.scratch().join("daemon.json");

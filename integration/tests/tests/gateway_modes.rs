@@ -164,6 +164,20 @@ fn ports_go_to_the_address_of_the_host_that_the_way_out_names() {
     ask(&host.client, "tcp 192.0.2.1 8080").ok();
 }
 
+/// Docker's documentation: in spite of the option's name it takes IPv6 addresses, too, and `::` is every address of IPv6.
+#[test]
+fn the_default_binding_of_ports_may_be_of_ipv6_alone() {
+    let host = Host::with_image();
+    let six = ["-o", "com.docker.network.bridge.host_binding_ipv4=::"];
+    create(&host, &["10.88.7.0/24", "fd88:7::/64"], &six, "six");
+    serve(&host, "web", &["--network", "six", "-p", "8080:80"]);
+    assert_eq!(host.d("port web 80/tcp"), "[::]:8080");
+    ask(&host.client, "tcp 2001:db8::1 8080").ok();
+    ask(&host.host, "tcp ::1 8080").ok();
+    ask(&host.client, "tcp 192.0.2.1 8080").err();
+    ask(&host.host, "tcp 127.0.0.1 8080").err();
+}
+
 #[test]
 fn a_trusted_link_reaches_published_ports_by_the_container_s_address() {
     let host = Host::with_image();

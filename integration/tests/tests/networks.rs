@@ -149,7 +149,23 @@ fn a_bad_network_is_refused_and_leaves_nothing() {
     for (body, status, says) in [
         (json!({"Name": "taken"}), 409, "taken"),
         (json!({"Name": ""}), 400, "name"),
-        (json!({"Name": "a b"}), 400, "a b"),
+        (json!({"Name": "a\nb"}), 400, "characters that can be seen"),
+        (json!({"Name": ".."}), 400, "characters that can be seen"),
+        (
+            json!({"Name": "x", "IPAM": {"Config": [{"Subnet": "10.77.0.0/24"}, {"Subnet": "10.77.1.0/24"}]}}),
+            403,
+            "bridge driver doesn't support multiple subnets",
+        ),
+        (json!({"Name": "x", "IPAM": {"Config": [{"Subnet": "010.77.0.0/24"}]}}), 400, "invalid CIDR"),
+        (json!({"Name": "x", "IPAM": {"Config": [{"Subnet": "224.1.0.0/24"}]}}), 400, "multicast"),
+        (json!({"Name": "x", "Options": {"com.docker.network.driver.mtu": ""}}), 400, "driver.mtu is \"\""),
+        (json!({"Name": "x", "ConfigOnly": true, "Scope": "local"}), 403, "configuration network"),
+        (
+            json!({"Name": "x", "IPAM": {"Config": [
+                {"Subnet": "10.77.0.0/24", "AuxiliaryAddresses": {"a": "10.77.0.5", "b": "10.77.0.5"}}]}}),
+            400,
+            "(b:10.77.0.5): Address already in use: a is the same",
+        ),
         (json!({"Name": "x", "Driver": "nonsense"}), 404, "plugin \"nonsense\" not found"),
         (json!({"Name": "x", "Driver": "overlay"}), 403, "This node is not a swarm manager."),
         (

@@ -76,3 +76,87 @@ fn what_docker_refuses_of_networks_is_refused() {
         (400, "invalid config for network net: EndpointsConfig is nil")
     );
 }
+
+/// One that asks by the API for an internal network alone does not mean the default bridge besides.
+#[test]
+fn a_container_is_on_the_networks_that_were_asked_for_and_no_other() {
+    let host = Host::with_image();
+    host.d("network create --internal inside");
+    host.d("network create net");
+    let create = |mode: &str| {
+        let body = json!({"Image": "box", "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": mode},
+            "NetworkingConfig": {"EndpointsConfig": {"inside": {"Aliases": ["web"]}}}});
+        let made = host.api().post("/v1.51/containers/create?name=cc", &body);
+        assert_eq!(made.status, 201, "{}", made.message());
+    };
+    for mode in ["", "default", "bridge", "net", "none"] {
+        create(mode);
+        host.d("start cc");
+        let networks = host.inspect("cc")["NetworkSettings"]["Networks"].clone();
+        let names: Vec<&String> = networks.as_object().unwrap().keys().collect();
+        assert_eq!(names, ["inside"], "{mode:?}");
+        host.docker(&["exec", "cc", "ping", "-c", "1", "-W", "1", Host::CLIENT]).err();
+        host.d("run --rm --network inside box ping -c 1 -W 2 web");
+        host.d("rm -f cc");
+    }
+    for (mode, says) in
+        [("nowhere", "network nowhere not found"), ("host", "cannot be connected to any other")]
+    {
+        create(mode);
+        let said = host.docker(&["start", "cc"]).err();
+        assert!(said.contains(says), "{mode}: {said}");
+        host.d("rm cc");
+    }
+}
+
+#[test]
+fn an_endpoint_s_malformed_settings_are_refused_before_there_is_a_container() {
+    let host = Host::with_image();
+    host.d("network create net");
+    for (settings, says) in [
+        (json!({"IPAMConfig": {"LinkLocalIPs": ["10.1.2.3"]}}), "invalid link-local IP address: 10.1.2.3"),
+        (json!({"IPAMConfig": {"LinkLocalIPs": ["fd00::1"]}}), "invalid link-local IP address: fd00::1"),
+        (json!({"Links": ["a:b:c"]}), "bad format for links: a:b:c"),
+        (json!({"DriverOpts": {"com.docker.network.endpoint.sysctls": ""}}), "network interface sysctl ''"),
+        (json!({"MacAddress": "01:00:5e:00:00:01"}), "invalid MAC address: 01:00:5e:00:00:01"),
+    ] {
+        let body = json!({"Image": "box", "Cmd": ["true"], "HostConfig": {"NetworkMode": "net"},
+            "NetworkingConfig": {"EndpointsConfig": {"net": settings}}});
+        let answer = host.api().post("/v1.51/containers/create", &body);
+        assert_eq!(answer.status, 400, "{settings}");
+        assert!(answer.message().contains(says), "{settings}: {}", answer.message());
+    }
+    assert_eq!(host.d("ps -aq"), "");
+}
+
+#[test]
+fn a_log_driver_that_sends_logs_away_keeps_them_here_and_says_so() {
+    let host = Host::with_image();
+    for driver in ["journald", "syslog"] {
+        let made = host.docker(&[
+            "run",
+            "--name",
+            "cc",
+            "--log-driver",
+            driver,
+            "--log-opt",
+            "tag=x",
+            "box",
+            "echo",
+            "hello",
+        ]);
+        assert!(made.stderr.contains(&format!("log driver {driver} sends nothing")), "{made}");
+        assert_eq!(made.ok(), "hello");
+        assert_eq!(host.d("logs cc"), "hello");
+        assert_eq!(host.inspect("cc")["HostConfig"]["LogConfig"]["Type"], driver);
+        host.d("rm cc");
+    }
+    for driver in ["local", "json-file", "none"] {
+        let made = host.docker(&["run", "--name", "cc", "--log-driver", driver, "box", "echo", "hello"]);
+        assert_eq!(made.stderr, "", "{driver}");
+        assert_eq!(host.docker(&["logs", "cc"]).stdout.trim(), if driver == "none" { "" } else { "hello" });
+        host.d("rm cc");
+    }
+    let refused = host.docker(&["create", "--log-driver", "nosuch", "box", "true"]).err();
+    assert!(refused.contains("nosuch"), "{refused}");
+}

@@ -143,6 +143,7 @@ fn plain(id: NetworkId, name: &str, driver: &str) -> Network {
         config_only: false,
         config_from: None,
         subnets: Vec::new(),
+        idle_subnets: Vec::new(),
         labels: BTreeMap::new(),
         options: BTreeMap::new(),
         ipam_options: BTreeMap::new(),

@@ -17,7 +17,7 @@ pub enum Error {
     NetworkAmbiguous { reference: String, count: usize },
     #[error("network with name {name} already exists")]
     NetworkExists { name: String },
-    #[error("invalid network name {name:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-]* are allowed")]
+    #[error("invalid network name {name:?}: give at most 255 bytes, of characters that can be seen")]
     NetworkName { name: String },
     #[error("invalid name: name is empty")]
     NoName,
@@ -50,7 +50,7 @@ pub enum Error {
     SandboxNotFound { id: String },
     #[error("endpoint with name {sandbox} already exists in network {network}")]
     EndpointExists { sandbox: String, network: String },
-    #[error("container {sandbox} is not connected to network {network}")]
+    #[error("container {sandbox} is not connected to the network {network}")]
     NotConnected { sandbox: String, network: String },
     #[error("network {name} has {endpoints} endpoints, and takes no more: use another network")]
     NetworkFull { name: String, endpoints: u32 },

@@ -68,6 +68,7 @@ impl Desk<'_> {
             config_only: request.config_only,
             config_from: request.config_from.clone(),
             subnets: request.subnets.clone(),
+            idle_subnets: Vec::new(),
             labels: request.labels.clone(),
             options: request.options.clone(),
             ipam_options: request.ipam_options.clone(),
@@ -155,6 +156,7 @@ impl Desk<'_> {
         }
         (network.ipv4, network.ipv6) = (source.ipv4, source.ipv6);
         network.subnets.clone_from(&source.subnets);
+        network.idle_subnets.clone_from(&source.idle_subnets);
         network.options.clone_from(&source.options);
         network.ipam_options.clone_from(&source.ipam_options);
         network.labels.clone_from(&source.labels);
@@ -165,8 +167,14 @@ impl Desk<'_> {
     pub(crate) fn settle(&self, mut network: Network) -> Result<Network, Error> {
         let driver =
             self.drivers.of(&network).ok_or_else(|| Error::UnknownPlugin { name: network.driver.clone() })?;
-        // Subnets of a family that is not enabled are ignored, as Docker ignores them.
-        network.subnets.retain(|s| if is_v6(s.subnet) { network.ipv6 } else { network.ipv4 });
+        // Subnets of a family that is off are shown, as Docker shows them, and mean nothing.
+        let on = [network.ipv4, network.ipv6];
+        let (used, idle) =
+            std::mem::take(&mut network.subnets).into_iter().partition(|s| on[usize::from(is_v6(s.subnet))]);
+        network.subnets = used;
+        if !network.predefined {
+            network.idle_subnets.extend::<Vec<Subnet>>(idle);
+        }
         self.adopt(driver, &mut network);
         // IPv4 first, as Docker shows them; the docker CLI sends them in any order.
         network.subnets.sort_by_key(|s| is_v6(s.subnet));
@@ -178,6 +186,7 @@ impl Desk<'_> {
         DnsOptions::read(&network).map_err(|error| Error::Invalid { what: error.to_string() })?;
         if !driver.leases_addresses() {
             network.subnets.clear();
+            network.idle_subnets.clear();
             return Ok(network);
         }
         self.refuse_overlaps(&network.subnets)?;
@@ -254,12 +263,11 @@ fn as_configuration(mut network: Network) -> Result<Network, Error> {
     Ok(network)
 }
 
-/// `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, no longer than a file name.
+/// Whatever Docker takes, but for what harms who reads a list of names, and what no address of the API can lead to.
 pub(crate) fn is_name(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    name.len() <= 255
-        && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
-        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+    // Marks that turn the direction of what follows, and that are not seen: names that look like others.
+    let hidden = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    name.len() <= 255 && !matches!(name, "." | "..") && !name.chars().any(|c| c.is_control() || hidden(c))
 }
 
 /// Whether a family is on: as was asked, else as its option says, else by default.

@@ -90,8 +90,8 @@ fn parse(text: &[u8]) -> Result<Configured, ConfigError> {
     option("com.docker.network.bridge.enable_ip_masquerade", file.ip_masq.map(|b| b.to_string()));
     option("com.docker.network.driver.mtu", (file.mtu != 0).then(|| file.mtu.to_string()));
     if let Some(address) = address("ip", &file.ip)? {
-        let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
-        option(&format!("com.docker.network.bridge.host_binding_{family}"), Some(address.to_string()));
+        // Of either family, in spite of its name.
+        option("com.docker.network.bridge.host_binding_ipv4", Some(address.to_string()));
     }
     let no_bridge = file.bridge == "none";
     let named = Some(file.bridge.clone()).filter(|name| !name.is_empty() && !no_bridge);

@@ -176,6 +176,7 @@ mod tests {
             config_only: false,
             config_from: None,
             subnets: vec![crate::complete(subnet).unwrap()],
+            idle_subnets: Vec::new(),
             labels: Default::default(),
             options: Default::default(),
             ipam_options: Default::default(),

@@ -1,6 +1,6 @@
 //! What a subnet that somebody asked for must satisfy, and what is filled in where they left it open.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 use libnetwork_model::{ErrorKind, HasKind, Subnet};
@@ -32,6 +32,10 @@ pub enum SubnetError {
         "failed to allocate gateway ({address}): Address already in use: it is the network or broadcast address of {subnet}"
     )]
     GatewayReserved { address: IpAddr, subnet: IpNet },
+    #[error("failed to allocate secondary ip address ({name}:{address}): Address already in use: {whose}")]
+    AuxiliaryTaken { name: String, address: IpAddr, whose: String },
+    #[error("invalid subnet {given}: {what}")]
+    NoHosts { given: IpNet, what: &'static str },
     #[error("subnet {subnet} has no address left for a gateway")]
     NoGateway { subnet: IpNet },
     #[error(
@@ -63,6 +67,9 @@ pub fn validate(subnet: &Subnet) -> Result<(), SubnetError> {
     if net != net.trunc() {
         return Err(SubnetError::HostBits { given: net, should: net.trunc() });
     }
+    if let Some(what) = no_hosts(net) {
+        return Err(SubnetError::NoHosts { given: net, what });
+    }
     if let Some(range) = subnet.ip_range {
         if !same_family(range, net) {
             return Err(SubnetError::RangeFamily { range, family: family(net) });
@@ -83,13 +90,38 @@ pub fn validate(subnet: &Subnet) -> Result<(), SubnetError> {
             return Err(SubnetError::GatewayReserved { address: gateway, subnet: net });
         }
     }
+    let mut auxiliary: BTreeMap<IpAddr, &str> = BTreeMap::new();
     for (name, address) in &subnet.auxiliary {
         inside(net, *address, || format!("auxiliary address {name}"))?;
         if subnet.gateway == Some(*address) {
             return Err(SubnetError::AuxiliaryGateway { name: name.clone(), address: *address });
         }
+        let taken = |whose| SubnetError::AuxiliaryTaken { name: name.clone(), address: *address, whose };
+        if is_edge(net, *address) {
+            return Err(taken(format!("it is the network or broadcast address of {net}")));
+        }
+        if let Some(other) = auxiliary.insert(*address, name) {
+            return Err(taken(format!("{other} is the same")));
+        }
     }
     Ok(())
+}
+
+/// Why no host can have an address of a subnet, if that is so.
+fn no_hosts(net: IpNet) -> Option<&'static str> {
+    let address = net.addr();
+    if address.is_multicast() {
+        return Some("multicast addresses are no host's");
+    }
+    if address.is_unspecified() && net.prefix_len() == 0 {
+        return Some("it is all addresses there are");
+    }
+    match address {
+        IpAddr::V6(address) if address.to_ipv4_mapped().is_some() && net.prefix_len() >= 96 => {
+            Some("these are IPv4 addresses in another form")
+        }
+        _ => None,
+    }
 }
 
 /// Fills in the gateway where none was asked for: the first address that is not reserved, of the range that containers get

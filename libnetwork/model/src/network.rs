@@ -30,6 +30,9 @@ pub struct Network {
     pub config_from: Option<String>,
     /// Settled at creation: when none was asked for, the ones chosen from the pools.
     pub subnets: Vec<Subnet>,
+    /// Asked for, of a family that is off: shown as they were asked for, and used by nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub idle_subnets: Vec<Subnet>,
     pub labels: BTreeMap<String, String>,
     /// Driver options as they were given; the driver validates the ones under its own prefixes.
     pub options: BTreeMap<String, String>,

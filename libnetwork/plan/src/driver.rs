@@ -137,11 +137,18 @@ pub enum DriverError {
     Value { option: String, value: String, expected: &'static str },
     #[error("{what}")]
     Contradiction { what: String },
+    /// Docker's words.
+    #[error("{driver} driver doesn't support multiple subnets")]
+    ManySubnets { driver: &'static str },
 }
 
 impl HasKind for DriverError {
     fn kind(&self) -> ErrorKind {
-        ErrorKind::Invalid
+        match self {
+            // Docker answers 403 here.
+            DriverError::ManySubnets { .. } => ErrorKind::InUse,
+            _ => ErrorKind::Invalid,
+        }
     }
 }
 

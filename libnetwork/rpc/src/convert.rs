@@ -46,9 +46,10 @@ pub fn mac(field: &'static str, text: &str) -> Result<Option<MacAddress>, FieldE
 
 /// A subnet as it was asked for, host bits kept: `libnetwork-ipam` refuses them in Docker's words.
 pub fn subnet(message: &v1::Subnet) -> Result<Subnet, FieldError> {
-    let Some(net) = optional("subnet", &message.subnet, "invalid CIDR block notation")? else {
-        return Err(refuse("subnet", "", "invalid CIDR block notation"));
-    };
+    let malformed = || refuse("subnet", &message.subnet, "invalid CIDR block notation");
+    // Some read 010 as eight, and some as ten: IpNet does, and IpAddr takes neither.
+    let written = message.subnet.split_once('/').and_then(|(address, _)| address.parse::<IpAddr>().ok());
+    let net: IpNet = message.subnet.parse().ok().filter(|_| written.is_some()).ok_or_else(malformed)?;
     let auxiliary = message
         .auxiliary
         .iter()
@@ -78,6 +79,7 @@ pub fn subnet_to_v1(subnet: &Subnet) -> v1::Subnet {
             .map(|(name, address)| (name.clone(), address.to_string()))
             .collect(),
         gateway_unsaid: false,
+        idle: false,
     }
 }
 
@@ -114,6 +116,16 @@ fn shown(network: &Network, subnet: &Subnet) -> v1::Subnet {
     v1::Subnet { gateway_unsaid, ..subnet_to_v1(subnet) }
 }
 
+/// As Docker orders them: first those that were asked for.
+fn subnets(network: &Network) -> Vec<v1::Subnet> {
+    let used = network.subnets.iter().map(|subnet| (subnet, shown(network, subnet)));
+    let idle = network.idle_subnets.iter();
+    let idle = idle.map(|subnet| (subnet, v1::Subnet { idle: true, ..subnet_to_v1(subnet) }));
+    let mut all: Vec<_> = used.chain(idle).collect();
+    all.sort_by_key(|(subnet, _)| (!subnet.requested, subnet.subnet.addr().is_ipv6()));
+    all.into_iter().map(|(_, shown)| shown).collect()
+}
+
 /// The message of a network without its endpoints.
 pub fn network_fields(network: &Network) -> v1::Network {
     v1::Network {
@@ -126,7 +138,7 @@ pub fn network_fields(network: &Network) -> v1::Network {
         internal: network.internal,
         attachable: network.attachable,
         predefined: network.predefined,
-        subnets: network.subnets.iter().map(|subnet| shown(network, subnet)).collect(),
+        subnets: subnets(network),
         labels: network.labels.clone().into_iter().collect(),
         options: network.options.clone().into_iter().collect(),
         ipam_options: network.ipam_options.clone().into_iter().collect(),
@@ -163,6 +175,7 @@ mod tests {
             ip_range: "10.1.2.128/25".into(),
             auxiliary: [("router".to_owned(), "10.1.2.5".to_owned())].into(),
             gateway_unsaid: false,
+            idle: false,
         };
         assert_eq!(subnet_to_v1(&subnet(&message).unwrap()), message);
     }

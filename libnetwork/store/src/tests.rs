@@ -20,6 +20,7 @@ fn network(n: u8) -> Mutation {
         config_only: false,
         config_from: None,
         subnets: Vec::new(),
+        idle_subnets: Vec::new(),
         labels: Default::default(),
         options: Default::default(),
         ipam_options: Default::default(),

@@ -26,9 +26,10 @@ pub(super) async fn info(State(engine): State<Engine>) -> Result<Response, ApiEr
     };
     let cgroups = Cgroups::detect();
     let warnings = warnings(away);
-    let defaults = engine.containers.defaults();
+    let settings = engine.containers.settings();
+    let defaults = &settings.defaults;
     let runtimes: Map<String, Value> =
-        engine.runtimes.iter().map(|(name, path)| (name.clone(), json!({"path": path}))).collect();
+        settings.runtimes.iter().map(|(name, path)| (name.clone(), json!({"path": path}))).collect();
     Ok(Json(json!({
         "ID": identity(&engine.state_dir),
         "Containers": counts.running + counts.paused + counts.stopped,
@@ -90,7 +91,7 @@ pub(super) async fn info(State(engine): State<Engine>) -> Result<Response, ApiEr
         "HttpsProxy": "",
         "NoProxy": "",
         "Name": host::hostname(),
-        "Labels": labels(&engine.labels, network.as_ref()),
+        "Labels": labels(&settings.labels, network.as_ref()),
         "ExperimentalBuild": false,
         "ServerVersion": env!("CARGO_PKG_VERSION"),
         "Runtimes": runtimes,
@@ -165,7 +166,7 @@ fn warnings(away: Option<String>) -> Option<Vec<String>> {
 }
 
 /// The daemon's id: made once per state directory, by the first `info`.
-fn identity(state_dir: &Path) -> String {
+pub fn identity(state_dir: &Path) -> String {
     let path = state_dir.join("id");
     if let Ok(id) = fs::read_to_string(&path)
         && !id.trim().is_empty()

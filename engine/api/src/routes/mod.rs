@@ -17,6 +17,8 @@ mod volumes;
 
 use axum::Router;
 
+pub use self::info::identity;
+
 use crate::Engine;
 
 /// All routes, without the version prefix.

@@ -111,6 +111,7 @@ fn report(info: v1::Info, networks: Vec<v1::Network>, sandboxes: &[v1::Sandbox])
             subnets: network
                 .subnets
                 .into_iter()
+                .filter(|s| !s.idle)
                 .map(|s| Subnet { subnet: s.subnet, gateway: s.gateway })
                 .collect(),
             id: network.id,

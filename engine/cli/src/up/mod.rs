@@ -2,6 +2,7 @@
 
 pub(crate) mod listen;
 mod notify;
+mod reload;
 mod supervise;
 
 use std::{
@@ -20,6 +21,7 @@ use crate::{
     host,
     paths::{self, PathError},
 };
+use reload::Reload;
 use supervise::Daemon;
 
 #[derive(Debug, thiserror::Error)]
@@ -118,8 +120,9 @@ pub(crate) fn start(mut plan: Plan) -> Outcome {
     let directories = Directories { state_dir, run_dir: run_dir.clone() };
     let [causewayd, engine] = directories.commands(&plan, &hosts)?;
     let daemons = vec![
-        Daemon::new("causewayd", causewayd, vec![network], &run_dir)?,
-        Daemon::new("causeway-engine", engine, docker, &run_dir)?,
+        // Nobody's stream is cut when this one is started again.
+        Daemon::new("causewayd", causewayd, vec![network], &run_dir, None)?,
+        Daemon::new("causeway-engine", engine, docker, &run_dir, Some(Reload::of_engine(&run_dir)))?,
     ];
     let ready = plan.ready;
     let mut reread = plan.reread;

@@ -23,7 +23,7 @@ use nix::{
     unistd::{ForkResult, Pid, execve, fork, getpid, setpgid},
 };
 
-use super::notify::Notifications;
+use super::{notify::Notifications, reload::Reload};
 use crate::paths::PathError;
 
 /// systemd's first passed descriptor (sd_listen_fds(3)).
@@ -46,6 +46,7 @@ pub(crate) struct Daemon {
     pause: Duration,
     /// The command line that it was last ready with, while another is tried.
     proven: Option<Vec<String>>,
+    reload: Option<Reload>,
 }
 
 enum State {
@@ -81,6 +82,7 @@ impl Daemon {
         command: Vec<String>,
         sockets: Vec<OwnedFd>,
         run_dir: &Path,
+        reload: Option<Reload>,
     ) -> Result<Self, PathError> {
         let notifications = Notifications::open(run_dir.join(format!("{name}.notify")))?;
         let state = State::Waiting { until: Instant::now() };
@@ -93,6 +95,7 @@ impl Daemon {
             ready: false,
             pause: Duration::ZERO,
             proven: None,
+            reload,
         })
     }
 
@@ -101,12 +104,17 @@ impl Daemon {
         if command == self.command {
             return;
         }
-        eprintln!("causeway: {} is started again with the new settings", self.name);
         let before = std::mem::replace(&mut self.command, command);
+        let reloads = self.reload.as_ref().is_some_and(|reload| reload.offer(&before, &self.command));
         if self.ready {
             self.proven = Some(before);
             self.ready = false;
         }
+        if reloads {
+            end_process(self, Signal::SIGHUP);
+            return;
+        }
+        eprintln!("causeway: {} is started again with the new settings", self.name);
         end_process(self, Signal::SIGTERM);
     }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use engine_protocol::{OciRuntime, Reply, Request, State, cgroup::Hierarchies, layout};
+use tokio::sync::watch;
 
 use super::{
     connection::{self, Connection},
@@ -38,6 +39,7 @@ pub struct Runtime {
 #[derive(Debug)]
 struct Inner {
     config: RuntimeConfig,
+    runtimes: watch::Sender<BTreeMap<String, PathBuf>>,
     program: Program,
 }
 
@@ -49,11 +51,18 @@ impl Runtime {
         let cache = purge::seccomp_cache(&config.run_dir);
         fs::create_dir_all(&cache).map_err(RuntimeError::io("make directory", &cache))?;
         let program = Program::open(&config.shim_binary)?;
-        Ok(Self { inner: Arc::new(Inner { config, program }) })
+        let runtimes = watch::Sender::new(config.runtimes.clone());
+        Ok(Self { inner: Arc::new(Inner { config, runtimes, program }) })
     }
 
-    pub fn config(&self) -> &RuntimeConfig {
-        &self.inner.config
+    /// Whether a container may be created by this name.
+    pub fn knows(&self, runtime: &str) -> bool {
+        self.inner.runtimes.borrow().contains_key(runtime)
+    }
+
+    /// Takes these in the place of the ones of [`RuntimeConfig`], for containers that are created from now on.
+    pub fn set_runtimes(&self, runtimes: BTreeMap<String, PathBuf>) {
+        self.inner.runtimes.send_replace(runtimes);
     }
 
     fn directory(&self, id: &str) -> PathBuf {
@@ -174,8 +183,8 @@ impl Runtime {
     fn oci_runtime(&self, name: Option<&str>) -> Result<OciRuntime, RuntimeError> {
         let Some(name) = name else { return Ok(OciRuntime::Builtin) };
         let unknown = || RuntimeError::UnknownRuntime(name.to_owned());
-        let path = match self.inner.config.runtimes.get(name) {
-            Some(path) => path.clone(),
+        let path = match self.inner.runtimes.borrow().get(name).cloned() {
+            Some(path) => path,
             None if name.starts_with('/') => name.into(),
             None => return Err(unknown()),
         };

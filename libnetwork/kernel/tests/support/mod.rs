@@ -150,6 +150,7 @@ impl World {
                 subnet(format!("10.100.{n}.0/24"), format!("10.100.{n}.1")),
                 subnet(format!("fd00:{n}::/64"), format!("fd00:{n}::1")),
             ],
+            idle_subnets: Vec::new(),
             labels: Default::default(),
             options: Default::default(),
             ipam_options: Default::default(),

@@ -6,7 +6,7 @@ use libnetwork_rpc::v1::Network;
 use crate::ApiError;
 
 /// The keys that `ls` knows.
-pub(super) const KEYS: &[&str] = &["dangling", "driver", "id", "label", "label!", "name", "scope", "type"];
+pub(super) const KEYS: &[&str] = &["dangling", "driver", "id", "label", "name", "scope", "type"];
 
 /// Which networks are wanted; checked, so that matching cannot fail.
 #[derive(Debug)]

@@ -66,6 +66,11 @@ impl CreateNetwork {
         if self.name.trim().is_empty() {
             return Err(ApiError::invalid("invalid name: name is empty"));
         }
+        if self.config_only && !self.scope.is_empty() {
+            let message = "configuration network can only contain network specific fields. Network operator fields like \
+                           [ ingress | internal | attachable | scope ] are not supported.";
+            return Err(ApiError::new(libnetwork_model::ErrorKind::InUse, message));
+        }
         match self.scope.as_str() {
             "" | "local" => {}
             "swarm" | "global" => {
@@ -103,6 +108,7 @@ impl IpamConfig {
             subnet: self.subnet,
             gateway: self.gateway,
             gateway_unsaid: false,
+            idle: false,
             ip_range: self.ip_range,
             auxiliary: map(self.auxiliary_addresses),
         }
@@ -280,6 +286,7 @@ mod tests {
             (r#"{"Name":"a","Scope":"swarm"}"#, 403),
             (r#"{"Name":"a","Scope":"galaxy"}"#, 400),
             (r#"{"Name":"a","Ingress":true}"#, 403),
+            (r#"{"Name":"a","Scope":"local","ConfigOnly":true}"#, 403),
         ] {
             assert_eq!(request(text).unwrap_err().status.as_u16(), status, "{text}");
         }

@@ -1,0 +1,90 @@
+//! The default bridge as `daemon.json` shapes it, each key by a packet or by what a container has.
+
+use integration_testkit::{Host, Namespace, eventually, probe};
+use serde_json::json;
+
+fn reaches(host: &Host, container: &str, target: &str, port: u16) -> bool {
+    host.docker(&["exec", container, "probe", "tcp", target, &port.to_string()]).code() == 0
+}
+
+fn from(namespace: &Namespace, target: &str, port: u16) -> bool {
+    namespace.sh(&format!("{} tcp {target} {port}", probe().display())).code() == 0
+}
+
+fn serve(host: &Host, name: &str, options: &str) {
+    host.d(&format!("run -d --name {name} {options} box probe serve 80"));
+    eventually("the server serves", || host.d(&format!("logs {name}")).contains("serving"));
+}
+
+#[test]
+fn it_has_no_names_and_links_are_what_there_is_instead() {
+    let host = Host::with_image();
+    serve(&host, "db", "");
+    host.d("run -d --name web --link db:database box sleep 1000");
+    host.d("run -d --name other box sleep 1000");
+    for name in ["database", "db"] {
+        assert!(reaches(&host, "web", name, 80), "{name}");
+        assert!(!reaches(&host, "other", name, 80), "{name} without a link");
+    }
+    assert!(reaches(&host, "other", &host.address("db", "bridge"), 80));
+    host.docker(&["run", "--rm", "--network-alias", "x", "box", "true"]).err();
+    let refused = host.docker(&["run", "--rm", "--ip", "172.17.0.99", "box", "true"]).err();
+    assert!(refused.contains("supported on user defined networks only"), "{refused}");
+}
+
+#[test]
+fn its_subnet_range_and_way_out_are_as_configured() {
+    let host = Host::new();
+    let running = host.run_dockerd_by(
+        r#"{"bip": "10.50.0.1/24", "fixed-cidr": "10.50.0.128/25", "default-gateway": "10.50.0.254", "ipv6": true,
+            "fixed-cidr-v6": "fd50::/64", "mtu": 1420}"#,
+    );
+    host.import("box");
+    host.d("run -d --name cc box sleep 1000");
+    let bridge = host.inspect("bridge");
+    assert_eq!(bridge["EnableIPv6"], true);
+    assert_eq!(bridge["IPAM"]["Config"][0]["Subnet"], "10.50.0.0/24");
+    assert_eq!(bridge["IPAM"]["Config"][0]["IPRange"], "10.50.0.128/25");
+    assert_eq!(host.address("cc", "bridge"), "10.50.0.128");
+    let routes = host.d("exec cc ip route");
+    assert!(routes.contains("default via 10.50.0.254"), "{routes}");
+    let inside = host.d("exec cc ip addr show eth0");
+    assert!(inside.contains("fd50::") && inside.contains("mtu 1420"), "{inside}");
+    assert!(host.host.ip("addr show docker0").contains("10.50.0.1/24"));
+    running.end().ok();
+    host.purge_dockerd().ok();
+}
+
+#[test]
+fn without_icc_and_with_ports_on_one_address_it_keeps_to_that() {
+    let host = Host::new();
+    let running = host.run_dockerd_by(r#"{"icc": false, "ip": "127.0.0.1"}"#);
+    host.import("box");
+    serve(&host, "server", "-p 8080:80");
+    host.d("run -d --name asker box sleep 1000");
+    assert_eq!(host.d("port server 80/tcp"), "127.0.0.1:8080");
+    eventually("the host reaches it", || from(&host.host, "127.0.0.1", 8080));
+    assert!(!from(&host.client, Host::ADDRESS, 8080), "a port of 127.0.0.1 from the LAN");
+    assert!(!reaches(&host, "asker", &host.address("server", "bridge"), 80), "a neighbour without icc");
+    // Other networks are not meant.
+    host.d("network create net");
+    serve(&host, "free", "--network net -p 8081:80");
+    host.d("run -d --name friend --network net box sleep 1000");
+    eventually("a neighbour on another network", || reaches(&host, "friend", "free", 80));
+    running.end().ok();
+    host.purge_dockerd().ok();
+}
+
+#[test]
+fn ports_are_of_ipv6_alone_where_the_default_address_is() {
+    let host = Host::new();
+    let running = host.run_dockerd_by(r#"{"ip": "::", "ipv6": true, "fixed-cidr-v6": "fd51::/64"}"#);
+    host.import("box");
+    serve(&host, "server", "-p 8080:80");
+    assert_eq!(host.inspect("bridge")["Options"]["com.docker.network.bridge.host_binding_ipv4"], json!("::"));
+    assert_eq!(host.d("port server 80/tcp"), "[::]:8080");
+    eventually("by IPv6", || from(&host.client, Host::ADDRESS6, 8080));
+    assert!(!from(&host.client, Host::ADDRESS, 8080), "by IPv4");
+    running.end().ok();
+    host.purge_dockerd().ok();
+}
