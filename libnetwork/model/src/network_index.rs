@@ -119,6 +119,7 @@ mod tests {
             config_only: false,
             config_from: None,
             subnets: subnets.iter().map(subnet).collect(),
+            idle_subnets: Vec::new(),
             labels: Default::default(),
             options: options.iter().map(|(o, v)| ((*o).into(), (*v).into())).collect(),
             ipam_options: Default::default(),
