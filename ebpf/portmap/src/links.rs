@@ -42,18 +42,44 @@ impl Role {
     }
 }
 
-/// The pin of an uplink's link, by interface index: the kernel gives an index to one interface only, and bpffs refuses
+/// An uplink's index, and whether its packets have an Ethernet header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Uplink {
+    Ethernet(u32),
+    Bare(u32),
+}
+
+/// The pins of an uplink's links, by interface index: the kernel gives an index to one interface only, and bpffs refuses
 /// dots, which names of interfaces may have.
-const UPLINK: &str = "uplink-";
-/// The same, at its egress.
-const EGRESS: &str = "egress-";
+const ETHERNET: [&str; 2] = ["egress-", "uplink-"];
+const BARE: [&str; 2] = ["bare-egress-", "bare-uplink-"];
+
+impl Uplink {
+    /// At its egress and at its ingress: the pin, the program, the hook.
+    fn sides(self) -> [(String, &'static str, Hook<'static>); 2] {
+        let (index, [egress, ingress], [sent, towards]) = match self {
+            Self::Ethernet(index) => (index, ETHERNET, [object::SENT, object::TOWARDS]),
+            Self::Bare(index) => (index, BARE, [object::SENT_BARE, object::TOWARDS_BARE]),
+        };
+        [
+            (format!("{egress}{index}"), sent, Hook::Egress(index)),
+            (format!("{ingress}{index}"), towards, Hook::Ingress(index)),
+        ]
+    }
+
+    /// By the pin of its ingress.
+    fn pinned(name: &str) -> Option<Self> {
+        let index = |pins: [&str; 2]| name.strip_prefix(pins[1])?.parse().ok();
+        index(ETHERNET).map(Self::Ethernet).or_else(|| index(BARE).map(Self::Bare))
+    }
+}
 
 pub(crate) struct Links {
     /// Holds the programs open, for what is to be attached yet.
     ebpf: Ebpf,
     pins: PathBuf,
     layout: u32,
-    uplinks: BTreeSet<u32>,
+    uplinks: BTreeSet<Uplink>,
     /// The links of our own, by index, that have this process's program.
     ours: BTreeSet<(Role, u32)>,
 }
@@ -82,6 +108,7 @@ pub(crate) fn load(
     let mut ebpf = loader.load(object).on("load", "the BPF object")?;
     for (name, program) in ebpf.programs_mut() {
         match program {
+            Program::SchedClassifier(_) if is_bare(name) => Ok(()),
             Program::SchedClassifier(program) => program.load(),
             // `judge`, which is none.
             Program::SocketFilter(_) => Ok(()),
@@ -135,12 +162,14 @@ impl Links {
                 links.create(hook, Hook::Cgroup(cgroup_fd.as_fd(), attach_type), hook)?;
             }
         }
-        for index in uplinks_in(&links.pins)? {
-            if links.update(&pin(UPLINK, index), object::TOWARDS)? {
-                if !links.update(&pin(EGRESS, index), object::SENT)? {
-                    links.create(object::SENT, Hook::Egress(index), &pin(EGRESS, index))?;
+        for uplink in uplinks_in(&links.pins)? {
+            links.prepare(uplink)?;
+            let [(egress, sent, at_egress), (ingress, towards, _)] = uplink.sides();
+            if links.update(&ingress, towards)? {
+                if !links.update(&egress, sent)? {
+                    links.create(sent, at_egress, &egress)?;
                 }
-                links.uplinks.insert(index);
+                links.uplinks.insert(uplink);
             }
         }
         Ok(links)
@@ -148,22 +177,20 @@ impl Links {
 
     /// Attaches to the uplinks that the links in `pins`, of another layout, are attached to: in front of those.
     pub(crate) fn precede(&mut self, pins: &Path) -> Result<(), PortError> {
-        for index in uplinks_in(pins)?.difference(&self.uplinks.clone()) {
-            match self.precede_at(pins, *index) {
+        for uplink in uplinks_in(pins)?.difference(&self.uplinks.clone()) {
+            match self.precede_at(pins, *uplink) {
                 Err(error) if is_gone(&error) => {
-                    tracing::debug!(index, "uplink gone before it was attached to")
+                    tracing::debug!(?uplink, "gone before it was attached to")
                 }
-                other => _ = other.map(|()| self.uplinks.insert(*index))?,
+                other => _ = other.map(|()| self.uplinks.insert(*uplink))?,
             }
         }
         Ok(())
     }
 
-    fn precede_at(&self, pins: &Path, index: u32) -> Result<(), PortError> {
-        let sides =
-            [(EGRESS, object::SENT, Hook::Egress(index)), (UPLINK, object::TOWARDS, Hook::Ingress(index))];
-        for (role, program, hook) in sides {
-            let name = pin(role, index);
+    fn precede_at(&mut self, pins: &Path, uplink: Uplink) -> Result<(), PortError> {
+        self.prepare(uplink)?;
+        for (name, program, hook) in uplink.sides() {
             // Of an attempt that was cut off.
             detach_pin(&self.pins.join(&name)).on("detach", &name)?;
             let before = sys::open_pin(&pins.join(&name)).on("open link", &name)?;
@@ -212,30 +239,43 @@ impl Links {
     }
 
     /// Makes these the uplinks. Interfaces that vanished meanwhile are left out.
-    pub(crate) fn set_uplinks(&mut self, indices: &BTreeSet<u32>) -> Result<(), PortError> {
-        for index in indices.difference(&self.uplinks.clone()) {
-            match self.attach_uplink(*index) {
+    pub(crate) fn set_uplinks(&mut self, uplinks: &BTreeSet<Uplink>) -> Result<(), PortError> {
+        for uplink in uplinks.difference(&self.uplinks.clone()) {
+            match self.attach_uplink(*uplink) {
                 Err(error) if is_gone(&error) => {
-                    tracing::debug!(index, "uplink gone before it was attached to")
+                    tracing::debug!(?uplink, "gone before it was attached to")
                 }
-                other => _ = other.map(|()| self.uplinks.insert(*index))?,
+                other => _ = other.map(|()| self.uplinks.insert(*uplink))?,
             }
         }
-        for index in self.uplinks.difference(indices).copied().collect::<Vec<_>>() {
-            for role in [EGRESS, UPLINK] {
-                detach_pin(&self.pins.join(pin(role, index))).on("detach", pin(role, index))?;
+        for uplink in self.uplinks.difference(uplinks).copied().collect::<Vec<_>>() {
+            for (name, ..) in uplink.sides() {
+                detach_pin(&self.pins.join(&name)).on("detach", name)?;
             }
-            self.uplinks.remove(&index);
+            self.uplinks.remove(&uplink);
         }
         Ok(())
     }
 
     /// The egress first, and anew where an attempt was cut off: by the other's pin an uplink is known to be attached to.
-    fn attach_uplink(&self, index: u32) -> Result<(), PortError> {
-        let egress = pin(EGRESS, index);
+    fn attach_uplink(&mut self, uplink: Uplink) -> Result<(), PortError> {
+        self.prepare(uplink)?;
+        let [(egress, sent, at_egress), (ingress, towards, at_ingress)] = uplink.sides();
         detach_pin(&self.pins.join(&egress)).on("detach", &egress)?;
-        self.create(object::SENT, Hook::Egress(index), &egress)?;
-        self.create(object::TOWARDS, Hook::Ingress(index), &pin(UPLINK, index))
+        self.create(sent, at_egress, &egress)?;
+        self.create(towards, at_ingress, &ingress)
+    }
+
+    /// Loads the uplink's programs where they are not.
+    fn prepare(&mut self, uplink: Uplink) -> Result<(), PortError> {
+        for (_, name, _) in uplink.sides() {
+            if let Some(Program::SchedClassifier(program)) = self.ebpf.program_mut(name)
+                && program.fd().is_err()
+            {
+                program.load().on("load BPF program", name)?;
+            }
+        }
+        Ok(())
     }
 
     /// False when nothing is pinned by that name, or when what it was attached to is gone; the pin is removed then.
@@ -271,23 +311,22 @@ impl Links {
     }
 }
 
-/// The interface indices of the uplinks that are pinned in a directory.
-fn uplinks_in(pins: &Path) -> Result<BTreeSet<u32>, PortError> {
+fn is_bare(program: &str) -> bool {
+    [object::TOWARDS_BARE, object::SENT_BARE].contains(&program)
+}
+
+/// The uplinks that are pinned in a directory.
+fn uplinks_in(pins: &Path) -> Result<BTreeSet<Uplink>, PortError> {
     let entries = match fs::read_dir(pins) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
         other => other.on("list", pins.display())?,
     };
-    let mut indices = BTreeSet::new();
+    let mut uplinks = BTreeSet::new();
     for entry in entries {
         let name = entry.on("list", pins.display())?.file_name();
-        indices
-            .extend(name.to_str().and_then(|n| n.strip_prefix(UPLINK)).and_then(|i| i.parse::<u32>().ok()));
+        uplinks.extend(name.to_str().and_then(Uplink::pinned));
     }
-    Ok(indices)
-}
-
-fn pin(role: &str, index: u32) -> String {
-    format!("{role}{index}")
+    Ok(uplinks)
 }
 
 /// What the programs look at, by the entry's number. The last one takes effect on what is open.

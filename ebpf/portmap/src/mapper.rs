@@ -14,9 +14,9 @@ use crate::{
     bpffs,
     error::OnError,
     figures,
-    host::{self, Interfaces},
+    host::{self, Framing, Interfaces},
     judge,
-    links::{self, Links, Role},
+    links::{self, Links, Role, Uplink},
     object::{self, OBJECT},
     probe,
     succession::Predecessor,
@@ -66,7 +66,7 @@ pub struct BpfPortMapper {
     asked: Vec<probe::Asker>,
     obey: bool,
     /// Uplinks that were complained of.
-    without_ethernet: BTreeSet<String>,
+    unknown: BTreeSet<String>,
     /// Until it is known what all of its programs hang on.
     predecessor: Option<Predecessor>,
 }
@@ -125,7 +125,7 @@ impl BpfPortMapper {
             bridges: BTreeMap::new(),
             asked: Vec::new(),
             obey: options.obey_host_filter,
-            without_ethernet: BTreeSet::new(),
+            unknown: BTreeSet::new(),
             predecessor,
         };
         mapper.precede()?;
@@ -178,9 +178,9 @@ impl BpfPortMapper {
         })
     }
 
-    fn say_without_ethernet(&mut self, name: &str) {
-        if self.without_ethernet.insert(name.to_owned()) {
-            tracing::warn!(uplink = %name, "without Ethernet: published ports cannot be reached by it");
+    fn say_unknown(&mut self, name: &str) {
+        if self.unknown.insert(name.to_owned()) {
+            tracing::warn!(uplink = %name, "neither Ethernet nor IP alone: published ports cannot be reached by it");
         }
     }
 
@@ -265,11 +265,12 @@ impl PortMapper for BpfPortMapper {
     }
 
     fn uplinks(&mut self, host: &HostFacts) -> Result<(), PortError> {
-        let (mut indices, mut asked) = (BTreeSet::new(), Vec::new());
+        let (mut uplinks, mut asked) = (BTreeSet::new(), Vec::new());
         for (name, uplink) in &host.uplinks {
-            match self.interfaces.ethernet(name) {
-                Ok(Some(mac)) => {
-                    indices.insert(uplink.index);
+            match self.interfaces.framing(name) {
+                Ok(Framing::Bare) => _ = uplinks.insert(Uplink::Bare(uplink.index)),
+                Ok(Framing::Ethernet(mac)) => {
+                    uplinks.insert(Uplink::Ethernet(uplink.index));
                     let nets = uplink.addresses.iter().filter(|_| self.obey);
                     asked.extend(nets.filter_map(|net| {
                         let IpAddr::V4(address) = net.addr() else { return None };
@@ -277,11 +278,11 @@ impl PortMapper for BpfPortMapper {
                         Some(probe::Uplink { name, index, mac, address, prefix })
                     }));
                 }
-                Ok(None) => self.say_without_ethernet(name),
+                Ok(Framing::Other) => self.say_unknown(name),
                 Err(error) => tracing::debug!(uplink = %name, %error, "gone before it could be looked at"),
             }
         }
-        self.links.set_uplinks(&indices)?;
+        self.links.set_uplinks(&uplinks)?;
         self.asked = probe::Asker::follow(std::mem::take(&mut self.asked), asked);
 
         let mut addresses = host::addresses().on("list", "the host's addresses")?;

@@ -6,7 +6,7 @@ use libnetwork_model::{ErrorKind, Protocol, PublishedPort};
 
 use crate::{
     error::OnError,
-    host::{self, Interfaces},
+    host::{self, Framing, Interfaces},
     probe::Range,
     tables::Sandbox,
 };
@@ -77,7 +77,10 @@ fn target(
     way: &PortTarget,
     host: Address,
 ) -> Result<Target, PortError> {
-    let bridge_mac = interfaces.ethernet(&way.bridge).on("find interface", &way.bridge)?;
+    let bridge_mac = match interfaces.framing(&way.bridge).on("find interface", &way.bridge)? {
+        Framing::Ethernet(mac) => mac,
+        Framing::Bare | Framing::Other => [0; 6],
+    };
     Ok(Target {
         address: host::address(way.address),
         gateway: host::address(way.gateway),
@@ -90,7 +93,7 @@ fn target(
         last: port.host_ports.last(),
         container_port: port.container_port,
         mac: way.mac.0,
-        bridge_mac: bridge_mac.unwrap_or_default(),
+        bridge_mac,
         protocol: port.protocol.number(),
         beside: 0,
     })

@@ -22,7 +22,7 @@ const AF_INET6: u8 = 10;
 
 #[inline(always)]
 pub fn run(ctx: &TcContext) -> i32 {
-    let Some(packet) = packet::parse(ctx, BACK) else { return TCX_NEXT };
+    let Some(packet) = packet::parse(ctx, BACK, packet::ETHERNET) else { return TCX_NEXT };
     let now = flows::seconds();
     let is_error = icmp::is_icmp(packet);
     fragments::forget(packet);
@@ -70,7 +70,7 @@ pub fn run(ctx: &TcContext) -> i32 {
         return TC_ACT_SHOT as i32;
     }
     fragments::remember(packet);
-    figures::passed(packet, unsafe { (*ctx.skb.skb).len } - packet::ETHERNET as u32);
+    figures::passed(packet, unsafe { (*ctx.skb.skb).len } - packet::ETHERNET);
     let size = size_of::<bpf_redir_neigh>() as i32;
     unsafe { bpf_redirect_neigh(next_hop.link, &mut next_hop.neighbour, size, 0) as i32 }
 }

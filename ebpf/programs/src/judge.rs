@@ -124,13 +124,13 @@ struct Bare(*const u8);
 impl Bytes for Bare {
     #[inline(always)]
     fn load<T>(&self, offset: usize) -> Option<T> {
-        let at = self.0.wrapping_add(offset).wrapping_sub(packet::ETHERNET);
+        let at = self.0.wrapping_add(offset);
         unsafe { bpf_probe_read_kernel(at.cast()) }.ok()
     }
 
     #[inline(always)]
     fn load_to<T>(&self, offset: usize, to: *mut T) -> Option<()> {
-        let at = self.0.wrapping_add(offset).wrapping_sub(packet::ETHERNET);
+        let at = self.0.wrapping_add(offset);
         unsafe { *to = bpf_probe_read_kernel(at.cast()).ok()? };
         Some(())
     }
