@@ -1,13 +1,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    net::IpAddr,
     path::{Path, PathBuf},
 };
 
 use aya::maps::MapInfo;
 use ebpf_layouts::{Address, Target, VERSION};
-use libnetwork_core::{Bridges, DeniedPort, PortError, PortFigures, PortMapper, Publication, chain};
+use libnetwork_core::{
+    Bridges, DeniedPort, Families, PortError, PortFigures, PortMapper, Publication, chain,
+};
 use libnetwork_model::{HostFacts, PublishedPort, SandboxId};
 
 use crate::{
@@ -260,26 +261,30 @@ impl PortMapper for BpfPortMapper {
         Ok(denied)
     }
 
-    fn denied(&mut self, ports: &[PublishedPort]) -> Vec<DeniedPort> {
-        self.ask(&ports.iter().map(wanted::range_of).collect::<Vec<_>>())
+    fn denied(&mut self, ports: &[PublishedPort], families: Families) -> Vec<DeniedPort> {
+        self.ask(&ports.iter().flat_map(|port| wanted::ranges_of(port, families)).collect::<Vec<_>>())
     }
 
     fn uplinks(&mut self, host: &HostFacts) -> Result<(), PortError> {
         let (mut uplinks, mut asked) = (BTreeSet::new(), Vec::new());
         for (name, uplink) in &host.uplinks {
-            match self.interfaces.framing(name) {
-                Ok(Framing::Bare) => _ = uplinks.insert(Uplink::Bare(uplink.index)),
-                Ok(Framing::Ethernet(mac)) => {
-                    uplinks.insert(Uplink::Ethernet(uplink.index));
-                    let nets = uplink.addresses.iter().filter(|_| self.obey);
-                    asked.extend(nets.filter_map(|net| {
-                        let IpAddr::V4(address) = net.addr() else { return None };
-                        let (name, index, prefix) = (name.clone(), uplink.index, net.prefix_len());
-                        Some(probe::Uplink { name, index, mac, address, prefix })
-                    }));
+            let (name, index) = (name.clone(), uplink.index);
+            let (kind, mac) = match self.interfaces.framing(&name) {
+                Ok(Framing::Ethernet(mac)) => (Uplink::Ethernet(index), mac),
+                Ok(Framing::Bare) => (Uplink::Bare(index), [0; 6]),
+                Ok(Framing::Other) => {
+                    self.say_unknown(&name);
+                    continue;
                 }
-                Ok(Framing::Other) => self.say_unknown(name),
-                Err(error) => tracing::debug!(uplink = %name, %error, "gone before it could be looked at"),
+                Err(error) => {
+                    tracing::debug!(uplink = %name, %error, "gone before it could be looked at");
+                    continue;
+                }
+            };
+            uplinks.insert(kind);
+            if self.obey {
+                let known = uplink.addresses.iter().filter(|net| host::is_reachable(net.addr()));
+                asked.push(probe::Uplink { name, index, mac, addresses: known.copied().collect() });
             }
         }
         self.links.set_uplinks(&uplinks)?;

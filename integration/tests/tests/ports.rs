@@ -358,3 +358,45 @@ fn a_port_that_the_hosts_firewall_denies_is_warned_of_with_what_opens_it_and_not
     seen(&host.client, "tcp 192.0.2.1 8081");
     ask(&host.client, "tcp 192.0.2.1 8080").err();
 }
+
+#[test]
+fn a_port_that_the_hosts_firewall_denies_to_ipv6_clients_alone_is_warned_of_where_there_can_be_some() {
+    let host = Backend::Ebpf.with_image();
+    v6_network(&host);
+    let rules = "table ip6 filter { chain INPUT { type filter hook input priority 0; policy accept; \
+                 tcp dport 8080 drop; }; }";
+    host.host.sh(&format!("nft '{rules}'")).ok();
+    let run = |name: &str, network: &str| {
+        let publish = format!("{}:80", if name == "dual" { 8080 } else { 8081 });
+        host.docker(&[
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--network",
+            network,
+            "-p",
+            &publish,
+            "box",
+            "sleep",
+            "1000",
+        ])
+    };
+    let Finished { stderr, .. } = run("dual", "dual");
+    let remedy = "open it by `ip6tables -I INPUT -p tcp --dport 8080 -j ACCEPT`";
+    let warning = format!(
+        "Published port 8080/tcp is denied by the host's firewall to IPv6 clients on uplink: {remedy}"
+    );
+    assert!(stderr.contains(&warning), "{stderr}");
+    let events = ["events", "--since=60s", "--until=0s", "--filter=container=dual", "--format={{json .}}"];
+    let told = || host.docker(&events).ok();
+    eventually("the denial is told", || told().contains("IPv6 clients") && told().contains(remedy));
+    let log = std::fs::read_to_string(host.log()).unwrap();
+    assert!(log.contains("published port 8080/tcp is denied") && log.contains(remedy), "{}", host.log_tail());
+
+    // No IPv6 client gets to a container that has no IPv6, whatever the firewall says.
+    host.d("rm -f dual");
+    host.host.sh("nft add rule ip6 filter INPUT tcp dport 8081 drop").ok();
+    let Finished { stderr, .. } = run("ipv4", "bridge");
+    assert!(!stderr.contains("WARNING"), "{stderr}");
+}

@@ -259,7 +259,11 @@ impl World {
 
     /// Rules of the host's, in nft's language.
     pub fn nft(&self, rules: &str) {
-        self.inside("host", || {
+        self.nft_in("host", rules);
+    }
+
+    pub fn nft_in(&self, place: &str, rules: &str) {
+        self.inside(place, || {
             let path = self.dir.path().join("rules");
             fs::write(&path, rules).unwrap();
             assert!(Command::new("nft").arg("-f").arg(&path).status().unwrap().success());
