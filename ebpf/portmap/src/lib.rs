@@ -22,6 +22,7 @@ mod probe;
 mod succession;
 mod sys;
 mod tables;
+mod uplinks;
 mod wanted;
 
 pub use host_port::host_port_in_use;

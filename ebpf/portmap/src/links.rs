@@ -7,6 +7,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    thread,
 };
 
 use aya::{
@@ -22,6 +23,7 @@ use crate::{
     filters, host_port, judge, kernel_types,
     object::{self, SOCKET_HOOKS},
     sys::{self, Hook},
+    uplinks::{self, Uplink},
 };
 
 /// What a link of our own is to published ports.
@@ -39,38 +41,6 @@ impl Role {
             Role::Bridge => object::TOWARDS,
             Role::Veth => object::BACK,
         }
-    }
-}
-
-/// An uplink's index, and whether its packets have an Ethernet header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Uplink {
-    Ethernet(u32),
-    Bare(u32),
-}
-
-/// The pins of an uplink's links, by interface index: the kernel gives an index to one interface only, and bpffs refuses
-/// dots, which names of interfaces may have.
-const ETHERNET: [&str; 2] = ["egress-", "uplink-"];
-const BARE: [&str; 2] = ["bare-egress-", "bare-uplink-"];
-
-impl Uplink {
-    /// At its egress and at its ingress: the pin, the program, the hook.
-    fn sides(self) -> [(String, &'static str, Hook<'static>); 2] {
-        let (index, [egress, ingress], [sent, towards]) = match self {
-            Self::Ethernet(index) => (index, ETHERNET, [object::SENT, object::TOWARDS]),
-            Self::Bare(index) => (index, BARE, [object::SENT_BARE, object::TOWARDS_BARE]),
-        };
-        [
-            (format!("{egress}{index}"), sent, Hook::Egress(index)),
-            (format!("{ingress}{index}"), towards, Hook::Ingress(index)),
-        ]
-    }
-
-    /// By the pin of its ingress.
-    fn pinned(name: &str) -> Option<Self> {
-        let index = |pins: [&str; 2]| name.strip_prefix(pins[1])?.parse().ok();
-        index(ETHERNET).map(Self::Ethernet).or_else(|| index(BARE).map(Self::Bare))
     }
 }
 
@@ -106,17 +76,16 @@ pub(crate) fn load(
     let generation = layout as u8;
     loader.override_global("GENERATION", &generation, true);
     let mut ebpf = loader.load(object).on("load", "the BPF object")?;
-    for (name, program) in ebpf.programs_mut() {
-        match program {
-            Program::SchedClassifier(_) if is_bare(name) => Ok(()),
-            Program::SchedClassifier(program) => program.load(),
-            // `judge`, which is none.
-            Program::SocketFilter(_) => Ok(()),
-            Program::CgroupSockAddr(program) => program.load(),
-            _ => Err(ProgramError::UnexpectedProgramType),
-        }
-        .on("load BPF program", name)?;
-    }
+    // The verifier takes tens of milliseconds with each that sees packets, and looks at them side by side.
+    thread::scope(|scope| {
+        let each =
+            ebpf.programs_mut().map(|(name, program)| (name, scope.spawn(move || verify(name, program))));
+        let all: Vec<_> = each.collect();
+        all.into_iter().try_for_each(|(name, loading)| {
+            let loaded = loading.join().unwrap_or(Err(ProgramError::UnexpectedProgramType));
+            loaded.on("load BPF program", name)
+        })
+    })?;
     drop(loader);
     // The loader read all of the kernel's type information, whether or not the object needs it; the allocator would
     // keep what it took for that.
@@ -126,6 +95,17 @@ pub(crate) fn load(
         libc::malloc_trim(0)
     };
     Ok(ebpf)
+}
+
+fn verify(name: &str, program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::SchedClassifier(_) if uplinks::is_bare(name) => Ok(()),
+        Program::SchedClassifier(program) => program.load(),
+        // `judge`, which is none.
+        Program::SocketFilter(_) => Ok(()),
+        Program::CgroupSockAddr(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
 }
 
 impl Links {
@@ -162,22 +142,25 @@ impl Links {
                 links.create(hook, Hook::Cgroup(cgroup_fd.as_fd(), attach_type), hook)?;
             }
         }
-        for uplink in uplinks_in(&links.pins)? {
+        for uplink in uplinks::pinned_in(&links.pins)? {
             links.prepare(uplink)?;
-            let [(egress, sent, at_egress), (ingress, towards, _)] = uplink.sides();
-            if links.update(&ingress, towards)? {
-                if !links.update(&egress, sent)? {
-                    links.create(sent, at_egress, &egress)?;
-                }
-                links.uplinks.insert(uplink);
+            let (first, (last, program, _)) = uplink.sides();
+            if !links.update(&last, program)? {
+                continue;
             }
+            if let Some((name, program, hook)) = first
+                && !links.update(&name, program)?
+            {
+                links.create(program, hook, &name)?;
+            }
+            links.uplinks.insert(uplink);
         }
         Ok(links)
     }
 
     /// Attaches to the uplinks that the links in `pins`, of another layout, are attached to: in front of those.
     pub(crate) fn precede(&mut self, pins: &Path) -> Result<(), PortError> {
-        for uplink in uplinks_in(pins)?.difference(&self.uplinks.clone()) {
+        for uplink in uplinks::pinned_in(pins)?.difference(&self.uplinks.clone()) {
             match self.precede_at(pins, *uplink) {
                 Err(error) if is_gone(&error) => {
                     tracing::debug!(?uplink, "gone before it was attached to")
@@ -190,7 +173,7 @@ impl Links {
 
     fn precede_at(&mut self, pins: &Path, uplink: Uplink) -> Result<(), PortError> {
         self.prepare(uplink)?;
-        for (name, program, hook) in uplink.sides() {
+        for (name, program, hook) in uplink.all_sides() {
             // Of an attempt that was cut off.
             detach_pin(&self.pins.join(&name)).on("detach", &name)?;
             let before = sys::open_pin(&pins.join(&name)).on("open link", &name)?;
@@ -249,7 +232,7 @@ impl Links {
             }
         }
         for uplink in self.uplinks.difference(uplinks).copied().collect::<Vec<_>>() {
-            for (name, ..) in uplink.sides() {
+            for (name, ..) in uplink.all_sides() {
                 detach_pin(&self.pins.join(&name)).on("detach", name)?;
             }
             self.uplinks.remove(&uplink);
@@ -257,18 +240,19 @@ impl Links {
         Ok(())
     }
 
-    /// The egress first, and anew where an attempt was cut off: by the other's pin an uplink is known to be attached to.
+    /// Anew where an attempt was cut off.
     fn attach_uplink(&mut self, uplink: Uplink) -> Result<(), PortError> {
         self.prepare(uplink)?;
-        let [(egress, sent, at_egress), (ingress, towards, at_ingress)] = uplink.sides();
-        detach_pin(&self.pins.join(&egress)).on("detach", &egress)?;
-        self.create(sent, at_egress, &egress)?;
-        self.create(towards, at_ingress, &ingress)
+        for (name, program, hook) in uplink.all_sides() {
+            detach_pin(&self.pins.join(&name)).on("detach", &name)?;
+            self.create(program, hook, &name)?;
+        }
+        Ok(())
     }
 
     /// Loads the uplink's programs where they are not.
     fn prepare(&mut self, uplink: Uplink) -> Result<(), PortError> {
-        for (_, name, _) in uplink.sides() {
+        for (_, name, _) in uplink.all_sides() {
             if let Some(Program::SchedClassifier(program)) = self.ebpf.program_mut(name)
                 && program.fd().is_err()
             {
@@ -309,24 +293,6 @@ impl Links {
         });
         Ok(fd.on("find BPF program", name)?.as_fd())
     }
-}
-
-fn is_bare(program: &str) -> bool {
-    [object::TOWARDS_BARE, object::SENT_BARE].contains(&program)
-}
-
-/// The uplinks that are pinned in a directory.
-fn uplinks_in(pins: &Path) -> Result<BTreeSet<Uplink>, PortError> {
-    let entries = match fs::read_dir(pins) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        other => other.on("list", pins.display())?,
-    };
-    let mut uplinks = BTreeSet::new();
-    for entry in entries {
-        let name = entry.on("list", pins.display())?.file_name();
-        uplinks.extend(name.to_str().and_then(Uplink::pinned));
-    }
-    Ok(uplinks)
 }
 
 /// What the programs look at, by the entry's number. The last one takes effect on what is open.

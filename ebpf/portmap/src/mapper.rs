@@ -17,11 +17,12 @@ use crate::{
     figures,
     host::{self, Framing, Interfaces},
     judge,
-    links::{self, Links, Role, Uplink},
+    links::{self, Links, Role},
     object::{self, OBJECT},
     probe,
     succession::Predecessor,
     tables::{self, Tables},
+    uplinks::Uplink,
     wanted::{self, Wanted},
 };
 
@@ -266,7 +267,7 @@ impl PortMapper for BpfPortMapper {
     }
 
     fn uplinks(&mut self, host: &HostFacts) -> Result<(), PortError> {
-        let (mut uplinks, mut asked) = (BTreeSet::new(), Vec::new());
+        let (mut uplinks, mut asked) = (BTreeSet::from([Uplink::Loopback]), Vec::new());
         for (name, uplink) in &host.uplinks {
             let (name, index) = (name.clone(), uplink.index);
             let (kind, mac) = match self.interfaces.framing(&name) {

@@ -22,6 +22,9 @@ pub(crate) const SENT: &str = "sent";
 pub(crate) const TOWARDS_BARE: &str = "towards_bare";
 pub(crate) const SENT_BARE: &str = "sent_bare";
 
+/// At the egress of the loopback.
+pub(crate) const LOCAL: &str = "local";
+
 /// On the cgroup hierarchy.
 pub(crate) const SOCKET_HOOKS: [(&str, bpf_attach_type); 10] = [
     ("bind4", bpf_attach_type::BPF_CGROUP_INET4_BIND),

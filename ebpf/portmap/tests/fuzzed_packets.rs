@@ -25,6 +25,7 @@ const UDP: u8 = 17;
 const SCTP: u8 = 132;
 /// IPv6 headers: of each hop's options, routing, fragments, authentication, none behind, the destination's options.
 const EXTENSIONS: [u8; 6] = [0, 43, 44, 51, 59, 60];
+const LOOPBACK6: [u8; 16] = std::net::Ipv6Addr::LOCALHOST.octets();
 /// Numbers at which a comparison may be off by one.
 const EDGES: [u8; 10] = [0, 1, 4, 5, 6, 0x1f, 0x20, 0x7f, 0x80, 0xff];
 
@@ -156,6 +157,8 @@ fn whatever_comes_is_passed_on_dropped_or_changed_rightly() {
     let towards = Runner::new(&world, "towards", "up0");
     let back = Runner::new(&world, "back", "cwa");
     let sent = Runner::new(&world, "sent", "up0");
+    // As packets of sockets are that are bound to the loopback.
+    let local = Runner::new(&world, "local", "lo").marked(0xca57_2200);
     world.inside("host", || {
         let (up, veth) = (hardware_address("up0"), hardware_address("cwa"));
         let mut random = Random(0x2545_f491_4f6c_dd1d);
@@ -165,6 +168,9 @@ fn whatever_comes_is_passed_on_dropped_or_changed_rightly() {
             // Otherwise there would be little to check.
             assert!(fuzz(&towards, up, &questions, &mut random) > questions.len() * ROUNDS / 20);
             assert!(fuzz(&back, veth, &answers, &mut random) > answers.len() * ROUNDS / 20);
+            let loopback: &[u8] = if client.len() == 4 { &[127, 0, 0, 1] } else { &LOOPBACK6 };
+            let questions = corpus(loopback, loopback, [7, 8080]);
+            assert!(fuzz(&local, [0; 6], &questions, &mut random) > questions.len() * ROUNDS / 20);
             for packet in corpus(host, client, [8080, 7]) {
                 for _ in 0..ROUNDS / 10 {
                     let mut packet = packet.clone();

@@ -145,6 +145,7 @@ pub fn run(ctx: *const NetfilterContext) -> i32 {
     let mut packet: Packet = unsafe { zeroed() };
     packet.key.direction = TOWARDS;
     if packet::parse_bare(&Bare(data), &mut packet).is_none()
+        || packet.loopback
         || packet.fragment == LATER
         || !packet::may_begin(&packet)
     {

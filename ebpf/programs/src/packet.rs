@@ -15,7 +15,7 @@ use aya_ebpf::{
 use crate::{
     SCTP, TCP, UDP,
     icmp::{ICMP, ICMPV6},
-    layouts::{Address, Flow, FlowKey, is_ipv4, mapped},
+    layouts::{Address, Flow, FlowKey, LOOPBACK_IPV6, is_ipv4, mapped},
 };
 
 /// Bytes in front of a packet's IP header: by links that carry Ethernet, and by those that carry IP alone.
@@ -55,6 +55,8 @@ pub struct Packet {
     /// Bytes of IP that leave when the packet is sent: of one segment, if it stands for several (GSO).
     pub length: u32,
     pub ipv4: bool,
+    /// One end is an address that is known only inside a machine.
+    pub loopback: bool,
     /// SYN for the packet that begins an SCTP association; 0 for the others.
     pub tcp_flags: u8,
     /// The sender forbids fragmenting; always so with IPv6.
@@ -93,6 +95,18 @@ impl Bytes for TcContext {
 /// map's one entry is the caller's until it returns.
 #[inline(always)]
 pub fn parse(ctx: &TcContext, direction: u8, network: u32) -> Option<&'static mut Packet> {
+    // Nobody on a link reaches what is published on 127.0.0.1.
+    any(ctx, direction, network).filter(|packet| !packet.loopback)
+}
+
+/// The same at the loopback.
+#[inline(always)]
+pub fn parse_local(ctx: &TcContext, direction: u8) -> Option<&'static mut Packet> {
+    any(ctx, direction, ETHERNET)
+}
+
+#[inline(always)]
+fn any(ctx: &TcContext, direction: u8, network: u32) -> Option<&'static mut Packet> {
     let packet = unsafe { &mut *PACKET.get_ptr_mut(0)? };
     packet.network = network;
     packet.key.direction = direction;
@@ -156,9 +170,9 @@ fn parse_ipv4(ctx: &impl Bytes, packet: &mut Packet) -> Option<()> {
     packet.key.protocol = h[9];
     packet.key.source = mapped([h[12], h[13], h[14], h[15]]);
     packet.key.destination = mapped([h[16], h[17], h[18], h[19]]);
-    // From one host to one host, neither of them known only inside a machine: nobody on the link reaches what is
-    // published on 127.0.0.1.
-    let one_host = |first: u8| first != 0 && first != 127 && first < 224;
+    packet.loopback = h[12] == 127 || h[16] == 127;
+    // From one host to one host.
+    let one_host = |first: u8| first != 0 && first < 224;
     (one_host(h[12]) && one_host(h[16])).then_some(())
 }
 
@@ -177,6 +191,7 @@ fn parse_ipv6(ctx: &impl Bytes, packet: &mut Packet) -> Option<()> {
     if !is_one_host(&packet.key.source) || !is_one_host(&packet.key.destination) {
         return None;
     }
+    packet.loopback = packet.key.source == LOOPBACK_IPV6 || packet.key.destination == LOOPBACK_IPV6;
     let (mut next, mut transport) = (h[6], packet.network + 40);
     packet.fragment = WHOLE;
     packet.id = 0;
@@ -218,13 +233,13 @@ fn fragment(offset: u16, more: u16) -> u8 {
     }
 }
 
-/// A unicast address that a router may forward. An IPv4 one in its mapped form is none: it would be taken for IPv4.
+/// A unicast address that a router may forward, or the loopback's. An IPv4 one in its mapped form is none: it would be taken for IPv4.
 #[inline(always)]
 fn is_one_host(a: &Address) -> bool {
     let word = |i: usize| u32::from_ne_bytes([a[i], a[i + 1], a[i + 2], a[i + 3]]);
-    let loopback_or_unspecified = word(0) | word(4) | word(8) == 0 && u32::from_be(word(12)) <= 1;
+    let unspecified = word(0) | word(4) | word(8) | word(12) == 0;
     let link_local = a[0] == 0xfe && a[1] & 0xc0 == 0x80;
-    a[0] != 0xff && !link_local && !loopback_or_unspecified && !is_ipv4(a)
+    a[0] != 0xff && !link_local && !unspecified && !is_ipv4(a)
 }
 
 /// The length of its header.

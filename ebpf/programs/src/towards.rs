@@ -77,7 +77,7 @@ pub fn run(ctx: &TcContext, network: u32) -> i32 {
 
 /// Whether the packet has a flow that goes on: it is in `packet.to`.
 #[inline(never)]
-fn follow(ctx: &TcContext, packet: &mut Packet, now: u32) -> bool {
+pub fn follow(ctx: &TcContext, packet: &mut Packet, now: u32) -> bool {
     let Some((flow, place)) = flows::find(&packet.key) else { return false };
     let link = unsafe { (*ctx.skb.skb).ifindex };
     if flows::target(&packet.key, flow, link).is_none() || !keep(packet, flow, place, now) {
@@ -201,7 +201,7 @@ fn has_socket(ctx: &TcContext, packet: &Packet) -> bool {
 /// reaches the same port of the container in two ways from one port of its own gets another port in one of them.
 /// False: there is no port left to tell the flow apart by.
 #[inline(always)]
-fn begin(packet: &mut Packet, target: &Target, now: u32) -> bool {
+pub fn begin(packet: &mut Packet, target: &Target, now: u32) -> bool {
     if packet.key.source == target.address {
         packet.to.source = target.gateway;
         if packet.key.protocol != SCTP {
@@ -222,7 +222,7 @@ fn begin(packet: &mut Packet, target: &Target, now: u32) -> bool {
 }
 
 #[inline(always)]
-fn spare_port() -> u16 {
+pub fn spare_port() -> u16 {
     ((FIRST_SPARE + unsafe { bpf_get_prandom_u32() } % SPARE) as u16).to_be()
 }
 
