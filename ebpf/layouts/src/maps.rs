@@ -33,6 +33,16 @@ pub const fn is_ipv4(a: &Address) -> bool {
         && u32::from_ne_bytes([a[8], a[9], a[10], a[11]]) == u32::from_ne_bytes([0, 0, 0xff, 0xff])
 }
 
+/// Known only inside a machine: in 127.0.0.0/8, or `::1`.
+#[inline(always)]
+pub const fn is_loopback(a: &Address) -> bool {
+    if is_ipv4(a) {
+        return a[12] == 127;
+    }
+    u64::from_ne_bytes([a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]]) == 0
+        && u64::from_ne_bytes([a[8], a[9], a[10], a[11], a[12], a[13], a[14], a[15]]) == 1u64.to_be()
+}
+
 /// Made of integers and bytes alone, without padding: any bit pattern is a value, and its bytes may be read.
 ///
 /// # Safety

@@ -54,6 +54,9 @@ pub(crate) fn namespace_cookie() -> io::Result<u64> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(cookie) }
 }
 
+/// linux/if_arp.h
+const ARPHRD_RAWIP: u16 = 519;
+
 /// asm-generic/socket.h; libc does not have it for every target.
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
@@ -95,6 +98,17 @@ fn unescape(field: &str) -> PathBuf {
     Path::new(&text).to_owned()
 }
 
+/// What is in front of IP in the packets of an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// With the interface's address.
+    Ethernet([u8; 6]),
+    /// Nothing: tun, WireGuard, IP in IP, PPP.
+    Bare,
+    /// Something that the programs do not know. (GRE and SIT leave the outer header of the tunnel in front.)
+    Other,
+}
+
 /// Looks interfaces up by their name.
 pub(crate) struct Interfaces {
     socket: OwnedFd,
@@ -128,13 +142,20 @@ impl Interfaces {
         }
     }
 
-    /// None: frames on it carry no Ethernet header.
-    pub(crate) fn ethernet(&self, name: &str) -> io::Result<Option<[u8; 6]>> {
+    pub(crate) fn framing(&self, name: &str) -> io::Result<Framing> {
         let request = self.ask(name, libc::SIOCGIFHWADDR)?;
         // SAFETY: SIOCGIFHWADDR fills in this member, of integers.
         let address = unsafe { request.ifr_ifru.ifru_hwaddr };
         let bytes = std::array::from_fn(|i| address.sa_data[i] as u8);
-        Ok((address.sa_family == libc::ARPHRD_ETHER).then_some(bytes))
+        Ok(match address.sa_family {
+            libc::ARPHRD_ETHER => Framing::Ethernet(bytes),
+            libc::ARPHRD_NONE
+            | libc::ARPHRD_TUNNEL
+            | libc::ARPHRD_TUNNEL6
+            | libc::ARPHRD_PPP
+            | ARPHRD_RAWIP => Framing::Bare,
+            _ => Framing::Other,
+        })
     }
 
     fn ask(&self, name: &str, what: libc::c_ulong) -> io::Result<libc::ifreq> {
@@ -179,7 +200,7 @@ mod tests {
         let lo = interfaces.index("lo").unwrap();
         assert_eq!(interfaces.name(lo).unwrap().as_deref(), Some("lo"));
         assert_eq!(interfaces.name(1 << 30).unwrap(), None);
-        assert_eq!(interfaces.ethernet("lo").unwrap(), None);
+        assert_eq!(interfaces.framing("lo").unwrap(), Framing::Other);
         let error = interfaces.index(&"x".repeat(40)).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
     }

@@ -23,6 +23,7 @@ mod qdisc;
 mod succession;
 mod sys;
 mod tables;
+mod uplinks;
 mod wanted;
 
 pub use host_port::host_port_in_use;

@@ -7,6 +7,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    thread,
 };
 
 use aya::{
@@ -22,6 +23,7 @@ use crate::{
     filters, host_port, judge, kernel_types,
     object::{self, SOCKET_HOOKS},
     sys::{self, Hook},
+    uplinks::{self, Uplink},
 };
 
 /// What a link of our own is to published ports.
@@ -42,18 +44,12 @@ impl Role {
     }
 }
 
-/// The pin of an uplink's link, by interface index: the kernel gives an index to one interface only, and bpffs refuses
-/// dots, which names of interfaces may have.
-const UPLINK: &str = "uplink-";
-/// The same, at its egress.
-const EGRESS: &str = "egress-";
-
 pub(crate) struct Links {
     /// Holds the programs open, for what is to be attached yet.
     ebpf: Ebpf,
     pins: PathBuf,
     layout: u32,
-    uplinks: BTreeSet<u32>,
+    uplinks: BTreeSet<Uplink>,
     /// The links of our own, by index, that have this process's program.
     ours: BTreeSet<(Role, u32)>,
 }
@@ -80,16 +76,16 @@ pub(crate) fn load(
     let generation = layout as u8;
     loader.override_global("GENERATION", &generation, true);
     let mut ebpf = loader.load(object).on("load", "the BPF object")?;
-    for (name, program) in ebpf.programs_mut() {
-        match program {
-            Program::SchedClassifier(program) => program.load(),
-            // `judge`, which is none.
-            Program::SocketFilter(_) => Ok(()),
-            Program::CgroupSockAddr(program) => program.load(),
-            _ => Err(ProgramError::UnexpectedProgramType),
-        }
-        .on("load BPF program", name)?;
-    }
+    // The verifier takes tens of milliseconds with each that sees packets, and looks at them side by side.
+    thread::scope(|scope| {
+        let each =
+            ebpf.programs_mut().map(|(name, program)| (name, scope.spawn(move || verify(name, program))));
+        let all: Vec<_> = each.collect();
+        all.into_iter().try_for_each(|(name, loading)| {
+            let loaded = loading.join().unwrap_or(Err(ProgramError::UnexpectedProgramType));
+            loaded.on("load BPF program", name)
+        })
+    })?;
     drop(loader);
     // The loader read all of the kernel's type information, whether or not the object needs it; the allocator would
     // keep what it took for that.
@@ -99,6 +95,17 @@ pub(crate) fn load(
         libc::malloc_trim(0)
     };
     Ok(ebpf)
+}
+
+fn verify(name: &str, program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::SchedClassifier(_) if uplinks::is_bare(name) => Ok(()),
+        Program::SchedClassifier(program) => program.load(),
+        // `judge`, which is none.
+        Program::SocketFilter(_) => Ok(()),
+        Program::CgroupSockAddr(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
 }
 
 impl Links {
@@ -135,35 +142,38 @@ impl Links {
                 links.create(hook, Hook::Cgroup(cgroup_fd.as_fd(), attach_type), hook)?;
             }
         }
-        for index in uplinks_in(&links.pins)? {
-            if links.update(&pin(UPLINK, index), object::TOWARDS)? {
-                if !links.update(&pin(EGRESS, index), object::SENT)? {
-                    links.create(object::SENT, Hook::Egress(index), &pin(EGRESS, index))?;
-                }
-                links.uplinks.insert(index);
+        for uplink in uplinks::pinned_in(&links.pins)? {
+            links.prepare(uplink)?;
+            let (first, (last, program, _)) = uplink.sides();
+            if !links.update(&last, program)? {
+                continue;
             }
+            if let Some((name, program, hook)) = first
+                && !links.update(&name, program)?
+            {
+                links.create(program, hook, &name)?;
+            }
+            links.uplinks.insert(uplink);
         }
         Ok(links)
     }
 
     /// Attaches to the uplinks that the links in `pins`, of another layout, are attached to: in front of those.
     pub(crate) fn precede(&mut self, pins: &Path) -> Result<(), PortError> {
-        for index in uplinks_in(pins)?.difference(&self.uplinks.clone()) {
-            match self.precede_at(pins, *index) {
+        for uplink in uplinks::pinned_in(pins)?.difference(&self.uplinks.clone()) {
+            match self.precede_at(pins, *uplink) {
                 Err(error) if is_gone(&error) => {
-                    tracing::debug!(index, "uplink gone before it was attached to")
+                    tracing::debug!(?uplink, "gone before it was attached to")
                 }
-                other => _ = other.map(|()| self.uplinks.insert(*index))?,
+                other => _ = other.map(|()| self.uplinks.insert(*uplink))?,
             }
         }
         Ok(())
     }
 
-    fn precede_at(&self, pins: &Path, index: u32) -> Result<(), PortError> {
-        let sides =
-            [(EGRESS, object::SENT, Hook::Egress(index)), (UPLINK, object::TOWARDS, Hook::Ingress(index))];
-        for (role, program, hook) in sides {
-            let name = pin(role, index);
+    fn precede_at(&mut self, pins: &Path, uplink: Uplink) -> Result<(), PortError> {
+        self.prepare(uplink)?;
+        for (name, program, hook) in uplink.all_sides() {
             // Of an attempt that was cut off.
             detach_pin(&self.pins.join(&name)).on("detach", &name)?;
             let before = sys::open_pin(&pins.join(&name)).on("open link", &name)?;
@@ -212,30 +222,44 @@ impl Links {
     }
 
     /// Makes these the uplinks. Interfaces that vanished meanwhile are left out.
-    pub(crate) fn set_uplinks(&mut self, indices: &BTreeSet<u32>) -> Result<(), PortError> {
-        for index in indices.difference(&self.uplinks.clone()) {
-            match self.attach_uplink(*index) {
+    pub(crate) fn set_uplinks(&mut self, uplinks: &BTreeSet<Uplink>) -> Result<(), PortError> {
+        for uplink in uplinks.difference(&self.uplinks.clone()) {
+            match self.attach_uplink(*uplink) {
                 Err(error) if is_gone(&error) => {
-                    tracing::debug!(index, "uplink gone before it was attached to")
+                    tracing::debug!(?uplink, "gone before it was attached to")
                 }
-                other => _ = other.map(|()| self.uplinks.insert(*index))?,
+                other => _ = other.map(|()| self.uplinks.insert(*uplink))?,
             }
         }
-        for index in self.uplinks.difference(indices).copied().collect::<Vec<_>>() {
-            for role in [EGRESS, UPLINK] {
-                detach_pin(&self.pins.join(pin(role, index))).on("detach", pin(role, index))?;
+        for uplink in self.uplinks.difference(uplinks).copied().collect::<Vec<_>>() {
+            for (name, ..) in uplink.all_sides() {
+                detach_pin(&self.pins.join(&name)).on("detach", name)?;
             }
-            self.uplinks.remove(&index);
+            self.uplinks.remove(&uplink);
         }
         Ok(())
     }
 
-    /// The egress first, and anew where an attempt was cut off: by the other's pin an uplink is known to be attached to.
-    fn attach_uplink(&self, index: u32) -> Result<(), PortError> {
-        let egress = pin(EGRESS, index);
-        detach_pin(&self.pins.join(&egress)).on("detach", &egress)?;
-        self.create(object::SENT, Hook::Egress(index), &egress)?;
-        self.create(object::TOWARDS, Hook::Ingress(index), &pin(UPLINK, index))
+    /// Anew where an attempt was cut off.
+    fn attach_uplink(&mut self, uplink: Uplink) -> Result<(), PortError> {
+        self.prepare(uplink)?;
+        for (name, program, hook) in uplink.all_sides() {
+            detach_pin(&self.pins.join(&name)).on("detach", &name)?;
+            self.create(program, hook, &name)?;
+        }
+        Ok(())
+    }
+
+    /// Loads the uplink's programs where they are not.
+    fn prepare(&mut self, uplink: Uplink) -> Result<(), PortError> {
+        for (_, name, _) in uplink.all_sides() {
+            if let Some(Program::SchedClassifier(program)) = self.ebpf.program_mut(name)
+                && program.fd().is_err()
+            {
+                program.load().on("load BPF program", name)?;
+            }
+        }
+        Ok(())
     }
 
     /// False when nothing is pinned by that name, or when what it was attached to is gone; the pin is removed then.
@@ -269,25 +293,6 @@ impl Links {
         });
         Ok(fd.on("find BPF program", name)?.as_fd())
     }
-}
-
-/// The interface indices of the uplinks that are pinned in a directory.
-fn uplinks_in(pins: &Path) -> Result<BTreeSet<u32>, PortError> {
-    let entries = match fs::read_dir(pins) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        other => other.on("list", pins.display())?,
-    };
-    let mut indices = BTreeSet::new();
-    for entry in entries {
-        let name = entry.on("list", pins.display())?.file_name();
-        indices
-            .extend(name.to_str().and_then(|n| n.strip_prefix(UPLINK)).and_then(|i| i.parse::<u32>().ok()));
-    }
-    Ok(indices)
-}
-
-fn pin(role: &str, index: u32) -> String {
-    format!("{role}{index}")
 }
 
 /// What the programs look at, by the entry's number. The last one takes effect on what is open.

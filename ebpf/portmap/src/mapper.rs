@@ -1,26 +1,28 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    net::IpAddr,
     path::{Path, PathBuf},
 };
 
 use aya::maps::MapInfo;
 use ebpf_layouts::{Address, Target, VERSION};
-use libnetwork_core::{Bridges, DeniedPort, PortError, PortFigures, PortMapper, Publication, chain};
+use libnetwork_core::{
+    Bridges, DeniedPort, Families, PortError, PortFigures, PortMapper, Publication, chain,
+};
 use libnetwork_model::{HostFacts, PublishedPort, SandboxId};
 
 use crate::{
     bpffs,
     error::OnError,
     figures,
-    host::{self, Interfaces},
+    host::{self, Framing, Interfaces},
     judge,
     links::{self, Links, Role},
     object::{self, OBJECT},
     probe,
     succession::Predecessor,
     tables::{self, Tables},
+    uplinks::Uplink,
     wanted::{self, Wanted},
 };
 
@@ -66,7 +68,7 @@ pub struct BpfPortMapper {
     asked: Vec<probe::Asker>,
     obey: bool,
     /// Uplinks that were complained of.
-    without_ethernet: BTreeSet<String>,
+    unknown: BTreeSet<String>,
     /// Until it is known what all of its programs hang on.
     predecessor: Option<Predecessor>,
 }
@@ -125,7 +127,7 @@ impl BpfPortMapper {
             bridges: BTreeMap::new(),
             asked: Vec::new(),
             obey: options.obey_host_filter,
-            without_ethernet: BTreeSet::new(),
+            unknown: BTreeSet::new(),
             predecessor,
         };
         mapper.precede()?;
@@ -178,9 +180,9 @@ impl BpfPortMapper {
         })
     }
 
-    fn say_without_ethernet(&mut self, name: &str) {
-        if self.without_ethernet.insert(name.to_owned()) {
-            tracing::warn!(uplink = %name, "without Ethernet: published ports cannot be reached by it");
+    fn say_unknown(&mut self, name: &str) {
+        if self.unknown.insert(name.to_owned()) {
+            tracing::warn!(uplink = %name, "neither Ethernet nor IP alone: published ports cannot be reached by it");
         }
     }
 
@@ -260,28 +262,33 @@ impl PortMapper for BpfPortMapper {
         Ok(denied)
     }
 
-    fn denied(&mut self, ports: &[PublishedPort]) -> Vec<DeniedPort> {
-        self.ask(&ports.iter().map(wanted::range_of).collect::<Vec<_>>())
+    fn denied(&mut self, ports: &[PublishedPort], families: Families) -> Vec<DeniedPort> {
+        self.ask(&ports.iter().flat_map(|port| wanted::ranges_of(port, families)).collect::<Vec<_>>())
     }
 
     fn uplinks(&mut self, host: &HostFacts) -> Result<(), PortError> {
-        let (mut indices, mut asked) = (BTreeSet::new(), Vec::new());
+        let (mut uplinks, mut asked) = (BTreeSet::from([Uplink::Loopback]), Vec::new());
         for (name, uplink) in &host.uplinks {
-            match self.interfaces.ethernet(name) {
-                Ok(Some(mac)) => {
-                    indices.insert(uplink.index);
-                    let nets = uplink.addresses.iter().filter(|_| self.obey);
-                    asked.extend(nets.filter_map(|net| {
-                        let IpAddr::V4(address) = net.addr() else { return None };
-                        let (name, index, prefix) = (name.clone(), uplink.index, net.prefix_len());
-                        Some(probe::Uplink { name, index, mac, address, prefix })
-                    }));
+            let (name, index) = (name.clone(), uplink.index);
+            let (kind, mac) = match self.interfaces.framing(&name) {
+                Ok(Framing::Ethernet(mac)) => (Uplink::Ethernet(index), mac),
+                Ok(Framing::Bare) => (Uplink::Bare(index), [0; 6]),
+                Ok(Framing::Other) => {
+                    self.say_unknown(&name);
+                    continue;
                 }
-                Ok(None) => self.say_without_ethernet(name),
-                Err(error) => tracing::debug!(uplink = %name, %error, "gone before it could be looked at"),
+                Err(error) => {
+                    tracing::debug!(uplink = %name, %error, "gone before it could be looked at");
+                    continue;
+                }
+            };
+            uplinks.insert(kind);
+            if self.obey {
+                let known = uplink.addresses.iter().filter(|net| host::is_reachable(net.addr()));
+                asked.push(probe::Uplink { name, index, mac, addresses: known.copied().collect() });
             }
         }
-        self.links.set_uplinks(&indices)?;
+        self.links.set_uplinks(&uplinks)?;
         self.asked = probe::Asker::follow(std::mem::take(&mut self.asked), asked);
 
         let mut addresses = host::addresses().on("list", "the host's addresses")?;

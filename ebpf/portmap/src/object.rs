@@ -17,6 +17,14 @@ pub(crate) const BACK: &str = "back";
 /// At the egress of uplinks.
 pub(crate) const SENT: &str = "sent";
 
+/// The same for uplinks whose packets have no Ethernet header. Loaded when there is one: most hosts have none, and the
+/// verifier takes its time with each.
+pub(crate) const TOWARDS_BARE: &str = "towards_bare";
+pub(crate) const SENT_BARE: &str = "sent_bare";
+
+/// At the egress of the loopback.
+pub(crate) const LOCAL: &str = "local";
+
 /// On the cgroup hierarchy.
 pub(crate) const SOCKET_HOOKS: [(&str, bpf_attach_type); 10] = [
     ("bind4", bpf_attach_type::BPF_CGROUP_INET4_BIND),

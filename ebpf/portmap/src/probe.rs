@@ -3,19 +3,23 @@
 //! takes. Where it leads to, there is nobody, so nothing ever answers it; what the filter itself answers (`reject`) ends
 //! at the uplink's egress.
 
+mod packet;
+mod programs;
+
 use std::{
-    net::Ipv4Addr,
+    net::IpAddr,
     os::fd::{AsFd, OwnedFd},
     time::{Duration, Instant},
 };
 
-use aya_obj::generated::{bpf_attach_type, bpf_insn, bpf_prog_type};
-use ebpf_layouts::{ANY_IPV4, Address, Target, mapped};
-use libnetwork_core::{DeniedPort, PortError, chain};
+use ebpf_layouts::{ANY_IPV4, ANY_IPV6, Address, Target, is_ipv4};
+use ipnet::IpNet;
+use libnetwork_core::{DeniedPort, Families, PortError, chain};
 use libnetwork_model::Protocol;
 
 use crate::{
     error::OnError,
+    host,
     sys::{self, Hook},
     tables::Tables,
 };
@@ -25,61 +29,81 @@ use crate::{
 pub(crate) struct Uplink {
     pub(crate) name: String,
     pub(crate) index: u32,
+    /// Zeros where packets have no Ethernet header.
     pub(crate) mac: [u8; 6],
-    pub(crate) address: Ipv4Addr,
-    pub(crate) prefix: u8,
+    pub(crate) addresses: Vec<IpNet>,
 }
 
 /// What asks at an uplink. Its programs stay loaded and attached: to take one off an interface, the kernel waits for all
 /// packets that are on their way, which whoever starts a container would notice.
 pub(crate) struct Asker {
     uplink: Uplink,
-    /// Who seems to ask.
-    client: Ipv4Addr,
-    /// At the uplink's egress: `silence` while a question is open, `pass` otherwise.
+    /// By the host's address there.
+    ways: Vec<Way>,
+    /// At the uplink's egress: a way's `silence` while a question is open, `pass` otherwise.
     link: OwnedFd,
     pass: OwnedFd,
-    silence: OwnedFd,
     inject: OwnedFd,
+}
+
+struct Way {
+    host: IpAddr,
+    /// Who seems to ask.
+    client: IpAddr,
+    silence: OwnedFd,
+}
+
+impl Way {
+    fn open(net: IpNet) -> Result<Self, PortError> {
+        let client = packet::neighbour(net);
+        let silence =
+            programs::load("silence", &programs::silence(client)).on("load BPF program", "silence")?;
+        Ok(Self { host: net.addr(), client, silence })
+    }
 }
 
 impl Asker {
     fn open(uplink: Uplink) -> Result<Self, PortError> {
-        let client = neighbour(&uplink);
-        let pass = load("pass", &pass()).on("load BPF program", "pass")?;
-        let silence = load("silence", &silence(client)).on("load BPF program", "silence")?;
-        let inject = load("inject", &inject(uplink.index)).on("load BPF program", "inject")?;
+        let pass = programs::load("pass", &programs::pass()).on("load BPF program", "pass")?;
+        let inject = programs::load("inject", &programs::inject(uplink.index));
+        let inject = inject.on("load BPF program", "inject")?;
         let link =
             sys::link_create(pass.as_fd(), Hook::Egress(uplink.index)).on("attach to", &uplink.name)?;
-        Ok(Self { uplink, client, link, pass, silence, inject })
+        let ways = uplink.addresses.iter().copied().map(Way::open).collect::<Result<_, _>>()?;
+        Ok(Self { uplink, ways, link, pass, inject })
+    }
+
+    /// The same uplink with other addresses.
+    fn address(&mut self, addresses: Vec<IpNet>) -> Result<(), PortError> {
+        self.ways = addresses.iter().copied().map(Way::open).collect::<Result<_, _>>()?;
+        self.uplink.addresses = addresses;
+        Ok(())
     }
 
     /// One for each uplink: those that are there already stay. Where none can be had, nothing is asked.
     pub(crate) fn follow(mut askers: Vec<Self>, uplinks: Vec<Uplink>) -> Vec<Self> {
-        askers.retain(|asker| uplinks.contains(&asker.uplink));
+        let key = |uplink: &Uplink| (uplink.name.clone(), uplink.index, uplink.mac);
+        askers.retain(|asker| uplinks.iter().any(|uplink| key(uplink) == key(&asker.uplink)));
         for uplink in uplinks {
-            if askers.iter().any(|asker| asker.uplink == uplink) {
-                continue;
-            }
             let name = uplink.name.clone();
-            match Self::open(uplink) {
-                Ok(asker) => askers.push(asker),
-                Err(error) => {
-                    let error = chain(&error);
-                    tracing::debug!(uplink = %name, error, "cannot ask the host's firewall");
-                }
+            let followed = match askers.iter_mut().find(|asker| key(&asker.uplink) == key(&uplink)) {
+                Some(asker) if asker.uplink == uplink => Ok(()),
+                Some(asker) => asker.address(uplink.addresses),
+                None => Self::open(uplink).map(|asker| askers.push(asker)),
+            };
+            if let Err(error) = followed {
+                let error = chain(&error);
+                tracing::debug!(uplink = %name, error, "cannot ask the host's firewall");
             }
         }
         askers
     }
 }
 
-/// Ports asked about in one change, at most: those at the ends of its ranges.
-const PROBES: usize = 16;
+/// Questions in one change for each family, at most: about the ports at the ends of its ranges.
+const QUESTIONS: usize = 16;
 /// The answer is there when the call that puts the packet in ends, but where the kernel hands softirqs to a thread.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// Above the ports that the kernel picks (net.ipv4.ip_local_port_range).
-const CLIENT_PORT: u16 = 65_001;
 
 /// Ports of the host that may be asked about.
 pub(crate) struct Range {
@@ -95,20 +119,21 @@ pub(crate) fn denied(
     askers: &[Asker],
     ranges: &[Range],
 ) -> Result<Vec<DeniedPort>, PortError> {
-    let (mut asked, mut denied) = (0, Vec::new());
+    let (mut left, mut denied) = ([QUESTIONS; 2], Vec::new());
     for Range { protocol, host, first, last } in ranges {
         let ends = [*first, *last];
         for port in if first == last { &ends[..1] } else { &ends[..] } {
-            for asker in askers {
-                let uplink = &asker.uplink;
-                let address = mapped(uplink.address.octets());
-                let way = *host == ANY_IPV4 || *host == address;
-                if !way || asked == PROBES || is_published(tables, protocol.number(), &address, *port) {
+            for (asker, way) in askers.iter().flat_map(|asker| asker.ways.iter().map(move |way| (asker, way)))
+            {
+                let address = host::address(way.host);
+                let leads = *host == any(&address) || *host == address;
+                let left = &mut left[usize::from(way.host.is_ipv6())];
+                if !leads || *left == 0 || is_published(tables, protocol.number(), &address, *port) {
                     continue;
                 }
-                asked += 1;
-                if is_denied(tables, asker, protocol.number(), *port)? == Some(true) {
-                    denied.push(DeniedPort { protocol: *protocol, port: *port, uplink: uplink.name.clone() });
+                *left -= 1;
+                if is_denied(tables, asker, way, protocol.number(), *port)? == Some(true) {
+                    note(&mut denied, *protocol, *port, &asker.uplink.name, way.host.is_ipv6());
                 }
             }
         }
@@ -116,20 +141,41 @@ pub(crate) fn denied(
     Ok(denied)
 }
 
+/// One for each port and uplink, whichever clients it is denied to.
+fn note(denied: &mut Vec<DeniedPort>, protocol: Protocol, port: u16, uplink: &str, ipv6: bool) {
+    let families = if ipv6 { Families::Ipv6 } else { Families::Ipv4 };
+    let is_same = |d: &&mut DeniedPort| (d.protocol, d.port, d.uplink.as_str()) == (protocol, port, uplink);
+    match denied.iter_mut().find(is_same) {
+        Some(known) => known.families = known.families.and(families),
+        None => denied.push(DeniedPort { protocol, port, uplink: uplink.to_owned(), families }),
+    }
+}
+
+fn any(address: &Address) -> Address {
+    if is_ipv4(address) { ANY_IPV4 } else { ANY_IPV6 }
+}
+
 fn is_published(tables: &Tables, protocol: u8, address: &Address, port: u16) -> bool {
-    let on = |host: &Address| *host == ANY_IPV4 || host == address;
+    let on = |host: &Address| *host == any(address) || host == address;
     tables.targets().any(|t| t.protocol == protocol && on(&t.host) && (t.first..=t.last).contains(&port))
 }
 
 /// None: the packet came to nothing that could be counted, as where a socket of the host has the port.
-fn is_denied(tables: &mut Tables, asker: &Asker, protocol: u8, port: u16) -> Result<Option<bool>, PortError> {
-    let Asker { uplink, client, .. } = asker;
-    let Some(frame) = frame(uplink, *client, protocol, port) else { return Ok(None) };
+fn is_denied(
+    tables: &mut Tables,
+    asker: &Asker,
+    way: &Way,
+    protocol: u8,
+    port: u16,
+) -> Result<Option<bool>, PortError> {
+    let Some(frame) = packet::frame(asker.uplink.mac, way.client, way.host, protocol, port) else {
+        return Ok(None);
+    };
     let target = Target {
-        address: mapped(client.octets()),
-        gateway: mapped(client.octets()),
+        address: host::address(way.client),
+        gateway: host::address(way.client),
         sandbox: [0; 32],
-        host: mapped(uplink.address.octets()),
+        host: host::address(way.host),
         // No interface has this index: what is let in ends there.
         link: 0,
         bridge: 0,
@@ -143,14 +189,14 @@ fn is_denied(tables: &mut Tables, asker: &Asker, protocol: u8, port: u16) -> Res
         beside: 0,
     };
     let id = tables.insert(target, &[])?;
-    let answer = ask(tables, asker, &frame, id);
+    let answer = ask(tables, asker, way, &frame, id);
     tables.remove(id)?;
     answer
 }
 
-fn ask(tables: &Tables, asker: &Asker, frame: &[u8], id: u32) -> Result<Option<bool>, PortError> {
-    let Asker { uplink, link, pass, silence, inject, .. } = asker;
-    sys::link_update(link.as_fd(), silence.as_fd()).on("silence", &uplink.name)?;
+fn ask(tables: &Tables, asker: &Asker, way: &Way, frame: &[u8], id: u32) -> Result<Option<bool>, PortError> {
+    let Asker { uplink, link, pass, inject, .. } = asker;
+    sys::link_update(link.as_fd(), way.silence.as_fd()).on("silence", &uplink.name)?;
     let put = sys::test_run(inject.as_fd(), frame).on("put a packet into", &uplink.name);
     let answer = put.and_then(|()| answer(tables, id));
     sys::link_update(link.as_fd(), pass.as_fd()).on("end the silence of", &uplink.name)?;
@@ -167,118 +213,4 @@ fn answer(tables: &Tables, id: u32) -> Result<Option<bool>, PortError> {
             (begun, _) => return Ok(Some(begun == 0)),
         }
     }
-}
-
-/// The last address of the uplink's network, or the one before it: where routes are checked (rp_filter), a neighbour's is
-/// one that comes by this uplink.
-fn neighbour(uplink: &Uplink) -> Ipv4Addr {
-    let hosts = u32::MAX.checked_shr(u32::from(uplink.prefix)).unwrap_or(0);
-    let last = u32::from(uplink.address) | hosts;
-    let last = if hosts > 1 { last - 1 } else { last };
-    let other = if last == u32::from(uplink.address) { last - 1 } else { last };
-    other.into()
-}
-
-/// An Ethernet frame with the first packet of a flow; none for a transport of which none is made here.
-fn frame(uplink: &Uplink, client: Ipv4Addr, protocol: u8, port: u16) -> Option<Vec<u8>> {
-    let mut transport = [CLIENT_PORT.to_be_bytes(), port.to_be_bytes()].concat();
-    let sum_at = if protocol == Protocol::Tcp.number() {
-        // Sequence number, no acknowledgement; five words, SYN, a window; no checksum yet, nothing urgent.
-        transport.extend([0xca, 0x57, 0, 0, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0]);
-        16
-    } else if protocol == Protocol::Udp.number() {
-        transport.extend([0, 8, 0, 0]);
-        6
-    } else {
-        return None;
-    };
-    let addresses = [client.octets(), uplink.address.octets()].concat();
-    let length = transport.len() as u8;
-    let sum = checksum(&[&addresses[..], &[0, protocol, 0, length], &transport].concat());
-    transport[sum_at..sum_at + 2].copy_from_slice(&sum);
-    let mut header = vec![0x45, 0, 0, 20 + length, 0, 0, 0x40, 0, 64, protocol, 0, 0];
-    header.extend(&addresses);
-    let sum = checksum(&header);
-    header[10..12].copy_from_slice(&sum);
-    let ethernet = [&uplink.mac[..], &[0x02, 0xca, 0x57, 0, 0, 1], &[0x08, 0x00]].concat();
-    Some([ethernet, header, transport].concat())
-}
-
-/// RFC 1071. All ones where the sum is zero, which UDP asks for and the others take.
-fn checksum(bytes: &[u8]) -> [u8; 2] {
-    let words =
-        bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])));
-    let sum: u32 = words.sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let folded = ((folded & 0xffff) + (folded >> 16)) as u16;
-    let sum = if folded == 0xffff { 0xffff } else { !folded };
-    sum.to_be_bytes()
-}
-
-fn load(name: &str, instructions: &[bpf_insn]) -> std::io::Result<OwnedFd> {
-    let kind = (bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS, bpf_attach_type::BPF_TCX_EGRESS);
-    sys::load_program(name, kind, instructions, c"Dual MIT/GPL")
-}
-
-fn instruction(code: u8, registers: (u8, u8), offset: i16, immediate: i32) -> bpf_insn {
-    let (to, from) = registers;
-    bpf_insn {
-        code,
-        _bitfield_align_1: [],
-        _bitfield_1: bpf_insn::new_bitfield_1(to, from),
-        off: offset,
-        imm: immediate,
-    }
-}
-
-const MOVE: u8 = 0xb7;
-const MOVE_REGISTER: u8 = 0xbf;
-const CALL: u8 = 0x85;
-const EXIT: u8 = 0x95;
-const JUMP_UNLESS_EQUAL: u8 = 0x55;
-const LOAD_HALF: u8 = 0x28;
-const LOAD_WORD: u8 = 0x20;
-/// linux/bpf.h.
-const TCX_NEXT: i32 = -1;
-
-/// `bpf_clone_redirect(packet, index, BPF_F_INGRESS)`.
-fn inject(index: u32) -> [bpf_insn; 5] {
-    const CLONE_REDIRECT: i32 = 13;
-    const INGRESS: i32 = 1;
-    [
-        instruction(MOVE, (2, 0), 0, index as i32),
-        instruction(MOVE, (3, 0), 0, INGRESS),
-        instruction(CALL, (0, 0), 0, CLONE_REDIRECT),
-        instruction(MOVE, (0, 0), 0, 0),
-        instruction(EXIT, (0, 0), 0, 0),
-    ]
-}
-
-/// The next program sees all.
-fn pass() -> [bpf_insn; 2] {
-    [instruction(MOVE, (0, 0), 0, TCX_NEXT), instruction(EXIT, (0, 0), 0, 0)]
-}
-
-/// Drops what is for that address, or asks for it (ARP); the next program sees the rest.
-fn silence(client: Ipv4Addr) -> [bpf_insn; 12] {
-    const TC_ACT_SHOT: i32 = 2;
-    const IPV4: i32 = 0x0800;
-    const ARP: i32 = 0x0806;
-    let client = u32::from(client) as i32;
-    [
-        // The loads of packets' bytes take the context there.
-        instruction(MOVE_REGISTER, (6, 1), 0, 0),
-        instruction(LOAD_HALF, (0, 0), 0, 12),
-        instruction(JUMP_UNLESS_EQUAL, (0, 0), 2, IPV4),
-        instruction(LOAD_WORD, (0, 0), 0, 30),
-        instruction(0x05, (0, 0), 2, 0),
-        instruction(JUMP_UNLESS_EQUAL, (0, 0), 4, ARP),
-        instruction(LOAD_WORD, (0, 0), 0, 38),
-        // 32 bits: what was loaded is not extended by its sign.
-        instruction(0x56, (0, 0), 2, client),
-        instruction(MOVE, (0, 0), 0, TC_ACT_SHOT),
-        instruction(EXIT, (0, 0), 0, 0),
-        instruction(MOVE, (0, 0), 0, TCX_NEXT),
-        instruction(EXIT, (0, 0), 0, 0),
-    ]
 }

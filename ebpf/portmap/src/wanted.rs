@@ -1,12 +1,12 @@
 //! What a publication comes to in the maps.
 
-use ebpf_layouts::{ANY_IPV4, ANY_IPV6, Address, Target};
-use libnetwork_core::{PortError, PortMapping, PortTarget, Publication};
+use ebpf_layouts::{ANY_IPV4, ANY_IPV6, Address, Target, is_ipv4};
+use libnetwork_core::{Families, PortError, PortMapping, PortTarget, Publication};
 use libnetwork_model::{ErrorKind, Protocol, PublishedPort};
 
 use crate::{
     error::OnError,
-    host::{self, Interfaces},
+    host::{self, Framing, Interfaces},
     probe::Range,
     tables::Sandbox,
 };
@@ -61,13 +61,19 @@ pub(crate) fn range(wanted: &Wanted) -> Option<Range> {
 }
 
 /// The same of one that is not published.
-pub(crate) fn range_of(port: &PublishedPort) -> Range {
-    Range {
-        protocol: port.protocol,
-        host: port.host_ip.map_or(ANY_IPV4, host::address),
-        first: port.host_ports.first(),
-        last: port.host_ports.last(),
-    }
+pub(crate) fn ranges_of(port: &PublishedPort, families: Families) -> impl Iterator<Item = Range> {
+    let hosts = [(ANY_IPV4, families != Families::Ipv6), (ANY_IPV6, families != Families::Ipv4)];
+    let (protocol, first, last) = (port.protocol, port.host_ports.first(), port.host_ports.last());
+    let host_ip = port.host_ip.map(host::address);
+    let hosts = hosts.into_iter().filter_map(move |(any, asked)| {
+        let host = match host_ip {
+            Some(host) if is_ipv4(&host) != is_ipv4(&any) => return None,
+            Some(host) => host,
+            None => any,
+        };
+        asked.then_some(host)
+    });
+    hosts.map(move |host| Range { protocol, host, first, last })
 }
 
 fn target(
@@ -77,7 +83,10 @@ fn target(
     way: &PortTarget,
     host: Address,
 ) -> Result<Target, PortError> {
-    let bridge_mac = interfaces.ethernet(&way.bridge).on("find interface", &way.bridge)?;
+    let bridge_mac = match interfaces.framing(&way.bridge).on("find interface", &way.bridge)? {
+        Framing::Ethernet(mac) => mac,
+        Framing::Bare | Framing::Other => [0; 6],
+    };
     Ok(Target {
         address: host::address(way.address),
         gateway: host::address(way.gateway),
@@ -90,7 +99,7 @@ fn target(
         last: port.host_ports.last(),
         container_port: port.container_port,
         mac: way.mac.0,
-        bridge_mac: bridge_mac.unwrap_or_default(),
+        bridge_mac,
         protocol: port.protocol.number(),
         beside: 0,
     })

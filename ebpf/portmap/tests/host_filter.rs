@@ -5,11 +5,13 @@ mod world;
 
 use std::{
     io,
+    process::Command,
     time::{Duration, Instant},
 };
 
-use libnetwork_core::{PortFigures, PortMapper};
-use world::{World, sandbox, talk::Connection, web};
+use libnetwork_core::{DeniedPort, Families, PortFigures, PortMapper};
+use libnetwork_model::Protocol;
+use world::{World, mapping, publication, sandbox, talk::Connection, web};
 
 const OUTSIDE: [&str; 2] = ["192.0.2.1:8080", "[2001:db8::1]:8080"];
 /// Sooner than a handshake or a datagram that was lost is sent again.
@@ -156,4 +158,81 @@ fn what_goes_through_a_port_is_counted_and_who_was_refused() {
     world.publish(&[]);
     world.publish(&web());
     assert_eq!(figures(&mut world), [PortFigures::default(); 2]);
+}
+
+/// Port, transport, uplink and clients of what is denied.
+fn told(denied: &[DeniedPort]) -> Vec<(u16, Protocol, &str, Families)> {
+    denied.iter().map(|d| (d.port, d.protocol, d.uplink.as_str(), d.families)).collect()
+}
+
+#[test]
+fn what_the_filter_denies_is_told_by_family_and_uplink_before_and_when_it_is_published() {
+    let mut world = World::new();
+    let _tunnel = world.tunnel("c");
+    world.reopen();
+    world.serve("a", 80);
+    world.nft(&filter(
+        "accept",
+        "tcp dport 8080 reject with tcp reset\n meta nfproto ipv6 udp dport 8080 reject\n ip6 nexthdr tcp tcp dport 8081 drop\n\
+         meta nfproto ipv4 iifname tun0 tcp dport 8082 drop\n",
+    ));
+    let more = mapping(Protocol::Tcp, None, 8081, 8083, 81);
+    let wanted = publication(&[web(), vec![more]].concat());
+    let ports: Vec<_> = wanted.mappings.iter().map(|mapping| mapping.port.clone()).collect();
+    let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
+    let all = [
+        (8080, tcp, "tun0", Families::Both),
+        (8080, tcp, "up0", Families::Both),
+        (8080, udp, "tun0", Families::Ipv6),
+        (8080, udp, "up0", Families::Ipv6),
+        (8081, tcp, "tun0", Families::Ipv6),
+        (8081, tcp, "up0", Families::Ipv6),
+    ];
+    let before = world.mapper(|m| m.denied(&ports, Families::Both));
+    assert_eq!(told(&before), all);
+    let of_ipv4 = world.mapper(|m| m.denied(&ports, Families::Ipv4));
+    let tcp_of_ipv4 = |uplink| (8080, tcp, uplink, Families::Ipv4);
+    assert_eq!(told(&of_ipv4), [tcp_of_ipv4("tun0"), tcp_of_ipv4("up0")]);
+    let one = mapping(Protocol::Tcp, Some("2001:db8:51::1"), 8080, 8080, 80).port;
+    let of_one = world.mapper(|m| m.denied(&[one], Families::Both));
+    assert_eq!(told(&of_one), [(8080, tcp, "tun0", Families::Ipv6)]);
+
+    let published = world.mapper(|m| m.set(&sandbox(), &wanted).unwrap());
+    assert_eq!(told(&published), all);
+    // It is true.
+    world.tcp("outside", OUTSIDE[0]).unwrap_err();
+    world.udp("outside", OUTSIDE[0]).unwrap();
+    assert!(
+        world.mapper(|m| m.set(&sandbox(), &wanted).unwrap()).is_empty(),
+        "what is published is told of once"
+    );
+}
+
+/// By the filter's answers, which would look for the neighbour that seemed to ask.
+#[test]
+fn asking_the_filter_lets_nothing_leave_the_host() {
+    let mut world = World::new();
+    let _tunnel = world.tunnel("c");
+    world.reopen();
+    world.nft(&filter("accept", "th dport 8080 reject"));
+    let watch = "table netdev watch {\n chain seen {\n type filter hook ingress device eth0 priority 0\n\
+                 meta protocol { ip, arp } counter\n ip6 saddr != :: icmpv6 type nd-neighbor-solicit counter\n\
+                 ip6 daddr 2001:db8::ffff:ffff:ffff:ffff counter\n }\n }\n\
+                 table inet watch {\n chain seen {\n type filter hook prerouting priority -300\n\
+                 iifname tun0 ip saddr 198.51.100.1 counter\n iifname tun0 ip6 saddr 2001:db8:51::1 counter\n }\n }\n";
+    let received = |world: &World| {
+        let place = |name| {
+            world.inside(name, || {
+                let listed = Command::new("nft").args(["list", "ruleset"]).output().unwrap();
+                String::from_utf8(listed.stdout).unwrap()
+            })
+        };
+        ["outside", "c"].map(place)
+    };
+    world.nft_in("outside", watch);
+    world.nft_in("c", watch);
+    let before = received(&world);
+    let ports: Vec<_> = web().into_iter().map(|mapping| mapping.port).collect();
+    assert_eq!(world.mapper(|m| m.denied(&ports, Families::Both)).len(), 4);
+    assert_eq!(received(&world), before);
 }

@@ -1,5 +1,7 @@
 //! From the container to the client.
 
+use core::ptr;
+
 use aya_ebpf::{
     EbpfContext,
     bindings::{
@@ -12,17 +14,22 @@ use aya_ebpf::{
 
 use crate::{
     figures, flows, fragments, icmp,
-    layouts::{BACK, Target},
+    layouts::{BACK, Target, is_loopback},
     packet::{self, Packet, last4},
     ports,
 };
+
+/// linux/if_packet.h
+const PACKET_HOST: u32 = 0;
+/// LOOPBACK_IFINDEX, in every network namespace.
+const LOOPBACK_LINK: u32 = 1;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
 #[inline(always)]
 pub fn run(ctx: &TcContext) -> i32 {
-    let Some(packet) = packet::parse(ctx, BACK) else { return TCX_NEXT };
+    let Some(packet) = packet::parse(ctx, BACK, packet::ETHERNET) else { return TCX_NEXT };
     let now = flows::seconds();
     let is_error = icmp::is_icmp(packet);
     fragments::forget(packet);
@@ -61,6 +68,9 @@ pub fn run(ctx: &TcContext) -> i32 {
     } else {
         return TCX_NEXT;
     };
+    if is_loopback(&packet.to.destination) {
+        return to_loopback(ctx, packet, is_error);
+    }
     let mut next_hop: NextHop = unsafe { core::mem::zeroed() };
     if !route(ctx, packet, target, &mut next_hop) {
         // An error's addresses are changed already: where no way leads to the client, it ends here.
@@ -70,9 +80,23 @@ pub fn run(ctx: &TcContext) -> i32 {
         return TC_ACT_SHOT as i32;
     }
     fragments::remember(packet);
-    figures::passed(packet, unsafe { (*ctx.skb.skb).len } - packet::ETHERNET as u32);
+    figures::passed(packet, unsafe { (*ctx.skb.skb).len } - packet::ETHERNET);
     let size = size_of::<bpf_redir_neigh>() as i32;
     unsafe { bpf_redirect_neigh(next_hop.link, &mut next_hop.neighbour, size, 0) as i32 }
+}
+
+/// To a process of the host: see `local`. By the loopback's egress, so that the packet has the route that one from the host
+/// itself would have.
+#[inline(always)]
+fn to_loopback(ctx: &TcContext, packet: &Packet, is_error: bool) -> i32 {
+    if !is_error && packet::rewrite(ctx, packet).is_err() {
+        return TC_ACT_SHOT as i32;
+    }
+    fragments::remember(packet);
+    figures::passed(packet, unsafe { (*ctx.skb.skb).len } - packet::ETHERNET);
+    // It was for the bridge, not for the veth; the loopback does not look whose it is.
+    let _ = ctx.change_type(PACKET_HOST);
+    unsafe { bpf_redirect_neigh(LOOPBACK_LINK, ptr::null_mut(), 0, 0) as i32 }
 }
 
 /// The target, if the packet comes from its veth: from another, the source address is forged.

@@ -62,7 +62,7 @@ fn inherit(key: &FlowKey, flow: &mut Flow, link: u32) -> u32 {
     } else {
         (&flow.source, flow.source_port, &key.source)
     };
-    let Some(id) = ports::published(key.protocol, host, port) else { return 0 };
+    let Some(id) = ports::published_locally(key.protocol, host, port) else { return 0 };
     let id = ports::by_link(id, link);
     let Some(target) = ports::target(id) else { return 0 };
     if target.lineage != flow.lineage || target.address != *container {

@@ -15,7 +15,7 @@ use aya_ebpf::{
 use crate::{
     SCTP, TCP, UDP, flows,
     layouts::{Address, FlowKey, TOWARDS, mapped},
-    packet::{ETHERNET, Packet, csum_diff, store},
+    packet::{Packet, csum_diff, store},
     ports,
 };
 
@@ -158,6 +158,7 @@ fn quoted_ipv6(ctx: &TcContext, error: &mut Error) -> Option<u8> {
 
 #[inline(always)]
 fn rewrite(ctx: &TcContext, packet: &Packet, error: &Error, protocol: u8) -> Result<(), c_long> {
+    let network = packet.network as usize;
     let (quoted, transport) = (error.quoted as usize, error.transport as usize);
     let sum = packet.transport as usize + 2;
     let addresses = csum_diff(&error.old.source, &error.new.source, 32);
@@ -185,15 +186,15 @@ fn rewrite(ctx: &TcContext, packet: &Packet, error: &Error, protocol: u8) -> Res
         ctx.l3_csum_replace(quoted + 10, 0, addresses, 0)?;
         store(ctx, quoted + 12, &error.new.source[12], 4, 0)?;
         store(ctx, quoted + 16, &error.new.destination[12], 4, 0)?;
-        ctx.l3_csum_replace(ETHERNET + 10, 0, outer, 0)?;
-        store(ctx, ETHERNET + 12, &error.outer_new.source[12], 4, 0)?;
-        return store(ctx, ETHERNET + 16, &error.outer_new.destination[12], 4, 0);
+        ctx.l3_csum_replace(network + 10, 0, outer, 0)?;
+        store(ctx, network + 12, &error.outer_new.source[12], 4, 0)?;
+        return store(ctx, network + 16, &error.outer_new.destination[12], 4, 0);
     }
     ctx.l4_csum_replace(sum, 0, addresses, 0)?;
     store(ctx, quoted + 8, &error.new.source, 32, 0)?;
     ctx.l4_csum_replace(sum, 0, outer, u64::from(BPF_F_PSEUDO_HDR))?;
     // See packet::rewrite.
-    store(ctx, ETHERNET + 8, &error.outer_new.source, 32, u64::from(BPF_F_RECOMPUTE_CSUM))
+    store(ctx, network + 8, &error.outer_new.source, 32, u64::from(BPF_F_RECOMPUTE_CSUM))
 }
 
 #[inline(always)]

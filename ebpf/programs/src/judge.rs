@@ -124,13 +124,13 @@ struct Bare(*const u8);
 impl Bytes for Bare {
     #[inline(always)]
     fn load<T>(&self, offset: usize) -> Option<T> {
-        let at = self.0.wrapping_add(offset).wrapping_sub(packet::ETHERNET);
+        let at = self.0.wrapping_add(offset);
         unsafe { bpf_probe_read_kernel(at.cast()) }.ok()
     }
 
     #[inline(always)]
     fn load_to<T>(&self, offset: usize, to: *mut T) -> Option<()> {
-        let at = self.0.wrapping_add(offset).wrapping_sub(packet::ETHERNET);
+        let at = self.0.wrapping_add(offset);
         unsafe { *to = bpf_probe_read_kernel(at.cast()).ok()? };
         Some(())
     }
@@ -145,6 +145,7 @@ pub fn run(ctx: *const NetfilterContext) -> i32 {
     let mut packet: Packet = unsafe { zeroed() };
     packet.key.direction = TOWARDS;
     if packet::parse_bare(&Bare(data), &mut packet).is_none()
+        || packet.loopback
         || packet.fragment == LATER
         || !packet::may_begin(&packet)
     {

@@ -1,10 +1,12 @@
-//! Published ports, in the kernel. Four programs see packets and ten see the calls of host processes:
+//! Published ports, in the kernel. Seven programs see packets and ten see the calls of host processes:
 //!
 //! * `towards`, at the ingress of every uplink and of every bridge: a packet for a published port of the host is given
 //!   the container's address and handed into the container, past the host's stack.
 //! * `back`, at the ingress of the host's end of a publishing container's veth: an answer is given the address that the
 //!   client knows and sent the way that the host's routes say.
 //! * `sent`, at the egress of every uplink: what answers a datagram that the host itself sent is the host's.
+//! * `towards_bare` and `sent_bare`: the same two, for uplinks whose packets have no Ethernet header.
+//! * `local`, at the egress of the loopback: for host processes whose sockets cannot be led elsewhere.
 //! * `judge`, at the end of the host's input hooks: what the host's filter let in may begin a flow.
 //! * `connect4` to `getpeername6`, on the cgroup hierarchy: a host process that connects to a published port by an
 //!   address of the host, 127.0.0.1 included, is led to the container before there is a packet.
@@ -26,6 +28,7 @@ mod flows;
 mod fragments;
 mod icmp;
 mod judge;
+mod local;
 mod maps;
 mod packet;
 mod ports;
@@ -46,7 +49,12 @@ const SCTP: u8 = 132;
 
 #[classifier]
 pub fn towards(ctx: TcContext) -> i32 {
-    towards::run(&ctx)
+    towards::run(&ctx, packet::ETHERNET)
+}
+
+#[classifier]
+pub fn towards_bare(ctx: TcContext) -> i32 {
+    towards::run(&ctx, packet::BARE)
 }
 
 #[classifier]
@@ -56,7 +64,17 @@ pub fn back(ctx: TcContext) -> i32 {
 
 #[classifier]
 pub fn sent(ctx: TcContext) -> i32 {
-    sent::run(&ctx)
+    sent::run(&ctx, packet::ETHERNET)
+}
+
+#[classifier]
+pub fn sent_bare(ctx: TcContext) -> i32 {
+    sent::run(&ctx, packet::BARE)
+}
+
+#[classifier]
+pub fn local(ctx: TcContext) -> i32 {
+    local::run(&ctx)
 }
 
 /// Of type BPF_PROG_TYPE_NETFILTER, whatever its section says: aya knows none for it, and the loader builds this one itself.

@@ -15,10 +15,12 @@ use aya_ebpf::{
 use crate::{
     SCTP, TCP, UDP,
     icmp::{ICMP, ICMPV6},
-    layouts::{Address, Flow, FlowKey, is_ipv4, mapped},
+    layouts::{Address, Flow, FlowKey, LOOPBACK_IPV6, is_ipv4, mapped},
 };
 
-pub const ETHERNET: usize = 14;
+/// Bytes in front of a packet's IP header: by links that carry Ethernet, and by those that carry IP alone.
+pub const ETHERNET: u32 = 14;
+pub const BARE: u32 = 0;
 const ETHERTYPE_IPV4: u32 = 0x0800;
 const ETHERTYPE_IPV6: u32 = 0x86dd;
 /// Extension headers looked behind, at most; a packet with more is passed on.
@@ -37,7 +39,7 @@ pub const WHOLE: u8 = 0;
 pub const FIRST: u8 = 1;
 pub const LATER: u8 = 2;
 
-/// A TCP, UDP, SCTP or ICMP packet over IP over Ethernet; ICMP's ports are 0. It lies in a per-CPU map: the stack is too
+/// A TCP, UDP, SCTP or ICMP packet over IP; ICMP's ports are 0. It lies in a per-CPU map: the stack is too
 /// small for it.
 #[repr(C)]
 pub struct Packet {
@@ -46,11 +48,15 @@ pub struct Packet {
     /// What they become. A copy: an entry of the LRU may be given to another flow while the packet is changed, and the
     /// checksums must follow what is stored.
     pub to: Flow,
+    /// Bytes in front of the IP header: [`ETHERNET`] or [`BARE`].
+    pub network: u32,
     /// Bytes in front of the transport header.
     pub transport: u32,
     /// Bytes of IP that leave when the packet is sent: of one segment, if it stands for several (GSO).
     pub length: u32,
     pub ipv4: bool,
+    /// One end is an address that is known only inside a machine.
+    pub loopback: bool,
     /// SYN for the packet that begins an SCTP association; 0 for the others.
     pub tcp_flags: u8,
     /// The sender forbids fragmenting; always so with IPv6.
@@ -64,7 +70,7 @@ pub struct Packet {
 #[map]
 static PACKET: PerCpuArray<Packet> = PerCpuArray::with_max_entries(1, 0);
 
-/// Where the bytes of a packet come from. Offsets count from the Ethernet header, whether or not it can be read.
+/// Where the bytes of a packet come from. Offsets count from its first byte, which [`Packet::network`] bytes are in front of IP.
 pub trait Bytes {
     fn load<T>(&self, offset: usize) -> Option<T>;
     /// For what is better not on the stack in between.
@@ -88,8 +94,21 @@ impl Bytes for TcContext {
 /// None: not understood. Fragments of ICMP are among those. Packets are seen one at a time on a CPU, with softirqs off, so the
 /// map's one entry is the caller's until it returns.
 #[inline(always)]
-pub fn parse(ctx: &TcContext, direction: u8) -> Option<&'static mut Packet> {
+pub fn parse(ctx: &TcContext, direction: u8, network: u32) -> Option<&'static mut Packet> {
+    // Nobody on a link reaches what is published on 127.0.0.1.
+    any(ctx, direction, network).filter(|packet| !packet.loopback)
+}
+
+/// The same at the loopback.
+#[inline(always)]
+pub fn parse_local(ctx: &TcContext, direction: u8) -> Option<&'static mut Packet> {
+    any(ctx, direction, ETHERNET)
+}
+
+#[inline(always)]
+fn any(ctx: &TcContext, direction: u8, network: u32) -> Option<&'static mut Packet> {
     let packet = unsafe { &mut *PACKET.get_ptr_mut(0)? };
+    packet.network = network;
     packet.key.direction = direction;
     packet.key.zero = [0; 2];
     read(ctx, packet).then_some(packet)
@@ -116,15 +135,16 @@ fn try_read(ctx: &TcContext, packet: &mut Packet) -> Option<()> {
     let header = parse_transport(ctx, packet)?;
     let segment = unsafe { (*ctx.skb.skb).gso_size };
     if segment != 0 {
-        packet.length = packet.transport - ETHERNET as u32 + header + segment;
+        packet.length = packet.transport - packet.network + header + segment;
     }
     Some(())
 }
 
-/// A packet without an Ethernet header, as the host's own hooks see it.
+/// A packet as the host's own hooks see it, which are not told by the way what version of IP it is.
 #[inline(always)]
 pub fn parse_bare(bytes: &impl Bytes, packet: &mut Packet) -> Option<()> {
-    let version: u8 = bytes.load(ETHERNET)?;
+    packet.network = BARE;
+    let version: u8 = bytes.load(BARE as usize)?;
     if version >> 4 == 4 {
         parse_ipv4(bytes, packet)?
     } else {
@@ -135,8 +155,8 @@ pub fn parse_bare(bytes: &impl Bytes, packet: &mut Packet) -> Option<()> {
 
 #[inline(always)]
 fn parse_ipv4(ctx: &impl Bytes, packet: &mut Packet) -> Option<()> {
-    let h: [u8; 20] = ctx.load(ETHERNET)?;
-    let words = usize::from(h[0] & 0x0f);
+    let h: [u8; 20] = ctx.load(packet.network as usize)?;
+    let words = u32::from(h[0] & 0x0f);
     let place = u16::from_be_bytes([h[6], h[7]]);
     if h[0] >> 4 != 4 || words < 5 {
         return None;
@@ -145,14 +165,14 @@ fn parse_ipv4(ctx: &impl Bytes, packet: &mut Packet) -> Option<()> {
     packet.no_fragments = place & 0x4000 != 0;
     packet.fragment = fragment(place & 0x1fff, place & 0x2000);
     packet.id = u32::from(u16::from_ne_bytes([h[4], h[5]]));
-    packet.transport = (ETHERNET + words * 4) as u32;
+    packet.transport = packet.network + words * 4;
     packet.length = u32::from(u16::from_be_bytes([h[2], h[3]]));
     packet.key.protocol = h[9];
     packet.key.source = mapped([h[12], h[13], h[14], h[15]]);
     packet.key.destination = mapped([h[16], h[17], h[18], h[19]]);
-    // From one host to one host, neither of them known only inside a machine: nobody on the link reaches what is
-    // published on 127.0.0.1.
-    let one_host = |first: u8| first != 0 && first != 127 && first < 224;
+    packet.loopback = h[12] == 127 || h[16] == 127;
+    // From one host to one host.
+    let one_host = |first: u8| first != 0 && first < 224;
     (one_host(h[12]) && one_host(h[16])).then_some(())
 }
 
@@ -162,16 +182,17 @@ fn parse_ipv6(ctx: &impl Bytes, packet: &mut Packet) -> Option<()> {
     const DESTINATION_OPTIONS: u8 = 60;
     const FRAGMENT: u8 = 44;
 
-    let h: [u8; 8] = ctx.load(ETHERNET)?;
+    let h: [u8; 8] = ctx.load(packet.network as usize)?;
     if h[0] >> 4 != 6 {
         return None;
     }
     // Side by side in both.
-    ctx.load_to(ETHERNET + 8, (&raw mut packet.key).cast::<[Address; 2]>())?;
+    ctx.load_to(packet.network as usize + 8, (&raw mut packet.key).cast::<[Address; 2]>())?;
     if !is_one_host(&packet.key.source) || !is_one_host(&packet.key.destination) {
         return None;
     }
-    let (mut next, mut transport) = (h[6], (ETHERNET + 40) as u32);
+    packet.loopback = packet.key.source == LOOPBACK_IPV6 || packet.key.destination == LOOPBACK_IPV6;
+    let (mut next, mut transport) = (h[6], packet.network + 40);
     packet.fragment = WHOLE;
     packet.id = 0;
     for _ in 0..EXTENSIONS {
@@ -212,13 +233,13 @@ fn fragment(offset: u16, more: u16) -> u8 {
     }
 }
 
-/// A unicast address that a router may forward. An IPv4 one in its mapped form is none: it would be taken for IPv4.
+/// A unicast address that a router may forward, or the loopback's. An IPv4 one in its mapped form is none: it would be taken for IPv4.
 #[inline(always)]
 fn is_one_host(a: &Address) -> bool {
     let word = |i: usize| u32::from_ne_bytes([a[i], a[i + 1], a[i + 2], a[i + 3]]);
-    let loopback_or_unspecified = word(0) | word(4) | word(8) == 0 && u32::from_be(word(12)) <= 1;
+    let unspecified = word(0) | word(4) | word(8) | word(12) == 0;
     let link_local = a[0] == 0xfe && a[1] & 0xc0 == 0x80;
-    a[0] != 0xff && !link_local && !loopback_or_unspecified && !is_ipv4(a)
+    a[0] != 0xff && !link_local && !unspecified && !is_ipv4(a)
 }
 
 /// The length of its header.
@@ -278,7 +299,7 @@ pub fn may_begin(packet: &Packet) -> bool {
 #[inline(always)]
 pub fn rewrite(ctx: &TcContext, packet: &Packet) -> Result<(), c_long> {
     let flow = &packet.to;
-    let transport = packet.transport as usize;
+    let (network, transport) = (packet.network as usize, packet.transport as usize);
     let (field, mangled) = match packet.key.protocol {
         TCP => (transport + 16, 0),
         // A UDP checksum of 0 means none, over IPv4: it stays 0, and none becomes 0.
@@ -300,13 +321,13 @@ pub fn rewrite(ctx: &TcContext, packet: &Packet) -> Result<(), c_long> {
         ctx.l4_csum_replace(field, 0, difference, pseudo)?;
     }
     if packet.ipv4 {
-        ctx.l3_csum_replace(ETHERNET + 10, 0, difference, 0)?;
-        store(ctx, ETHERNET + 12, &flow.source[12], 4, 0)?;
-        store(ctx, ETHERNET + 16, &flow.destination[12], 4, 0)?;
+        ctx.l3_csum_replace(network + 10, 0, difference, 0)?;
+        store(ctx, network + 12, &flow.source[12], 4, 0)?;
+        store(ctx, network + 16, &flow.destination[12], 4, 0)?;
     } else {
         // With no header checksum to make up for it, a change of the addresses changes what a card that sums whole
         // packets (CHECKSUM_COMPLETE) has summed. The helper above took it off already; the store puts it back.
-        store(ctx, ETHERNET + 8, &flow.source, 32, u64::from(BPF_F_RECOMPUTE_CSUM))?;
+        store(ctx, network + 8, &flow.source, 32, u64::from(BPF_F_RECOMPUTE_CSUM))?;
     }
     // SCTP's checksum, a CRC, is of the ports but not of the addresses: the ports stay.
     if !has_sum {

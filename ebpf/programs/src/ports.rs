@@ -3,7 +3,7 @@
 use aya_ebpf::maps::lpm_trie::Key;
 
 use crate::{
-    layouts::{ANY_IPV4, ANY_IPV6, Address, BesideKey, PORT_KEY_BITS, PortKey, Target, is_ipv4},
+    layouts::{ANY_IPV4, ANY_IPV6, Address, BesideKey, PORT_KEY_BITS, PortKey, Target, is_ipv4, is_loopback},
     maps::{ADDRESSES, BESIDE, PORTS, TARGETS},
 };
 
@@ -28,6 +28,18 @@ pub fn published(protocol: u8, address: &Address, port: u16) -> Option<u32> {
         return Some(id);
     }
     if !is_host_address(address) {
+        return None;
+    }
+    published_on_any(protocol, address, port)
+}
+
+/// The id of the range that a process of the host means by this address, which may be the loopback's.
+#[inline(always)]
+pub fn published_locally(protocol: u8, address: &Address, port: u16) -> Option<u32> {
+    if let Some(id) = published_on(protocol, address, port) {
+        return Some(id);
+    }
+    if !is_loopback(address) && !is_host_address(address) {
         return None;
     }
     published_on_any(protocol, address, port)

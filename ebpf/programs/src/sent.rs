@@ -16,8 +16,8 @@ const PATIENCE: i32 = 120;
 
 /// At the egress of an uplink. The packet goes on as it is.
 #[inline(always)]
-pub fn run(ctx: &TcContext) -> i32 {
-    let Some(packet) = packet::parse(ctx, BACK) else { return TCX_NEXT };
+pub fn run(ctx: &TcContext, network: u32) -> i32 {
+    let Some(packet) = packet::parse(ctx, BACK, network) else { return TCX_NEXT };
     let key = &packet.key;
     if key.protocol != UDP || packet.fragment == packet::LATER {
         return TCX_NEXT;

@@ -12,8 +12,9 @@ use aya_ebpf::{
 use crate::{
     TCP, UDP, figures,
     layouts::{
-        ANY_IPV4, ANY_IPV6, Address, LOOPBACK_IPV4, LOOPBACK_IPV6, PROBE, SocketKey, SocketOrigin, is_ipv4, mapped,
+        ANY_IPV4, ANY_IPV6, Address, LOOPBACK_IPV4, LOOPBACK_IPV6, PROBE, SocketKey, SocketOrigin, is_loopback, mapped,
     },
+    local,
     maps::{HOST_COOKIE, SETTINGS, SOCKETS},
     ports,
 };
@@ -37,8 +38,11 @@ pub fn lead<const FAMILY: u8>(ctx: &SockAddrContext) {
     } else {
         asked
     };
-    let Some(id) = published(protocol, &address, port) else { return };
+    let Some(id) = ports::published_locally(protocol, &address, port) else { return };
     let Some(target) = ports::target(id) else { return };
+    if is_bound_to_loopback::<FAMILY>(ctx) && local::mark(ctx) {
+        return;
+    }
     let led_to = ports::container_port(target, port);
     let key = SocketKey {
         cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
@@ -72,7 +76,7 @@ pub fn is_reserved<const FAMILY: u8>(ctx: &SockAddrContext) -> bool {
     if mark != 0 && SETTINGS.get(PROBE).copied() == Some(mark) {
         return false;
     }
-    if published(protocol, &address, port).is_some() {
+    if ports::published_locally(protocol, &address, port).is_some() {
         return true;
     }
     // Nearly all such sockets are IPv4's too; which are not, the hook is not told.
@@ -99,20 +103,28 @@ pub fn restore<const FAMILY: u8>(ctx: &SockAddrContext) {
 }
 
 #[inline(always)]
-fn in_host_namespace(ctx: &SockAddrContext) -> bool {
-    unsafe { bpf_get_netns_cookie(ctx.as_ptr()) == read_volatile(&raw const HOST_COOKIE) }
+fn is_bound_to_loopback<const FAMILY: u8>(ctx: &SockAddrContext) -> bool {
+    let address = unsafe {
+        let sk = (&raw const (*ctx.sock_addr).__bindgen_anon_1.sk).read_volatile();
+        if FAMILY == 4 {
+            mapped((&raw const (*sk).src_ip4).read_volatile().to_ne_bytes())
+        } else {
+            let words = (&raw const (*sk).src_ip6).cast::<u32>();
+            let ip = [
+                words.read_volatile(),
+                words.add(1).read_volatile(),
+                words.add(2).read_volatile(),
+                words.add(3).read_volatile(),
+            ];
+            core::mem::transmute::<[u32; 4], Address>(ip)
+        }
+    };
+    is_loopback(&address)
 }
 
 #[inline(always)]
-fn published(protocol: u8, address: &Address, port: u16) -> Option<u32> {
-    if let Some(id) = ports::published_on(protocol, address, port) {
-        return Some(id);
-    }
-    let loopback = if is_ipv4(address) { address[12] == 127 } else { *address == LOOPBACK_IPV6 };
-    if !loopback && !ports::is_host_address(address) {
-        return None;
-    }
-    ports::published_on_any(protocol, address, port)
+fn in_host_namespace(ctx: &SockAddrContext) -> bool {
+    unsafe { bpf_get_netns_cookie(ctx.as_ptr()) == read_volatile(&raw const HOST_COOKIE) }
 }
 
 /// The address and port (network byte order) of the call. Read and written word by word, as the verifier wants it.

@@ -3,7 +3,7 @@
 use aya_ebpf::{
     EbpfContext,
     bindings::{BPF_F_CURRENT_NETNS, TC_ACT_OK, TC_ACT_SHOT, bpf_sock_tuple, tcx_action_base::TCX_NEXT},
-    helpers::{bpf_get_prandom_u32, bpf_redirect_peer, bpf_sk_lookup_udp, bpf_sk_release},
+    helpers::{bpf_get_prandom_u32, bpf_redirect_peer, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_change_head},
     programs::TcContext,
 };
 
@@ -28,7 +28,7 @@ const SPARE: u32 = 65_536 - FIRST_SPARE;
 const ATTEMPTS: u32 = 8;
 
 #[inline(always)]
-pub fn run(ctx: &TcContext) -> i32 {
+pub fn run(ctx: &TcContext, network: u32) -> i32 {
     if unsafe { (*ctx.skb.skb).pkt_type } != PACKET_HOST {
         return TCX_NEXT;
     }
@@ -37,12 +37,12 @@ pub fn run(ctx: &TcContext) -> i32 {
         return TCX_NEXT;
     }
     let second_look = look == Look::Second;
-    let Some(packet) = packet::parse(ctx, TOWARDS) else { return TCX_NEXT };
+    let Some(packet) = packet::parse(ctx, TOWARDS, network) else { return TCX_NEXT };
     if icmp::is_icmp(packet) {
         return match icmp::translate(ctx, packet) {
             icmp::NOT_OURS => TCX_NEXT,
             icmp::TRANSLATED => match ports::target(packet.to.target) {
-                Some(target) => hand_over(ctx, packet, target),
+                Some(target) => hand_over(ctx, packet, target, network),
                 None => TC_ACT_SHOT as i32,
             },
             _ => TC_ACT_SHOT as i32,
@@ -70,14 +70,14 @@ pub fn run(ctx: &TcContext) -> i32 {
         }
     }
     match ports::target(packet.to.target) {
-        Some(target) => deliver(ctx, packet, target),
+        Some(target) => deliver(ctx, packet, target, network),
         None => TC_ACT_SHOT as i32,
     }
 }
 
 /// Whether the packet has a flow that goes on: it is in `packet.to`.
 #[inline(never)]
-fn follow(ctx: &TcContext, packet: &mut Packet, now: u32) -> bool {
+pub fn follow(ctx: &TcContext, packet: &mut Packet, now: u32) -> bool {
     let Some((flow, place)) = flows::find(&packet.key) else { return false };
     let link = unsafe { (*ctx.skb.skb).ifindex };
     if flows::target(&packet.key, flow, link).is_none() || !keep(packet, flow, place, now) {
@@ -201,7 +201,7 @@ fn has_socket(ctx: &TcContext, packet: &Packet) -> bool {
 /// reaches the same port of the container in two ways from one port of its own gets another port in one of them.
 /// False: there is no port left to tell the flow apart by.
 #[inline(always)]
-fn begin(packet: &mut Packet, target: &Target, now: u32) -> bool {
+pub fn begin(packet: &mut Packet, target: &Target, now: u32) -> bool {
     if packet.key.source == target.address {
         packet.to.source = target.gateway;
         if packet.key.protocol != SCTP {
@@ -222,25 +222,36 @@ fn begin(packet: &mut Packet, target: &Target, now: u32) -> bool {
 }
 
 #[inline(always)]
-fn spare_port() -> u16 {
+pub fn spare_port() -> u16 {
     ((FIRST_SPARE + unsafe { bpf_get_prandom_u32() } % SPARE) as u16).to_be()
 }
 
 #[inline(always)]
-fn deliver(ctx: &TcContext, packet: &Packet, target: &Target) -> i32 {
+fn deliver(ctx: &TcContext, packet: &Packet, target: &Target, network: u32) -> i32 {
     if packet::rewrite(ctx, packet).is_err() {
         return TC_ACT_SHOT as i32;
     }
     fragments::remember(packet);
-    hand_over(ctx, packet, target)
+    hand_over(ctx, packet, target, network)
 }
 
 /// Into the container, past the host's stack.
 #[inline(always)]
-fn hand_over(ctx: &TcContext, packet: &Packet, target: &Target) -> i32 {
+fn hand_over(ctx: &TcContext, packet: &Packet, target: &Target, network: u32) -> i32 {
+    if network == packet::BARE && !add_ethernet(ctx) {
+        return TC_ACT_SHOT as i32;
+    }
     if ctx.store(0, &[target.mac, target.bridge_mac], 0).is_err() {
         return TC_ACT_SHOT as i32;
     }
-    figures::passed(packet, unsafe { (*ctx.skb.skb).len } - packet::ETHERNET as u32);
+    figures::passed(packet, unsafe { (*ctx.skb.skb).len } - packet::ETHERNET);
     unsafe { bpf_redirect_peer(target.link, 0) as i32 }
+}
+
+/// Puts an Ethernet header in front of a packet that came without, its addresses left empty.
+#[inline(always)]
+fn add_ethernet(ctx: &TcContext) -> bool {
+    let kind = unsafe { (*ctx.skb.skb).protocol } as u16;
+    let made = unsafe { bpf_skb_change_head(ctx.skb.skb, packet::ETHERNET, 0) };
+    made == 0 && ctx.store(12, &kind, 0).is_ok()
 }

@@ -102,7 +102,10 @@ impl Inner {
             return Vec::new();
         }
         let mut client = self.parts.network.clone();
-        let asked = client.ask_firewall(v1::AskFirewallRequest { ports });
+        let asked = client.ask_firewall(v1::AskFirewallRequest {
+            ports,
+            networks: config.networks.keys().cloned().collect(),
+        });
         match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Ok(reply)) => {
                 reply.into_inner().denials.into_iter().map(|denial| format!("Published {denial}")).collect()

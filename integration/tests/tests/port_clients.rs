@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use integration_testkit::{Host, Talk};
+use integration_testkit::{Finished, Host, Talk, eventually};
 use published::{Backend, ask, ports, seen, serve, with_each_backend};
 
 with_each_backend!(
@@ -97,4 +97,63 @@ fn who_asks_by_ipv6_for_a_container_without_is_refused_at_once(backend: Backend)
             assert!(refused.contains("refused") && asked.elapsed() < SOON, "{transport} to {to}: {refused}");
         }
     }
+}
+
+#[test]
+fn a_port_that_the_hosts_firewall_denies_to_ipv6_clients_alone_is_warned_of_where_there_can_be_some() {
+    let host = Backend::Ebpf.with_image();
+    host.d("network create --ipv6 --subnet 10.61.0.0/24 --subnet fd61::/64 dual");
+    let rules = "table ip6 filter { chain INPUT { type filter hook input priority 0; policy accept; \
+                 tcp dport 8080 drop; }; }";
+    host.host.sh(&format!("nft '{rules}'")).ok();
+    let run = |name: &str, network: &str| {
+        let publish = format!("{}:80", if name == "dual" { 8080 } else { 8081 });
+        host.docker(&[
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--network",
+            network,
+            "-p",
+            &publish,
+            "box",
+            "sleep",
+            "1000",
+        ])
+    };
+    let Finished { stderr, .. } = run("dual", "dual");
+    let remedy = "open it by `ip6tables -I INPUT -p tcp --dport 8080 -j ACCEPT`";
+    let warning = format!(
+        "Published port 8080/tcp is denied by the host's firewall to IPv6 clients on uplink: {remedy}"
+    );
+    assert!(stderr.contains(&warning), "{stderr}");
+    let events = ["events", "--since=60s", "--until=0s", "--filter=container=dual", "--format={{json .}}"];
+    let told = || host.docker(&events).ok();
+    eventually("the denial is told", || told().contains("IPv6 clients") && told().contains(remedy));
+    let log = std::fs::read_to_string(host.log()).unwrap();
+    assert!(log.contains("published port 8080/tcp is denied") && log.contains(remedy), "{}", host.log_tail());
+
+    // No IPv6 client gets to a container that has no IPv6, whatever the firewall says.
+    host.d("rm -f dual");
+    host.host.sh("nft add rule ip6 filter INPUT tcp dport 8081 drop").ok();
+    let Finished { stderr, .. } = run("ipv4", "bridge");
+    assert!(!stderr.contains("WARNING"), "{stderr}");
+}
+
+#[test]
+fn an_uplink_without_ethernet_headers_is_served_when_it_comes_and_let_go_when_it_goes() {
+    let host = Backend::Ebpf.with_image();
+    let served = || {
+        let layouts = std::fs::read_dir(host.run_dir().join("bpf")).unwrap();
+        let links = layouts.filter_map(|layout| std::fs::read_dir(layout.unwrap().path().join("links")).ok());
+        let names = links.flatten().map(|link| link.unwrap().file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with("bare-uplink-")).count()
+    };
+    assert_eq!(served(), 0);
+    host.host.sh("ip tuntap add dev vpn0 mode tun && ip link set vpn0 up && ip address add 198.51.100.1/24 dev vpn0").ok();
+    eventually("the tunnel is attached to", || served() == 1);
+    host.host.sh("ip link delete vpn0").ok();
+    eventually("the tunnel is let go", || served() == 0);
+    assert!(!std::fs::read_to_string(host.log()).unwrap().contains("cannot be reached by it"));
 }

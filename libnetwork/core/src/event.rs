@@ -55,11 +55,12 @@ impl Event {
     }
 
     pub(crate) fn denied(sandbox: &Sandbox, port: &DeniedPort) -> Self {
-        let DeniedPort { protocol, port, uplink } = port;
+        let DeniedPort { protocol, port, uplink, families } = port;
         let attributes = [
             ("name".to_owned(), sandbox.name.clone()),
             ("port".to_owned(), format!("{port}/{protocol}")),
             ("uplink".to_owned(), uplink.clone()),
+            ("clients".to_owned(), families.name().to_owned()),
         ];
         Self {
             sandbox: Some(sandbox.id.clone()),

@@ -12,10 +12,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Defaults, DeniedPort, Drivers, Error, Event, Kernel, NameServer, PortFigures, PortMapper, Store,
-    StoreError,
+    Defaults, DeniedPort, Drivers, Error, Event, Families, Kernel, NameServer, PortFigures, PortMapper,
+    Store, StoreError,
     actor::{Actor, Answer, Committed, Envelope},
-    draft::{BusyPorts, Desk, Subject},
+    draft::{BusyPorts, Desk, Subject, resolve},
     hints::Hints,
     mapper::Mapper,
     reconcile::{Question, Reason, Reconciler},
@@ -258,19 +258,28 @@ impl Handle {
         answer.await.map_err(|_| Error::Stopping)?.map_err(|error| Error::Figures(Arc::new(error)))
     }
 
-    /// Which of these ports, asked for by number and not published yet, the host's firewall would deny.
-    pub async fn denied(&self, wishes: &[PortWish]) -> Result<Vec<DeniedPort>, Error> {
+    /// Which of these ports, asked for by number and not published yet, the host's firewall would deny to clients of a container
+    /// on these networks, by name or id; one that is not there counts for nothing.
+    pub async fn denied(&self, wishes: &[PortWish], networks: &[String]) -> Result<Vec<DeniedPort>, Error> {
         let exact = |wish: &PortWish| {
             let host_ports = wish.host_ports.filter(|range| range.count() == wish.count)?;
             let PortWish { protocol, host_ip, container_port, .. } = *wish;
             Some(PublishedPort { protocol, host_ip, host_ports, container_port, routed: false })
         };
         let ports: Vec<PublishedPort> = wishes.iter().filter_map(exact).collect();
-        if ports.is_empty() {
+        let intent = self.committed.borrow().intent.clone();
+        let networks = networks.iter().filter_map(|network| resolve(&intent, network).ok());
+        let subnets = networks.flat_map(|network| &network.subnets);
+        let families =
+            subnets.map(|s| if s.subnet.addr().is_ipv6() { Families::Ipv6 } else { Families::Ipv4 });
+        let Some(families) = families.reduce(Families::and).filter(|_| !ports.is_empty()) else {
             return Ok(Vec::new());
-        }
+        };
         let (reply, answer) = oneshot::channel();
-        self.questions.send(Question::Denied { ports, reply }).await.map_err(|_| Error::Stopping)?;
+        self.questions
+            .send(Question::Denied { ports, families, reply })
+            .await
+            .map_err(|_| Error::Stopping)?;
         answer.await.map_err(|_| Error::Stopping)
     }
 

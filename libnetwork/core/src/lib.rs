@@ -39,6 +39,6 @@ pub use event::{Event, EventKind};
 pub use handle::{Config, Handle, Parts, Running, StartError, start};
 pub use request::{CreateNetwork, EndpointSpec, Join, Reserve};
 pub use traits::{
-    Bridges, DeniedPort, Kernel, NameError, NameServer, PortError, PortFigures, PortMapper, PortMapping,
-    PortTarget, Publication, Store, StoreError,
+    Bridges, DeniedPort, Families, Kernel, NameError, NameServer, PortError, PortFigures, PortMapper,
+    PortMapping, PortTarget, Publication, Store, StoreError,
 };

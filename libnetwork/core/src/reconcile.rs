@@ -21,7 +21,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    Cause, DeniedPort, Drivers, Event, Kernel, NameServer, PortError, PortFigures, PortMapper,
+    Cause, DeniedPort, Drivers, Event, Families, Kernel, NameServer, PortError, PortFigures, PortMapper,
     compile::{Compiler, Touched, Work},
     converge::{Round, converge, converge_new},
     draft::Subject,
@@ -49,7 +49,7 @@ pub(crate) enum Question {
     /// What went through the published ports of a sandbox?
     Figures { sandbox: SandboxId, reply: oneshot::Sender<Result<Counted, PortError>> },
     /// Which of these ports would the host's firewall deny?
-    Denied { ports: Vec<PublishedPort>, reply: oneshot::Sender<Vec<DeniedPort>> },
+    Denied { ports: Vec<PublishedPort>, families: Families, reply: oneshot::Sender<Vec<DeniedPort>> },
 }
 
 /// Published ranges with their figures; none where the mapper does not count.

@@ -121,8 +121,8 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
                     let _ = reply.send(answer);
                 }
             }
-            Question::Denied { ports, reply } => {
-                if let Some(denied) = self.mapper.call(move |mapper| mapper.denied(&ports)).await {
+            Question::Denied { ports, families, reply } => {
+                if let Some(denied) = self.mapper.call(move |mapper| mapper.denied(&ports, families)).await {
                     let _ = reply.send(denied);
                 }
             }

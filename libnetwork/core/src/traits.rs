@@ -100,6 +100,39 @@ pub struct DeniedPort {
     pub port: u16,
     /// The interface that the clients come by.
     pub uplink: String,
+    pub families: Families,
+}
+
+/// Of which versions of IP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Families {
+    Ipv4,
+    Ipv6,
+    Both,
+}
+
+impl Families {
+    /// Those of one and of the other.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        if self == other { self } else { Self::Both }
+    }
+
+    /// In what an event tells.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+            Self::Both => "ipv4,ipv6",
+        }
+    }
+
+    /// The other way round.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Ipv4, Self::Ipv6, Self::Both].into_iter().find(|families| families.name() == name)
+    }
 }
 
 /// Bridges by name, with the host's addresses on them.
@@ -114,9 +147,10 @@ pub trait PortMapper: Send + 'static {
     /// that were not published before the host's firewall denies.
     fn set(&mut self, sandbox: &SandboxId, wanted: &Publication) -> Result<Vec<DeniedPort>, PortError>;
 
-    /// Which of these ports, not published yet, the host's firewall would deny, as far as it can be asked.
-    fn denied(&mut self, ports: &[PublishedPort]) -> Vec<DeniedPort> {
-        let _ = ports;
+    /// Which of these ports, not published yet, the host's firewall would deny to clients of these families, as far as it can
+    /// be asked.
+    fn denied(&mut self, ports: &[PublishedPort], families: Families) -> Vec<DeniedPort> {
+        let _ = (ports, families);
         Vec::new()
     }
 

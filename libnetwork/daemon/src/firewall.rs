@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use libnetwork_core::{DeniedPort, Event, EventKind};
+use libnetwork_core::{DeniedPort, Event, EventKind, Families};
 use libnetwork_kernel::{InputChain, input_chains};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,11 @@ pub(crate) async fn report(mut events: Receiver<Event>, end: CancellationToken) 
         match event {
             Ok(event) if event.kind == EventKind::Port => {
                 let of = |name: &str| event.attributes.get(name).map(String::as_str).unwrap_or_default();
-                tracing::warn!(container = of("name"), "published {}", denial(of("port"), of("uplink")));
+                tracing::warn!(
+                    container = of("name"),
+                    "published {}",
+                    denial(of("port"), of("uplink"), families(of("clients")))
+                );
             }
             Ok(_) | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
@@ -31,12 +35,22 @@ pub(crate) async fn report(mut events: Receiver<Event>, end: CancellationToken) 
 }
 
 /// `port` is number and transport: `8080/tcp`.
-pub(crate) fn denial(port: &str, uplink: &str) -> String {
+pub(crate) fn denial(port: &str, uplink: &str, families: Families) -> String {
+    let clients = match families {
+        Families::Ipv4 => "IPv4 clients",
+        Families::Ipv6 => "IPv6 clients",
+        Families::Both => "clients",
+    };
     format!(
-        "port {port} is denied by the host's firewall to clients on {uplink}: open it by {}, or start with \
+        "port {port} is denied by the host's firewall to {clients} on {uplink}: open it by {}, or start with \
          --published-ports open",
-        remedy(port)
+        remedy(port, families)
     )
+}
+
+/// As an event has them.
+pub(crate) fn families(name: &str) -> Families {
+    Families::named(name).unwrap_or(Families::Both)
 }
 
 pub(crate) fn name(port: &DeniedPort) -> String {
@@ -44,7 +58,7 @@ pub(crate) fn name(port: &DeniedPort) -> String {
 }
 
 /// The command that opens the port, and what has to be put into it.
-fn remedy(port: &str) -> String {
+fn remedy(port: &str, families: Families) -> String {
     let ufw = fs::read_to_string(UFW).is_ok_and(|text| text.lines().any(|l| l.trim() == "ENABLED=yes"));
     if ufw {
         return format!("`ufw allow {port}`");
@@ -52,27 +66,38 @@ fn remedy(port: &str) -> String {
     if Path::new(FIREWALLD).exists() {
         return format!("`firewall-cmd --add-port={port}`");
     }
-    by_rule(port, &input_chains().unwrap_or_default())
+    by_rules(port, families, &input_chains().unwrap_or_default())
+}
+
+/// One rule where it serves all of these clients.
+fn by_rules(port: &str, families: Families, chains: &[InputChain]) -> String {
+    let (ipv4, ipv6) = (by_rule(port, false, chains), by_rule(port, true, chains));
+    match families {
+        Families::Ipv4 => ipv4,
+        Families::Ipv6 => ipv6,
+        Families::Both if ipv4 == ipv6 => ipv4,
+        Families::Both => format!("{ipv4} and {ipv6}"),
+    }
 }
 
 /// Which chain it is that denies, a packet does not say: it is the one that drops what it does not know, or the only one.
-fn by_rule(port: &str, chains: &[InputChain]) -> String {
+fn by_rule(port: &str, ipv6: bool, chains: &[InputChain]) -> String {
     let (number, transport) = port.split_once('/').unwrap_or((port, "tcp"));
-    // What is asked about is IPv4.
-    let chains: Vec<&InputChain> = chains.iter().filter(|chain| chain.family != "ip6").collect();
+    let (own, other, command) = if ipv6 { ("ip6", "ip", "ip6tables") } else { ("ip", "ip6", "iptables") };
+    let chains: Vec<&InputChain> = chains.iter().filter(|chain| chain.family != other).collect();
     let dropping: Vec<&InputChain> = chains.iter().copied().filter(|chain| chain.drops).collect();
     match (dropping.as_slice(), chains.as_slice()) {
         ([chain], _) | ([], [chain])
-            if chain.family == "ip" && chain.table == "filter" && chain.name == "INPUT" =>
+            if chain.family == own && chain.table == "filter" && chain.name == "INPUT" =>
         {
-            format!("`iptables -I INPUT -p {transport} --dport {number} -j ACCEPT`")
+            format!("`{command} -I INPUT -p {transport} --dport {number} -j ACCEPT`")
         }
         ([chain], _) | ([], [chain]) => {
             let InputChain { family, table, name, .. } = chain;
             format!("`nft insert rule {family} {table} {name} {transport} dport {number} accept`")
         }
-        // None: iptables has rules of its own.
-        (_, []) => format!("`iptables -I INPUT -p {transport} --dport {number} -j ACCEPT`"),
+        // None: iptables-legacy has rules of its own.
+        (_, []) => format!("`{command} -I INPUT -p {transport} --dport {number} -j ACCEPT`"),
         _ => {
             let names: Vec<String> =
                 chains.iter().map(|c| format!("{} {} {}", c.family, c.table, c.name)).collect();
@@ -101,12 +126,16 @@ mod tests {
         let of_iptables = chain("ip", "filter", "INPUT", false);
         let six = chain("ip6", "filter", "INPUT", true);
         let nft = "`nft insert rule inet filter input tcp dport 80 accept`";
-        assert_eq!(by_rule("80/tcp", &[plain.clone(), six.clone()]), nft);
-        assert_eq!(by_rule("80/tcp", &[other.clone(), plain]), nft);
+        assert_eq!(by_rule("80/tcp", false, &[plain.clone(), six.clone()]), nft);
+        assert_eq!(by_rules("80/tcp", Families::Both, &[other.clone(), plain]), nft);
         let iptables = "`iptables -I INPUT -p udp --dport 80 -j ACCEPT`";
-        assert_eq!(by_rule("80/udp", &[of_iptables.clone(), six]), iptables);
-        assert_eq!(by_rule("80/udp", &[]), iptables);
-        let either = by_rule("80/tcp", &[other, of_iptables]);
+        let both = [of_iptables.clone(), six];
+        assert_eq!(by_rules("80/udp", Families::Ipv4, &both), iptables);
+        let ip6tables = "`ip6tables -I INPUT -p udp --dport 80 -j ACCEPT`";
+        assert_eq!(by_rules("80/udp", Families::Ipv6, &both), ip6tables);
+        assert_eq!(by_rules("80/udp", Families::Both, &both), format!("{iptables} and {ip6tables}"));
+        assert_eq!(by_rule("80/udp", false, &[]), iptables);
+        let either = by_rule("80/tcp", false, &[other, of_iptables]);
         assert!(either.contains("`inet f2b in`, `ip filter INPUT`"), "{either}");
     }
 }

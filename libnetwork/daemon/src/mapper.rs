@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, path::Path};
 
 use ebpf_portmap::{BpfPortMapper, Options};
-use libnetwork_core::{Bridges, DeniedPort, PortError, PortFigures, PortMapper, Publication, chain};
+use libnetwork_core::{
+    Bridges, DeniedPort, Families, PortError, PortFigures, PortMapper, Publication, chain,
+};
 use libnetwork_model::{ErrorKind, HostFacts, PublishedPort, SandboxId};
 
 use crate::{
@@ -124,9 +126,9 @@ impl PortMapper for Mapper {
         Ok(denied)
     }
 
-    fn denied(&mut self, ports: &[PublishedPort]) -> Vec<DeniedPort> {
+    fn denied(&mut self, ports: &[PublishedPort], families: Families) -> Vec<DeniedPort> {
         match &mut self.backend {
-            Backend::Bpf(mapper) => mapper.denied(ports),
+            Backend::Bpf(mapper) => mapper.denied(ports, families),
             Backend::Nftables { .. } | Backend::Absent { .. } => Vec::new(),
         }
     }

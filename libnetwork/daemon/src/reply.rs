@@ -101,7 +101,7 @@ pub(crate) fn ready(time_ns: u64) -> v1::Event {
 pub(crate) fn event(mut event: Event) -> v1::Event {
     if event.kind == EventKind::Port {
         let of = |name: &str| event.attributes.get(name).map(String::as_str).unwrap_or_default();
-        let message = firewall::denial(of("port"), of("uplink"));
+        let message = firewall::denial(of("port"), of("uplink"), firewall::families(of("clients")));
         event.attributes.insert("message".into(), message);
     }
     let (network_id, network_name, network_driver) = event.network.unwrap_or_default();

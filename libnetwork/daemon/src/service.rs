@@ -11,7 +11,7 @@ use std::{
 };
 
 use dns_server::DnsServer;
-use libnetwork_core::{Error, Handle, chain};
+use libnetwork_core::{DeniedPort, Error, Handle, chain};
 use libnetwork_ipam::PortError;
 use libnetwork_model::{ErrorKind, HasKind, Intent, SandboxId};
 use libnetwork_rpc::{status, v1, v1::libnetwork_server::Libnetwork};
@@ -195,10 +195,11 @@ impl Libnetwork for Service {
     }
 
     async fn ask_firewall(&self, request: Request<v1::AskFirewallRequest>) -> Answer<v1::AskFirewallReply> {
-        let wishes = request::ports(&request.into_inner().ports)?;
-        let denied = self.core.denied(&wishes).await.map_err(failed)?;
-        let say =
-            move || denied.iter().map(|port| firewall::denial(&firewall::name(port), &port.uplink)).collect();
+        let v1::AskFirewallRequest { ports, networks } = request.into_inner();
+        let wishes = request::ports(&ports)?;
+        let denied = self.core.denied(&wishes, &networks).await.map_err(failed)?;
+        let denial = |port: &DeniedPort| firewall::denial(&firewall::name(port), &port.uplink, port.families);
+        let say = move || denied.iter().map(denial).collect();
         let denials = tokio::task::spawn_blocking(say).await.unwrap_or_default();
         Ok(Response::new(v1::AskFirewallReply { denials }))
     }

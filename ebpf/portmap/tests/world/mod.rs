@@ -9,7 +9,6 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     net::IpAddr,
     os::fd::AsRawFd,
@@ -28,6 +27,7 @@ pub mod packets;
 pub mod random;
 pub mod runner;
 pub mod talk;
+pub mod tun;
 
 pub const A_MAC: &str = "02:42:0a:01:00:02";
 
@@ -97,9 +97,8 @@ impl World {
         let mapper =
             self.inside("host", || BpfPortMapper::open(&pins, &options).unwrap_or_else(|e| panic!("{e:?}")));
         self.mapper = Some(mapper);
-        let facts = self.facts();
         let bridges = both_bridges();
-        self.mapper(|m| m.uplinks(&facts).unwrap());
+        self.tell_uplinks();
         self.mapper(|m| m.bridges(&bridges).unwrap());
     }
 
@@ -112,11 +111,24 @@ impl World {
         self.dir.path().join("bpf")
     }
 
+    /// Of the host: its uplink, and the tunnel where there is one.
     pub fn facts(&self) -> HostFacts {
-        let index = self.inside("host", || nix::net::if_::if_nametoindex("up0").unwrap());
-        let addresses = vec!["192.0.2.1/24".parse().unwrap(), "2001:db8::1/64".parse().unwrap()];
-        let uplink = Uplink { index, mtu: 1500, addresses };
-        HostFacts { uplinks: BTreeMap::from([("up0".to_owned(), uplink)]), ..HostFacts::default() }
+        let uplink = |name: &str, addresses: [&str; 2]| {
+            let index = self.inside("host", || nix::net::if_::if_nametoindex(name).ok())?;
+            let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+            Some((name.to_owned(), Uplink { index, mtu: 1500, addresses }))
+        };
+        let uplinks = [
+            uplink("up0", ["192.0.2.1/24", "2001:db8::1/64"]),
+            uplink(tun::LINK, ["198.51.100.1/24", "2001:db8:51::1/64"]),
+        ];
+        HostFacts { uplinks: uplinks.into_iter().flatten().collect(), ..HostFacts::default() }
+    }
+
+    /// Tells the mapper what there is of uplinks now.
+    pub fn tell_uplinks(&mut self) {
+        let facts = self.facts();
+        self.mapper(|m| m.uplinks(&facts).unwrap());
     }
 
     /// Calls the open mapper in the host's namespace.
@@ -247,7 +259,11 @@ impl World {
 
     /// Rules of the host's, in nft's language.
     pub fn nft(&self, rules: &str) {
-        self.inside("host", || {
+        self.nft_in("host", rules);
+    }
+
+    pub fn nft_in(&self, place: &str, rules: &str) {
+        self.inside(place, || {
             let path = self.dir.path().join("rules");
             fs::write(&path, rules).unwrap();
             assert!(Command::new("nft").arg("-f").arg(&path).status().unwrap().success());

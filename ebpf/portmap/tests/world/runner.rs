@@ -67,6 +67,7 @@ pub fn sums(packet: &[u8]) -> Vec<u16> {
 pub struct Runner {
     program: OwnedFd,
     index: u32,
+    mark: u32,
 }
 
 impl Runner {
@@ -79,13 +80,19 @@ impl Runner {
             .filter(|info| info.name_as_str() == Some(program))
             .find(|info| info.map_ids().unwrap().unwrap_or_default().contains(&flows))
             .unwrap();
-        Self { program: program.fd().unwrap().as_fd().try_clone_to_owned().unwrap(), index }
+        Self { program: program.fd().unwrap().as_fd().try_clone_to_owned().unwrap(), index, mark: 0 }
+    }
+
+    /// With that mark on every packet.
+    pub fn marked(self, mark: u32) -> Self {
+        Self { mark, ..self }
     }
 
     /// The verdict, and the frame as it is then. To be called in the host's namespace.
     pub fn run(&self, frame: &[u8]) -> (u32, Vec<u8>) {
         const BPF_PROG_TEST_RUN: libc::c_int = 10;
         let mut context = [0u8; 192];
+        context[8..12].copy_from_slice(&self.mark.to_ne_bytes());
         context[40..44].copy_from_slice(&self.index.to_ne_bytes());
         let mut out = vec![0u8; frame.len() + 512];
         let mut attr = [0u8; 80];

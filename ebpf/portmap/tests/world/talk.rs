@@ -104,7 +104,7 @@ impl Connection {
         Self::greet(socket, to)
     }
 
-    fn greet(mut stream: TcpStream, to: SocketAddr) -> io::Result<Self> {
+    pub fn greet(mut stream: TcpStream, to: SocketAddr) -> io::Result<Self> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         assert_eq!(stream.peer_addr()?, to, "getpeername");
