@@ -54,6 +54,7 @@ pub(crate) const SOCKETS: &str = "SOCKETS";
 pub(crate) const JUDGED: &str = "JUDGED";
 pub(crate) const SETTINGS: &str = "SETTINGS";
 pub(crate) const FIGURES: &str = "FIGURES";
+pub(crate) const LAST_SPARE: &str = "LAST_SPARE";
 
 /// A map that outlives this process.
 pub(crate) struct Pinned {
@@ -66,7 +67,7 @@ pub(crate) struct Pinned {
 /// A longest-prefix trie's keys begin with the length of the prefix.
 const PREFIX_LENGTH: usize = 4;
 
-pub(crate) const PINNED: [Pinned; 15] = [
+pub(crate) const PINNED: [Pinned; 16] = [
     pinned::<u32>(PORTS, MapType::LpmTrie, PREFIX_LENGTH + size_of::<PortKey>()),
     pinned::<Target>(TARGETS, MapType::Hash, size_of::<u32>()),
     pinned::<u32>(BESIDE, MapType::Hash, size_of::<BesideKey>()),
@@ -82,6 +83,7 @@ pub(crate) const PINNED: [Pinned; 15] = [
     pinned::<Judged>(JUDGED, MapType::LruHash, size_of::<FlowKey>()),
     pinned::<u32>(SETTINGS, MapType::Array, size_of::<u32>()),
     pinned::<Figures>(FIGURES, MapType::PerCpuHash, size_of::<u32>()),
+    pinned::<u32>(LAST_SPARE, MapType::Array, size_of::<u32>()),
 ];
 
 const fn pinned<V>(name: &'static str, kind: MapType, key: usize) -> Pinned {

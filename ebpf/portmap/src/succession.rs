@@ -24,6 +24,9 @@ const FLOWS: [&str; 6] =
 /// The hooks by which entries come into `SOCKETS`.
 const LEADING: [&str; 4] = ["connect4", "connect6", "sendmsg4", "sendmsg6"];
 
+/// So many ports the predecessor may give while this build gives others.
+const SPARES_OF_BOTH: u32 = 256;
+
 /// What another layout's programs have, and go on with until this build's are in front of them.
 pub(crate) struct Predecessor {
     pub layout: u32,
@@ -48,6 +51,7 @@ impl Predecessor {
     /// Copies all that this build's maps do not have.
     pub(crate) fn copy(&self) -> Result<(), PortError> {
         self.copy_next_id().on("read map", "NEXT_ID")?;
+        self.copy_last_spare().on("read map", object::LAST_SPARE)?;
         self.copy_each(&RANGES)?;
         self.copy_each(&[object::FIGURES])?;
         self.copy_flows()
@@ -72,12 +76,21 @@ impl Predecessor {
         if !pin.exists() {
             return Ok(());
         }
-        let earlier =
-            Array::<_, u32>::try_from(Map::Array(MapData::from_pin(pin).map_err(io::Error::other)?));
-        let earlier = earlier.and_then(|map| map.get(&0, 0)).map_err(io::Error::other)?;
+        let earlier = number(&pin)?.get(&0, 0).map_err(io::Error::other)?;
         let mut ours = tables::open_next_id(&self.maps.join(tables::NEXT_ID)).map_err(io::Error::other)?;
         let next = ours.get(&0, 0).map_err(io::Error::other)?.max(earlier);
         ours.set(0, next, 0).map_err(io::Error::other)
+    }
+
+    /// No port is given again while containers remember it.
+    fn copy_last_spare(&self) -> io::Result<()> {
+        let pin = self.earlier(object::LAST_SPARE);
+        if !pin.exists() {
+            return Ok(());
+        }
+        let last = number(&pin)?.get(&0, 0).map_err(io::Error::other)?;
+        let mut ours = number(&self.maps.join(object::LAST_SPARE))?;
+        ours.set(0, last.wrapping_add(SPARES_OF_BOTH), 0).map_err(io::Error::other)
     }
 
     fn copy_each(&self, names: &[&'static str]) -> Result<(), PortError> {
@@ -93,6 +106,11 @@ impl Predecessor {
     fn earlier(&self, map: &str) -> PathBuf {
         bpffs::version_dir(&self.bpffs, self.layout).join(bpffs::MAPS).join(map)
     }
+}
+
+fn number(pin: &Path) -> io::Result<Array<MapData, u32>> {
+    let map = MapData::from_pin(pin).map(Map::Array).map_err(io::Error::other)?;
+    Array::try_from(map).map_err(io::Error::other)
 }
 
 /// Adds the entries of one map to another, whose values may be longer. Entries may come and go meanwhile.

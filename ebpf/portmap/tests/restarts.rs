@@ -20,7 +20,7 @@ use libnetwork_core::{Bridges, PortMapper, PortMapping};
 use libnetwork_model::{HostFacts, Protocol};
 use world::{
     World, both_bridges, mapping, sandbox,
-    talk::{Connection, PATIENCE, bind, datagram_socket, listen},
+    talk::{Connection, PATIENCE, bind, datagram_socket, listen, retransmitted},
     web,
 };
 
@@ -150,6 +150,36 @@ fn under_load(restarts: impl FnOnce(&mut World, &[PortMapping])) {
     for mut connection in connections {
         assert_eq!(connection.echo(b"still here").unwrap(), b"still here");
     }
+}
+
+/// It remembers connections that it closed itself for a minute, and answers a handshake from the same port with what was
+/// the last of them.
+#[test]
+fn a_container_that_is_its_own_client_begins_no_connection_from_a_port_that_it_remembers() {
+    const EACH: u32 = 250;
+    let mut world = World::open();
+    let counts = serve_counting(&world, "a", 900);
+    let ports = [mapping(Protocol::Tcp, None, 9000, 9000, 900)];
+    world.publish(&ports);
+    let again = |world: &World| {
+        let connect = |_| {
+            let mut stream =
+                TcpStream::connect_timeout(&"192.0.2.1:9000".parse().unwrap(), PATIENCE).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 1);
+            retransmitted(&stream)
+        };
+        world.inside("a", || (0..EACH).map(connect).sum::<u32>())
+    };
+    let first = again(&world);
+    world.reopen();
+    world.publish(&ports);
+    let of_the_same_maps = again(&world);
+    world.layout += 1;
+    world.reopen();
+    world.publish(&ports);
+    assert_eq!([first, of_the_same_maps, again(&world)], [0; 3], "segments that were sent again");
+    assert_eq!(counts.connections.load(Ordering::Relaxed), u64::from(3 * EACH));
 }
 
 #[test]

@@ -220,7 +220,12 @@ pub fn closed(packet: &mut Packet, now: u32) -> bool {
         return false;
     }
     if packet.tcp_flags & SYN != 0 {
-        let _ = CLOSED.remove(&packet.key);
+        if packet.key.direction == BACK {
+            let _ = CLOSED.remove(&packet.key);
+        } else if let Some(flow) = CLOSED.get_ptr_mut(&packet.key) {
+            // It goes when the other has begun: the host's filter may be asked first.
+            packet.before = unsafe { (*flow).source_port };
+        }
         return false;
     }
     let Some(flow) = CLOSED.get_ptr_mut(&packet.key) else { return false };

@@ -90,7 +90,7 @@ fn begin(packet: &mut Packet, now: u32) -> bool {
     packet.to = Flow {
         source: target.gateway,
         destination: target.address,
-        source_port: towards::spare_port(),
+        source_port: towards::port_at_container(packet),
         destination_port: ports::container_port(target, packet.key.destination_port),
         target: id,
         lineage: target.lineage,

@@ -65,6 +65,10 @@ pub static HOST_COOKIE: u64 = 0;
 #[map]
 pub static JUDGED: LruHashMap<FlowKey, Judged> = LruHashMap::with_max_entries(1 << 13, 0);
 
+/// Which of the spare ports was given last: see `towards::spare_port`.
+#[map]
+pub static LAST_SPARE: Array<u32> = Array::with_max_entries(1, 0);
+
 #[map]
 pub static SETTINGS: Array<u32> = Array::with_max_entries(4, 0);
 

@@ -65,6 +65,8 @@ pub struct Packet {
     pub fragment: u8,
     /// Of the datagram, if it is in fragments; network byte order.
     pub id: u32,
+    /// The port that the connection before, between the same two, was given at the container; 0 for none. Network byte order.
+    pub before: u16,
 }
 
 #[map]
@@ -109,6 +111,7 @@ pub fn parse_local(ctx: &TcContext, direction: u8) -> Option<&'static mut Packet
 fn any(ctx: &TcContext, direction: u8, network: u32) -> Option<&'static mut Packet> {
     let packet = unsafe { &mut *PACKET.get_ptr_mut(0)? };
     packet.network = network;
+    packet.before = 0;
     packet.key.direction = direction;
     packet.key.zero = [0; 2];
     read(ctx, packet).then_some(packet)

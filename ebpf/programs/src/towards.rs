@@ -13,7 +13,7 @@ use crate::{
     fragments, icmp,
     judge::{self, Look, Verdict},
     layouts::{Flow, HELD_BACK, SUCCEEDING, TOWARDS, Target},
-    maps::{PROBATION, SETTINGS},
+    maps::{CLOSED, LAST_SPARE, PROBATION, SETTINGS},
     packet::{self, Packet, last4},
     ports, sent, sources,
 };
@@ -21,10 +21,11 @@ use crate::{
 /// The packet was sent to this machine alone: not to a group, nor to a neighbour.
 const PACKET_HOST: u32 = 0;
 
-/// The ports that a client is given when its own cannot be told apart from another flow's: above the range that the
-/// kernel picks ports from (net.ipv4.ip_local_port_range ends at 60999), so that no socket of the host has them.
-const FIRST_SPARE: u32 = 61_000;
-const SPARE: u32 = 65_536 - FIRST_SPARE;
+/// The ports that a client is given when its own cannot be told apart from another flow's: below the range that the kernel
+/// picks ports from (net.ipv4.ip_local_port_range begins at 32768), so that no connection of the host's has them. So many
+/// that they last a container for a minute: see `port_at_container`.
+const FIRST_SPARE: u32 = 16_384;
+const SPARE: u32 = 16_384;
 const ATTEMPTS: u32 = 8;
 
 #[inline(always)]
@@ -205,11 +206,12 @@ pub fn begin(packet: &mut Packet, target: &Target, now: u32) -> bool {
     if packet.key.source == target.address {
         packet.to.source = target.gateway;
         if packet.key.protocol != SCTP {
-            packet.to.source_port = spare_port();
+            packet.to.source_port = port_at_container(packet);
         }
     }
     for _ in 0..ATTEMPTS {
         if flows::pair(&packet.key, &packet.to, now, Place::Probation) {
+            let _ = CLOSED.remove(&packet.key);
             return PROBATION.insert(&packet.key, &packet.to, 0).is_ok();
         }
         // Its ports cannot be changed: see packet::rewrite.
@@ -221,9 +223,22 @@ pub fn begin(packet: &mut Packet, target: &Target, now: u32) -> bool {
     false
 }
 
+/// Of a client that cannot keep its own. The same port of the client gets the same again: the container remembers the last
+/// connection from a port that it closed itself for a minute (TIME_WAIT), and takes another from there only if that goes on where
+/// the last one ended, as those of one port of a client do; or after a reset, which the client sends it then.
 #[inline(always)]
-pub fn spare_port() -> u16 {
-    ((FIRST_SPARE + unsafe { bpf_get_prandom_u32() } % SPARE) as u16).to_be()
+pub fn port_at_container(packet: &Packet) -> u16 {
+    if packet.before != 0 { packet.before } else { spare_port() }
+}
+
+/// In turn, from a random one on: the one that was given the longest time ago. (Two CPUs may read the same: the flow of one of
+/// them gets the next.)
+#[inline(always)]
+fn spare_port() -> u16 {
+    let Some(last) = LAST_SPARE.get_ptr_mut(0) else { return (FIRST_SPARE as u16).to_be() };
+    let last = unsafe { &mut *last };
+    *last = if *last == 0 { unsafe { bpf_get_prandom_u32() } } else { last.wrapping_add(1) };
+    ((FIRST_SPARE + *last % SPARE) as u16).to_be()
 }
 
 #[inline(always)]

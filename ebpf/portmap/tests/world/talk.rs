@@ -60,6 +60,17 @@ impl World {
         self.inside(place, || Connection::open(to).map(|connection| connection.seen))
     }
 
+    /// The same, with a handshake of which nothing had to be sent a second time.
+    #[track_caller]
+    pub fn tcp_at_once(&self, place: &str, to: &str) -> SocketAddr {
+        let opened = self.inside(place, || {
+            Connection::open(to).map(|connection| (connection.seen, retransmitted(&connection.stream)))
+        });
+        let (seen, again) = opened.unwrap_or_else(|e| panic!("tcp from {place} to {to}: {e}"));
+        assert_eq!(again, 0, "segments of {place} to {to} that were sent again");
+        seen
+    }
+
     /// Who the server sees, over UDP, by a socket that connects and by one that does not.
     pub fn udp(&self, place: &str, to: &str) -> io::Result<SocketAddr> {
         let to: SocketAddr = to.parse().unwrap();
@@ -79,6 +90,25 @@ impl World {
             Ok(second)
         })
     }
+}
+
+/// Segments that this end sent again, since there was no answer (tcp(7), `TCP_INFO`).
+pub fn retransmitted(stream: &TcpStream) -> u32 {
+    // SAFETY: a structure of integers, for which zeros are a value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: there is room for as much as is said.
+    let got = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    assert_eq!(got, 0, "{}", io::Error::last_os_error());
+    info.tcpi_total_retrans
 }
 
 pub struct Connection {
