@@ -8,7 +8,6 @@ use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
     process::Command,
-    time::{Duration, Instant},
 };
 
 use ebpf_portmap::Watch;
