@@ -146,6 +146,9 @@ impl Links {
             links.prepare(uplink)?;
             let (first, (last, program, _)) = uplink.sides();
             if !links.update(&last, program)? {
+                if let Some((name, ..)) = first {
+                    detach_pin(&links.pins.join(&name)).on("detach", &name)?;
+                }
                 continue;
             }
             if let Some((name, program, hook)) = first

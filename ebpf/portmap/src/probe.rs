@@ -7,6 +7,7 @@ mod packet;
 mod programs;
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     os::fd::{AsFd, OwnedFd},
     time::{Duration, Instant},
@@ -120,6 +121,8 @@ pub(crate) fn denied(
     ranges: &[Range],
 ) -> Result<Vec<DeniedPort>, PortError> {
     let (mut left, mut denied) = ([QUESTIONS; 2], Vec::new());
+    // Where two came to nothing, the others would, too; and each is waited for.
+    let mut silent: BTreeMap<(u32, IpAddr), u32> = BTreeMap::new();
     for Range { protocol, host, first, last } in ranges {
         let ends = [*first, *last];
         for port in if first == last { &ends[..1] } else { &ends[..] } {
@@ -128,12 +131,21 @@ pub(crate) fn denied(
                 let address = host::address(way.host);
                 let leads = *host == any(&address) || *host == address;
                 let left = &mut left[usize::from(way.host.is_ipv6())];
-                if !leads || *left == 0 || is_published(tables, protocol.number(), &address, *port) {
+                let place = (asker.uplink.index, way.host);
+                if !leads
+                    || *left == 0
+                    || silent.get(&place) >= Some(&2)
+                    || is_published(tables, protocol.number(), &address, *port)
+                {
                     continue;
                 }
                 *left -= 1;
-                if is_denied(tables, asker, way, protocol.number(), *port)? == Some(true) {
-                    note(&mut denied, *protocol, *port, &asker.uplink.name, way.host.is_ipv6());
+                match is_denied(tables, asker, way, protocol.number(), *port)? {
+                    Some(true) => {
+                        note(&mut denied, *protocol, *port, &asker.uplink.name, way.host.is_ipv6());
+                    }
+                    Some(false) => {}
+                    None => *silent.entry(place).or_insert(0) += 1,
                 }
             }
         }

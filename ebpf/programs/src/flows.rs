@@ -224,7 +224,10 @@ pub fn closed(packet: &mut Packet, now: u32) -> bool {
             let _ = CLOSED.remove(&packet.key);
         } else if let Some(flow) = CLOSED.get_ptr_mut(&packet.key) {
             // It goes when the other has begun: the host's filter may be asked first.
-            packet.before = unsafe { (*flow).source_port };
+            let flow = unsafe { &*flow };
+            if !is_over(&packet.key, flow, now) {
+                packet.before = flow.source_port;
+            }
         }
         return false;
     }

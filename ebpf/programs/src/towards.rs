@@ -22,8 +22,8 @@ use crate::{
 const PACKET_HOST: u32 = 0;
 
 /// The ports that a client is given when its own cannot be told apart from another flow's: below the range that the kernel
-/// picks ports from (net.ipv4.ip_local_port_range begins at 32768), so that no connection of the host's has them. So many
-/// that they last a container for a minute: see `port_at_container`.
+/// picks ports from, where the host's net.ipv4.ip_local_port_range begins at 32768 as it does by default: no connection of the
+/// host's has them then. So many that they last for a minute, at 270 such connections a second: see `port_at_container`.
 const FIRST_SPARE: u32 = 16_384;
 const SPARE: u32 = 16_384;
 const ATTEMPTS: u32 = 8;

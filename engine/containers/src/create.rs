@@ -41,9 +41,11 @@ impl Inner {
         }
         validate::config(&config)?;
         request::check(&host, &config, api)?;
+        // One snapshot: they may change meanwhile.
+        let settings = self.settings();
         let image = self.parts.images.resolve(&config.image).await?;
         merge::with_image(&mut config, &image.config.config)?;
-        merge::with_defaults(&mut host, &self.settings().defaults);
+        merge::with_defaults(&mut host, &settings.defaults);
         validate::host(&host, &config, |runtime| spec::knows_runtime(&self.parts.runtime, runtime))?;
         let mut warnings: Vec<String> = log_options::warning(&host.log_config).into_iter().collect();
         if host.network_mode == "host" && host.port_bindings.as_ref().is_some_and(|p| !p.is_empty()) {
@@ -82,7 +84,7 @@ impl Inner {
             name: name.clone(),
             created: Moment::now(),
             image: image.id,
-            no_new_privileges: self.settings().defaults.no_new_privileges,
+            no_new_privileges: settings.defaults.no_new_privileges,
             config,
             host,
             networks,
@@ -239,6 +241,12 @@ impl Inner {
         }
         // Inspect shows the endpoint's. The two networks without interfaces have none.
         let mac = std::mem::take(&mut config.mac_address);
+        if !mac.is_empty() && !networks.contains_key(&main) {
+            return Err(Error::invalid(
+                "if a container-wide MAC address is supplied, HostConfig.NetworkMode must match the identity of a network in \
+                 NetworkSettings.Networks",
+            ));
+        }
         if !mac.is_empty()
             && !matches!(main.as_str(), "host" | "none")
             && let Some(settings) = networks.get_mut(&main)

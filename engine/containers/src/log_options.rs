@@ -3,10 +3,11 @@
 use crate::{Result, config::LogConfig, validate::refuse};
 
 /// Docker's drivers that send logs away. Here their containers log as by `local`: bounded, and read by `docker logs`.
-const AWAY: [&str; 8] = ["awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "journald", "splunk", "syslog"];
+const AWAY: [&str; 9] =
+    ["awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "journald", "logentries", "splunk", "syslog"];
 
-/// Whether a driver's logs stay where it would have sent them from.
-pub(crate) fn stays_here(driver: &str) -> bool {
+/// Whether a driver would send logs away.
+pub(crate) fn sends_away(driver: &str) -> bool {
     AWAY.contains(&driver)
 }
 
@@ -19,7 +20,7 @@ pub(crate) fn warning(log: &LogConfig) -> Option<String> {
              driver local, and docker logs reads them"
         )
     };
-    stays_here(driver).then(said)
+    sends_away(driver).then(said)
 }
 
 /// Whether there is such a driver, and whether it takes these options.
@@ -33,7 +34,7 @@ pub(crate) fn check(log: &LogConfig) -> Result<()> {
         // Docker does not look at them.
         "none" => return Ok(()),
         // Their options are about where logs go.
-        away if stays_here(away) => return Ok(()),
+        away if sends_away(away) => return Ok(()),
         other => {
             return refuse(format!("error looking up logging plugin {other}: plugin \"{other}\" not found"));
         }

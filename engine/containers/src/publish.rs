@@ -68,7 +68,8 @@ impl Inner {
             if live.removed {
                 return Err(Error::Conflict(format!("container {name} is being removed")));
             }
-            if mode == "host" || mode == "none" || mode.starts_with("container:") {
+            let none = live.config.networks.contains_key("none");
+            if mode == "host" || none || mode.starts_with("container:") {
                 return Err(Error::Conflict(format!(
                     "container {name} has no network of its own to publish ports of (its network mode is {mode})"
                 )));

@@ -48,7 +48,7 @@ pub(crate) fn io_config(dir: &Path, config: &Config) -> IoConfig {
         [rows, columns] => TerminalSize { rows, columns },
     };
     let (size, files) = match config.host.log_config.r#type.as_str() {
-        driver if driver == "local" || log_options::stays_here(driver) => (Some(LOCAL_SIZE), LOCAL_FILES),
+        driver if driver == "local" || log_options::sends_away(driver) => (Some(LOCAL_SIZE), LOCAL_FILES),
         _ => (None, 1),
     };
     let log = (config.host.log_config.r#type != "none").then(|| LogFile {

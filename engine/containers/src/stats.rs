@@ -70,9 +70,10 @@ impl Inner {
         };
         // It may be ending right now: then it has no counters.
         let counters = task.stats().await.ok();
-        let networks = match container.config().host.network_mode.as_str() {
-            "host" | "none" => Map::new(),
-            _ => networks(&fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default()),
+        let config = container.config();
+        let networks = match config.host.network_mode == "host" || config.networks.contains_key("none") {
+            true => Map::new(),
+            false => networks(&fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default()),
         };
         Reading { time, system: system_cpu(), counters, networks }
     }

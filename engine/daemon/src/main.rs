@@ -42,6 +42,8 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("causeway-engine: {}", chain(error.as_ref()));
             match error.downcast_ref() {
+                // What cannot be read or written now may be with the next start.
+                Some(run::RunError::Settings(reload::SettingsError::Io { .. })) => ExitCode::FAILURE,
                 Some(run::RunError::Tls(_) | run::RunError::Settings(_)) => ExitCode::from(EX_CONFIG),
                 _ => ExitCode::FAILURE,
             }

@@ -13,10 +13,7 @@ use std::{
 use clap::Parser;
 use engine_containers::{Defaults, DefaultsError, DnsOptions, Settings, events::Events};
 use engine_runtime::Runtime;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
+use tokio::{signal::unix::Signal, sync::watch};
 use tracing::{info, warn};
 
 use crate::{
@@ -111,8 +108,7 @@ pub(crate) struct Reloaded {
 }
 
 /// Takes the new command line on each SIGHUP, or stays with the one before, with the reason in the log.
-pub(crate) async fn follow(run_dir: PathBuf, parts: Reloaded) {
-    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+pub(crate) async fn follow(mut hangups: Signal, run_dir: PathBuf, parts: Reloaded) {
     while hangups.recv().await.is_some() {
         let directory = run_dir.clone();
         let read = tokio::task::spawn_blocking(move || reread(&directory)).await;

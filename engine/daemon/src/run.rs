@@ -135,6 +135,8 @@ async fn serve(
     configured: Configured,
     level: Level,
 ) -> Result<(), RunError> {
+    // One that comes while we find what is there is obeyed after that.
+    let hangups = signal(SignalKind::hangup()).map_err(RunError::Tokio)?;
     let listener = |socket: listen::Bound| socket.listener(tls.as_ref());
     let listeners = sockets.into_iter().map(listener).collect::<Result<Vec<_>, _>>()?;
     let end = CancellationToken::new();
@@ -176,6 +178,7 @@ async fn serve(
     let router =
         engine_api::router(Engine { containers, images, volumes, network, state_dir: engine_dir.clone() });
     tokio::spawn(reload::follow(
+        hangups,
         directories.run_dir.clone(),
         Reloaded { settings, runtime, events, level, id: engine_api::identity(&engine_dir) },
     ));

@@ -70,7 +70,8 @@ fn settings_change_by_sighup_without_cutting_a_stream_and_stay_when_the_new_ones
     assert_eq!(host.d("inspect -f {{.State.Running}} cc"), "true");
     let said = running.end().stderr;
     assert!(
-        said.contains("default-runtime") && said.contains("goes on with the settings that it had"),
+        said.contains("default-runtime")
+            && said.contains("causeway_engine::reload: goes on with the settings"),
         "{said}"
     );
     host.purge_dockerd().ok();

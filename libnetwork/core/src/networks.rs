@@ -266,7 +266,21 @@ fn as_configuration(mut network: Network) -> Result<Network, Error> {
 /// Whatever Docker takes, but for what harms who reads a list of names, and what no address of the API can lead to.
 pub(crate) fn is_name(name: &str) -> bool {
     // Marks that turn the direction of what follows, and that are not seen: names that look like others.
-    let hidden = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    let hidden = |c: char| {
+        matches!(
+            c,
+            '\u{00ad}'
+                | '\u{061c}'
+                | '\u{115f}'..='\u{1160}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{3164}'
+                | '\u{feff}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
+    };
     name.len() <= 255 && !matches!(name, "." | "..") && !name.chars().any(|c| c.is_control() || hidden(c))
 }
 

@@ -12,12 +12,14 @@ use std::{
     path::{Path, PathBuf},
     sync::mpsc as jobs,
     thread::Builder,
+    time::Duration,
 };
 
 use libnetwork_core::Kernel;
 use libnetwork_model::{HostFacts, SandboxId};
 use libnetwork_plan::{Cause, Drift, KernelError, Ns, Observed, Operation, Scope};
 use nix::{
+    errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::resource::{Resource, getrlimit, setrlimit},
@@ -25,6 +27,9 @@ use nix::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{state::State, thread::cause};
+
+/// Before waiting again, when the kernel refuses.
+const PAUSE: Duration = Duration::from_millis(100);
 
 type Job = Box<dyn FnOnce(&mut State) + Send>;
 
@@ -123,8 +128,14 @@ fn wait(state: &mut State, mut bell: &PipeReader) {
     let ears = state.ears();
     let places = [bell.as_fd()].into_iter().chain(ears);
     let mut places: Vec<PollFd<'_>> = places.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-    // An interrupted call is made again by whoever calls this.
-    let _interrupted = poll(&mut places, PollTimeout::NONE);
+    match poll(&mut places, PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        // There is no memory: whoever calls this asks again.
+        Err(error) => {
+            tracing::warn!(%error, "cannot wait for the kernel's notifications");
+            std::thread::sleep(PAUSE);
+        }
+    }
     let mut ready = places.iter().map(|place| place.any() == Some(true));
     let (rung, heard) = (ready.next() == Some(true), ready.any(|ready| ready));
     if rung {

@@ -22,12 +22,12 @@ use crate::{
     thread::cause,
 };
 
-/// How long others are waited for: many are removed in the time that one takes. No longer, for whoever is given the name of
-/// one inside a sandbox has to wait until it is gone.
+/// How long others are waited for: many are removed in the time that one takes. Not much longer, for whoever is given the name
+/// of one inside a sandbox has to wait until it is gone.
 const GATHER: Duration = Duration::from_millis(5);
-/// Where many go one after the other, others can change links for so many times as long as they cannot (and for
-/// [`PATIENCE`] where that is shorter).
-const REST: u32 = 4;
+/// Where many go one after the other, others can change links for so many times as long as they cannot, and for this long
+/// at most.
+const REST: (u32, Duration) = (4, Duration::from_millis(100));
 /// Between attempts, when the kernel refuses.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -56,7 +56,7 @@ fn reap(mut socket: Socket, queue: &Receiver<()>) {
         let rested = loop {
             let begin = Instant::now();
             match remove_doomed(&mut socket) {
-                Ok(()) => break Instant::now() + PATIENCE.min(REST * begin.elapsed()),
+                Ok(()) => break Instant::now() + REST.1.min(REST.0 * begin.elapsed()),
                 Err(cause) => {
                     tracing::warn!(%cause, "cannot remove links that are marked for it; trying again");
                     std::thread::sleep(PATIENCE);

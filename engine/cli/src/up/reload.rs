@@ -15,8 +15,11 @@ pub(crate) struct Reload {
 }
 
 impl Reload {
+    /// What an earlier process left there holds no more.
     pub(crate) fn of_engine(run_dir: &Path) -> Self {
-        Self { file: run_dir.join("causeway-engine.arguments") }
+        let file = run_dir.join("causeway-engine.arguments");
+        let _there_is_none = fs::remove_file(&file);
+        Self { file }
     }
 
     /// Whether the daemon can go from one command line to the other as it runs; the other one lies ready then.
