@@ -13,9 +13,9 @@ use aya_ebpf::{
 
 use crate::{
     figures, flows, fragments,
-    layouts::{Flow, TOWARDS},
+    layouts::TOWARDS,
     packet::{self, Packet},
-    ports, sources, towards,
+    ports, towards,
 };
 
 /// The mark of such sockets and of what they send, to the loopback alone.
@@ -87,22 +87,6 @@ fn begin(packet: &mut Packet, now: u32) -> bool {
         return false;
     };
     let Some(target) = ports::target(id) else { return false };
-    packet.to = Flow {
-        source: target.gateway,
-        destination: target.address,
-        source_port: towards::port_at_container(packet),
-        destination_port: ports::container_port(target, packet.key.destination_port),
-        target: id,
-        lineage: target.lineage,
-        seen: now,
-        state: 0,
-        zero: [0; 3],
-    };
-    if !towards::begin(packet, target, now) {
-        figures::no_place(id);
-        return false;
-    }
-    figures::begun(id);
-    sources::begun();
-    true
+    let port = towards::port_at_container(packet);
+    towards::begin(packet, id, target, target.gateway, port, now)
 }

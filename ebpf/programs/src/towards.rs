@@ -12,7 +12,7 @@ use crate::{
     flows::{self, Place},
     fragments, icmp,
     judge::{self, Look, Verdict},
-    layouts::{Flow, HELD_BACK, SUCCEEDING, TOWARDS, Target},
+    layouts::{Address, Flow, HELD_BACK, SUCCEEDING, TOWARDS, Target},
     maps::{CLOSED, LAST_SPARE, PROBATION, SETTINGS},
     packet::{self, Packet, last4},
     ports, sent, sources,
@@ -116,24 +116,8 @@ fn first(ctx: &TcContext, packet: &mut Packet, second_look: bool, now: u32) -> u
         Verdict::Asked => return ASKED,
         Verdict::Refused => return REFUSED,
     }
-    packet.to = Flow {
-        source: packet.key.source,
-        destination: target.address,
-        source_port: packet.key.source_port,
-        destination_port: ports::container_port(target, packet.key.destination_port),
-        target: id,
-        lineage: target.lineage,
-        seen: now,
-        state: 0,
-        zero: [0; 3],
-    };
-    if !begin(packet, target, now) {
-        figures::no_place(id);
-        return REFUSED;
-    }
-    figures::begun(id);
-    sources::begun();
-    BEGUN
+    let (source, port) = (packet.key.source, packet.key.source_port);
+    if begin(packet, id, target, source, port, now) { BEGUN } else { REFUSED }
 }
 
 /// Whether the flow goes on as it is: its answers still find back.
@@ -197,12 +181,42 @@ fn has_socket(ctx: &TcContext, packet: &Packet) -> bool {
     true
 }
 
+/// Begins a flow of a client whom the container is to see at this address and port. False: there is no place for it.
+#[inline(always)]
+pub fn begin(
+    packet: &mut Packet,
+    id: u32,
+    target: &Target,
+    source: Address,
+    source_port: u16,
+    now: u32,
+) -> bool {
+    packet.to = Flow {
+        source,
+        destination: target.address,
+        source_port,
+        destination_port: ports::container_port(target, packet.key.destination_port),
+        target: id,
+        lineage: target.lineage,
+        seen: now,
+        state: 0,
+        zero: [0; 3],
+    };
+    if !enter(packet, target, now) {
+        figures::no_place(id);
+        return false;
+    }
+    figures::begun(id);
+    sources::begun();
+    true
+}
+
 /// Enters the flow, both ways. The client keeps its address and port, with two exceptions: the container as its own
 /// client appears as the gateway, since it would take a packet from its own address for a forged one; and a client that
 /// reaches the same port of the container in two ways from one port of its own gets another port in one of them.
 /// False: there is no port left to tell the flow apart by.
 #[inline(always)]
-pub fn begin(packet: &mut Packet, target: &Target, now: u32) -> bool {
+fn enter(packet: &mut Packet, target: &Target, now: u32) -> bool {
     if packet.key.source == target.address {
         packet.to.source = target.gateway;
         if packet.key.protocol != SCTP {
