@@ -11,9 +11,9 @@ use crate::{
     create::{requested, settled},
     links::BRIDGE,
     network::endpoint,
-    record::Config,
+    record::{self, Config},
     reserve::held,
-    service::{Inner, detached},
+    service::{Inner, StagedConfig, blocking, detached},
 };
 
 impl Containers {
@@ -99,10 +99,15 @@ impl Inner {
             live.state.addresses = held(Some(&sandbox));
             live.sandbox = Some(sandbox.clone());
         });
-        let staged = staged?;
-        let files = self.refresh_files(container, &before, &config, Some(&sandbox));
-        let (files, committed, remembered) =
-            tokio::join!(files, self.commit_config(container, staged), self.save_state(container));
+        let StagedConfig { file, config } = staged?;
+        let refresh = self.refreshed_files(container, &before, &config, Some(&sandbox)).await;
+        let (dir, state) = (container.dir.clone(), container.read(|live| live.state.clone()));
+        // One after another: they are short, and threads that do them at once wait for the same disk.
+        let (committed, files, remembered) = blocking(move || {
+            let files = refresh.and_then(|refresh| refresh());
+            Ok((file.commit(), files, record::write(&dir, record::STATE, &state, false)))
+        })
+        .await?;
         if let Err(error) = remembered {
             let error = crate::error::chain(&error);
             tracing::warn!(container = config.id, error, "cannot remember its addresses");
@@ -111,7 +116,9 @@ impl Inner {
             let error = crate::error::chain(&error);
             tracing::warn!(container = config.id, error, "cannot refresh the hosts file");
         }
-        committed
+        committed?;
+        container.change(|live| live.config = config);
+        Ok(())
     }
 
     async fn disconnect(self: &Arc<Self>, network: &str, reference: &str, force: bool) -> Result<()> {

@@ -2,7 +2,8 @@
 
 use std::{
     fmt::Write as _,
-    fs, io,
+    fs,
+    io::{self, Read, Write},
     net::IpAddr,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -20,6 +21,9 @@ const EMBEDDED: &str = "127.0.0.11";
 const SUM: &str = "# Sum: ";
 /// Docker's answer to a host without usable resolvers.
 const FALLBACK: &[&str] = &["8.8.8.8", "8.8.4.4"];
+
+/// Bytes, of a file that is read or written here: what people block advertisements with has a tenth of it.
+const MOST: u64 = 64 << 20;
 
 const LOCAL: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\
                      ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
@@ -220,18 +224,36 @@ pub(crate) fn edit(dir: &Path, name: &str, change: impl FnOnce(&str) -> Option<S
     }
 }
 
-/// Writes a file that may be bind-mounted somewhere: in place, since a new file would not be seen there. Blocking.
+/// Writes a file that may be bind-mounted somewhere: in place, since a new file would not be seen there. It is never
+/// empty meanwhile: a shorter text first ends in as many empty lines as it takes to cover the longer one. Blocking.
 pub(crate) fn write(dir: &Path, name: &str, content: &str) -> Result<()> {
     let path: PathBuf = dir.join(name);
-    fs::write(&path, content).map_err(Error::io("write", path))
+    let result = (|| -> io::Result<()> {
+        let mut file = fs::File::options().write(true).create(true).truncate(false).open(&path)?;
+        let before = file.metadata()?.len();
+        if before <= content.len() as u64 {
+            return file.write_all(content.as_bytes());
+        }
+        let padding = (before - content.len() as u64).min(MOST);
+        file.write_all(&[content.as_bytes(), &vec![b'\n'; padding as usize]].concat())?;
+        file.set_len(content.len() as u64)
+    })();
+    result.map_err(Error::io("write", path))
 }
 
-/// A file that may not exist. Blocking.
+/// A file that may not exist. One that is larger than any of its kind is an error: a container can write into its own, and
+/// would have us read what it likes. Blocking.
 pub(crate) fn read(path: &Path) -> Result<String> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(text),
+    let result = (|| -> io::Result<String> {
+        let mut text = String::new();
+        match fs::File::open(path)?.take(MOST + 1).read_to_string(&mut text)? as u64 > MOST {
+            true => Err(io::ErrorKind::FileTooLarge.into()),
+            false => Ok(text),
+        }
+    })();
+    match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        Err(source) => Err(Error::Io { operation: "read", path: path.into(), source }),
+        other => other.map_err(Error::io("read", path)),
     }
 }
 
@@ -322,5 +344,27 @@ mod tests {
             change_hosts(text, |line| line == gone, &[entry("10.0.0.3"), entry("10.0.0.4")]),
             "127.0.0.1\tlocalhost\n# mine\n10.0.0.2 web\n10.0.0.3\tweb\n10.0.0.4\tweb\n"
         );
+    }
+
+    #[test]
+    fn a_text_replaces_a_longer_and_a_shorter_one_in_the_same_file() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(HOSTS);
+        write(dir.path(), HOSTS, "one\n").unwrap();
+        let inode = fs::metadata(&path).unwrap().ino();
+        for text in ["one\ntwo\nthree\n", "four\n", ""] {
+            write(dir.path(), HOSTS, text).unwrap();
+            assert_eq!(read(&path).unwrap(), text);
+        }
+        assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
+    }
+
+    #[test]
+    fn a_file_that_its_container_blew_up_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::File::create(dir.path().join(HOSTS)).unwrap().set_len(MOST + 1).unwrap();
+        let error = edit(dir.path(), HOSTS, |_| unreachable!()).unwrap_err();
+        assert!(crate::error::chain(&error).contains("file too large"), "{}", crate::error::chain(&error));
     }
 }

@@ -139,22 +139,23 @@ impl Inner {
         .await
     }
 
-    /// Brings the files of a running container up to date with its networks. What was edited inside stays: of the hosts
-    /// file only the lines go and come that the change takes and brings, and an edited resolv.conf is left alone.
-    pub(crate) async fn refresh_files(
+    /// What brings the files of a running container up to date with its networks; blocking. What was edited inside stays:
+    /// of the hosts file only the lines go and come that the change takes and brings, and an edited resolv.conf is left
+    /// alone.
+    pub(crate) async fn refreshed_files(
         &self,
         container: &Container,
         before: &Live,
         config: &Config,
         sandbox: Option<&v1::Sandbox>,
-    ) -> Result<()> {
+    ) -> Result<impl FnOnce() -> Result<()> + Send + use<>> {
         let mut old = self.host_entries(&before.config, before.sandbox.as_deref()).await?;
         let mut new = self.host_entries(config, sandbox).await?;
         let kept: Vec<Entry> = old.extract_if(.., |entry| new.contains(entry)).collect();
         new.retain(|entry| !kept.contains(entry));
         let (resolution, asked) = (resolution(config), dns_options(config, &self.settings().dns));
         let dir = container.dir.clone();
-        blocking(move || {
+        Ok(move || {
             let gone = |line: &str| old.iter().any(|entry| entry.line() == line);
             files::edit(&dir, files::HOSTS, |text| Some(files::change_hosts(text, gone, &new)))?;
             let (path, host) = files::host_resolv_conf();
@@ -162,7 +163,6 @@ impl Inner {
                 files::is_unedited(text).then(|| files::resolv_conf(path, &host, &asked, resolution))
             })
         })
-        .await
     }
 
     /// Brings those lines of a running container's hosts file up to date that tell of whom it links to.

@@ -85,7 +85,8 @@ impl Inner {
         }
         self.save_config(&container, config.clone()).await?;
         if before.state.has_process() {
-            self.refresh_files(&container, &before, &config, before.sandbox.as_deref()).await?;
+            let sandbox = before.sandbox.as_deref();
+            blocking(self.refreshed_files(&container, &before, &config, sandbox).await?).await?;
         }
         Ok(())
     }

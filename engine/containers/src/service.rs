@@ -267,8 +267,10 @@ impl Inner {
 
     /// Replaces what was asked for, on disk first.
     pub(crate) async fn save_config(&self, container: &Container, config: record::Config) -> Result<()> {
-        let staged = self.stage_config(container, config).await?;
-        self.commit_config(container, staged).await
+        let StagedConfig { file, config } = self.stage_config(container, config).await?;
+        blocking(move || file.commit()).await?;
+        container.change(|live| live.config = config);
+        Ok(())
     }
 
     /// The first half of [`Inner::save_config`], which changes nothing that anybody sees.
@@ -283,19 +285,12 @@ impl Inner {
         let file = blocking(move || record::stage(&dir, record::CONFIG, &*copy, true)).await?;
         Ok(StagedConfig { file, config })
     }
-
-    /// The second half.
-    pub(crate) async fn commit_config(&self, container: &Container, staged: StagedConfig) -> Result<()> {
-        blocking(move || staged.file.commit()).await?;
-        container.change(|live| live.config = staged.config);
-        Ok(())
-    }
 }
 
 /// A container's next record, written and not yet in place.
 pub(crate) struct StagedConfig {
-    file: record::Staged,
-    config: Arc<record::Config>,
+    pub(crate) file: record::Staged,
+    pub(crate) config: Arc<record::Config>,
 }
 
 /// Runs file work on a thread that may block.
