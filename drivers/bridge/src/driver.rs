@@ -139,17 +139,13 @@ impl Driver for BridgeDriver {
             mac: endpoint.mac,
             up: true,
             master: None,
-            ipv6: match (endpoint.ipv6, sysctls_of(endpoint)) {
-                // Then it is not for us to say.
-                (lease, Ok(settings))
-                    if settings.iter().any(|(name, _)| decides_ipv6(name, lease.is_some())) =>
-                {
-                    Ipv6::Other
-                }
-                (Some(_), _) => Ipv6::Static,
-                (None, _) => Ipv6::Off,
+            ipv6: match endpoint.ipv6 {
+                _ if says_ipv6(endpoint) => Ipv6::Other,
+                Some(_) => Ipv6::Static,
+                None => Ipv6::Off,
             },
         };
+        let local_ipv6 = peer.ipv6 != Ipv6::Off;
         let link = Link {
             kind: LinkKind::Veth { peer: Some(peer) },
             id: endpoint.id.as_str().into(),
@@ -164,6 +160,7 @@ impl Driver for BridgeDriver {
                 // Where the bridge hands its frames to the inet rules (br_netfilter), a container that asks for its own
                 // published port is led back without the host's routing.
                 hairpin: self.publishes,
+                forwards_reserved: true,
             },
             ipv6: Ipv6::Off,
         };
@@ -171,7 +168,7 @@ impl Driver for BridgeDriver {
             out.insert(guard::segmented(&veth_name(endpoint)), Object::SetElement(None));
         }
         if options.anti_spoofing {
-            guard::elements(endpoint, &veth_name(endpoint), out);
+            guard::elements(endpoint, &veth_name(endpoint), local_ipv6, out);
             let own_bridge = !host.bridges.contains_key(&*bridge_name(network, &options));
             neighbours(network, &options, endpoint, own_bridge, out);
             if own_bridge {
@@ -282,6 +279,12 @@ fn neighbours(
 fn has_own_mac(endpoint: &Endpoint) -> bool {
     let derived = MacAddress::derived(endpoint.ipv4.map(|net| net.addr()), &endpoint.id);
     endpoint.mac == Some(derived)
+}
+
+/// Whether the endpoint's own settings decide how its link takes part in IPv6: then it is not for us to say.
+fn says_ipv6(endpoint: &Endpoint) -> bool {
+    let leased = endpoint.ipv6.is_some();
+    sysctls_of(endpoint).is_ok_and(|settings| settings.iter().any(|(name, _)| decides_ipv6(name, leased)))
 }
 
 /// Whether a setting is one of those that [`Ipv6`] stands for, of a link that has an address of that family or none.

@@ -33,6 +33,9 @@ const HOMES_IPV6: &str = "homes6";
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
 const IPV6: u16 = 0x86dd;
+/// IEEE 802.1Q: a customer's and a service's tag.
+const TAG: u16 = 0x8100;
+const SERVICE_TAG: u16 = 0x88a8;
 /// RFC 4861: what only a router says, and what says where an address is.
 const ROUTER_ADVERTISEMENT: u8 = 134;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
@@ -85,8 +88,8 @@ fn element(set: &str, element: Vec<Datum>) -> Key {
     Key::SetElement { ns: Ns::Host, table: RULES.table.clone(), set: set.into(), element }
 }
 
-/// What an endpoint may send from.
-pub(crate) fn elements(endpoint: &Endpoint, link: &Name, out: &mut Desired) {
+/// What an endpoint may send from; with `local_ipv6` its link has an address that the kernel gave it.
+pub(crate) fn elements(endpoint: &Endpoint, link: &Name, local_ipv6: bool, out: &mut Desired) {
     let mut put = |set: &str, datum: Option<Datum>| {
         let parts = std::iter::once(Datum::Ifname(link.clone())).chain(datum).collect();
         out.insert(element(set, parts), Object::SetElement(None));
@@ -101,7 +104,7 @@ pub(crate) fn elements(endpoint: &Endpoint, link: &Name, out: &mut Desired) {
             IpNet::V6(net) => put(SOURCES_IPV6, Some(Datum::V6(net.addr()))),
         }
     }
-    if endpoint.ipv6.is_some() {
+    if local_ipv6 {
         put(SOURCES_IPV6, Some(Datum::V6(link_local(mac))));
     }
 }
@@ -188,6 +191,12 @@ fn prerouting() -> Chain {
         // settled when it comes to the gateway, and not be masqueraded.
         Rule::new("tracked by the network's first bridge", [port(SEGMENTED, false), Expr::NoTrack]),
         Rule::new("not from a guarded container", [port(PORTS, true), pass()]),
+        // What bridges say to each other. A container is none, and the host is not to hear it.
+        Rule::new("to bridges", [Expr::ToBridges, drop()]),
+        // The kernel has taken off one tag. Below a second one every packet hides from what comes next, and is unpacked by
+        // whoever gets it where both tags are of VLAN 0.
+        Rule::new("a second tag", [Expr::EtherType(TAG), drop()]),
+        Rule::new("a second tag, a service's", [Expr::EtherType(SERVICE_TAG), drop()]),
         // Each interface that comes up says to all, several times, which groups it is in. Only routers of multicast listen,
         // and bridges, once somebody asks as such a router would: neither is a container's business.
         Rule::new("IGMP", [port(HUSHED, false), Expr::EtherType(IPV4), Expr::Transport(IGMP), drop()]),

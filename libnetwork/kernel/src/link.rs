@@ -24,6 +24,9 @@ use crate::{
 const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const IFLA_BRPORT_UNICAST_FLOOD: u16 = 9;
+const IFLA_BRPORT_GROUP_FWD_MASK: u16 = 31;
+/// All of 01:80:c2:00:00:00 to 0f but 01, which are pauses and which no bridge forwards (BR_GROUPFWD_MACPAUSE).
+const RESERVED: u16 = 0xfffd;
 /// struct ifinfomsg.
 const HEADER: usize = 16;
 /// Every namespace's loopback (LOOPBACK_IFINDEX, net/flow.h).
@@ -152,9 +155,12 @@ fn read_info(info: &[u8], found: &mut Found) {
             libc::IFLA_INFO_SLAVE_KIND => port = InfoPortKind::parse(&attribute).ok(),
             libc::IFLA_INFO_SLAVE_DATA if port == Some(InfoPortKind::Bridge) => {
                 for attribute in attributes(attribute.value()) {
-                    // Of one byte, 0 or 1.
+                    // Of one byte, 0 or 1, but for the mask.
                     let on = attribute.value() != [0];
                     match attribute.kind() {
+                        IFLA_BRPORT_GROUP_FWD_MASK => {
+                            found.port.forwards_reserved = attribute.value() == RESERVED.to_ne_bytes();
+                        }
                         IFLA_BRPORT_ISOLATED => found.port.isolated = on,
                         IFLA_BRPORT_MODE => found.port.hairpin = on,
                         IFLA_BRPORT_UNICAST_FLOOD => found.port.known_only = !on,
@@ -277,6 +283,7 @@ pub(crate) fn set_port(name: &str, port: BridgePort) -> Request {
         InfoBridgePort::Isolated(port.isolated),
         InfoBridgePort::UnicastFlood(!port.known_only),
         InfoBridgePort::HairpinMode(port.hairpin),
+        InfoBridgePort::GroupFwdMask(if port.forwards_reserved { RESERVED } else { 0 }),
     ];
     let data = InfoPortData::BridgePort(settings);
     let message = neutral(name).set_port_kind(InfoPortKind::Bridge).set_port_data(data);

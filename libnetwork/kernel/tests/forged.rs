@@ -6,7 +6,15 @@
 mod support;
 
 use libnetwork_kernel::LinuxKernel;
-use support::*;
+use libnetwork_model::MacAddress;
+use support::{
+    frames::{Wire, arp_request, frame, udp},
+    *,
+};
+
+/// Of sandboxes 2 and 3.
+const FORGER: [u8; 6] = [0x02, 0x42, 10, 100, 1, 2];
+const LISTENER: [u8; 6] = [0x02, 0x42, 10, 100, 1, 3];
 
 /// Network 1 with sandboxes 2, who forges, and 3, who listens.
 async fn two(guarded: bool) -> (LinuxKernel, World) {
@@ -86,6 +94,91 @@ fn a_forged_answer_to_arp_or_neighbour_discovery_is_not_believed() {
     }
 }
 
+/// IEEE 802.1D, table 7-10: a bridge takes frames to 01:80:c2:00:00:00 and the next fifteen for itself, past the rules for
+/// all others.
+fn to_bridges(last: u8) -> [u8; 6] {
+    [0x01, 0x80, 0xc2, 0, 0, last]
+}
+
+#[test]
+fn a_forged_mac_in_a_frame_that_is_for_bridges_takes_nobody_s_frames() {
+    for guarded in [true, false] {
+        host(move || async move {
+            let (_kernel, world) = two(guarded).await;
+            let listener = world.intent.endpoints_in(&sandbox_id(3)).next().unwrap();
+            let port = sh("bridge -o fdb show").lines().find_map(|entry| {
+                let words: Vec<&str> = entry.split(' ').collect();
+                (words[0] == listener.mac.unwrap().to_string()).then(|| words[2].to_owned())
+            });
+            let port = port.expect("the bridge knows where the listener is");
+            let wire = Wire::open(&path(2), "eth0");
+            for last in [0x00, 0x02, 0x03, 0x0e, 0x0f] {
+                wire.send(&frame(&[&to_bridges(last), &LISTENER, &[0x88, 0xcc], b"hijack"]));
+                wire.send(&frame(&[&to_bridges(last), &[2, 0, 0, 0, 9, last], &[0x88, 0xcc], b"flood"]));
+            }
+            let known = || sh("bridge -o fdb show");
+            let moved = || !known().contains(&format!("02:42:0a:64:01:03 dev {port}"));
+            let flooded = || known().contains("02:00:00:00:09:");
+            // A frame is where it belongs before the next one is sent on the same pair.
+            assert!(!guarded || reaches(2, "10.100.1.3"));
+            expect(!guarded, flooded);
+            assert!(!guarded || !moved(), "{}", known());
+        });
+    }
+}
+
+#[test]
+fn a_frame_that_is_for_bridges_carries_no_forged_packet_to_the_host() {
+    host(|| async {
+        let (_kernel, _world) = two(true).await;
+        sh("sysctl -qw net.ipv4.conf.all.rp_filter=0");
+        sh("for each in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 > $each; done");
+        let ear = std::net::UdpSocket::bind("10.100.1.1:12345").unwrap();
+        ear.set_nonblocking(true).unwrap();
+        let wire = Wire::open(&path(2), "eth0");
+        let say = |to: [u8; 6], source: u8, text: &[u8]| {
+            wire.send(&frame(&[&to, &FORGER, &[8, 0], &udp([10, 100, 1, source], [10, 100, 1, 1], text)]));
+        };
+        for last in 0..16 {
+            say(to_bridges(last), 99, b"forged");
+        }
+        let gateway: MacAddress =
+            sh("ip -br link show type bridge").split_whitespace().nth(2).unwrap().parse().unwrap();
+        let mut text = [0; 16];
+        eventually("a frame to the gateway arrives", || {
+            say(gateway.0, 2, b"honest");
+            ear.recv(&mut text).is_ok()
+        });
+        assert!(text.starts_with(b"honest"), "{}", String::from_utf8_lossy(&text));
+    });
+}
+
+#[test]
+fn what_is_forged_below_two_tags_is_not_believed() {
+    for guarded in [true, false] {
+        host(move || async move {
+            let (_kernel, _world) = two(guarded).await;
+            let wire = Wire::open(&path(2), "eth0");
+            // IEEE 802.1Q: a tag of VLAN 0 says a priority and no more, so whoever gets the frame takes off all of them.
+            let tag: &[u8] = &[0x81, 0, 0, 0];
+            let question = arp_request(FORGER, [10, 100, 1, 4], [10, 100, 1, 3]);
+            wire.send(&frame(&[&LISTENER, &FORGER, tag, tag, &[8, 6], &question]));
+            let ear = Wire::open(&path(3), "eth0");
+            wire.send(&frame(&[
+                &LISTENER,
+                &FORGER,
+                tag,
+                tag,
+                &[8, 0],
+                &udp([10, 100, 1, 9], [10, 100, 1, 3], b"forged"),
+            ]));
+            assert_eq!(ear.hears(b"forged"), !guarded);
+            let known = inside(3, "ip neigh show 10.100.1.4");
+            assert_eq!(String::from_utf8_lossy(&known.stdout).contains("02:42:0a:64:01:02"), !guarded);
+        });
+    }
+}
+
 #[test]
 fn what_nobody_guards_is_left_alone() {
     host(|| async {
@@ -98,5 +191,25 @@ fn what_nobody_guards_is_left_alone() {
         world.network(1, |_| {});
         settle(&mut kernel, &world).await;
         expect(true, || try_sh("busybox ping -c 1 -W 1 10.9.0.2").status.success());
+    });
+}
+
+#[test]
+fn an_endpoint_that_has_ipv6_by_its_own_settings_is_heard_by_its_neighbours() {
+    host(|| async {
+        let (mut kernel, mut world) = (kernel(), World::new());
+        world.network(1, |n| n.ipv6 = false);
+        for sandbox in [2, 3] {
+            let id = world.endpoint(1, sandbox);
+            let mut endpoint = (**world.intent.endpoint(&id).unwrap()).clone();
+            let settings = "net.ipv6.conf.IFNAME.disable_ipv6=0,net.ipv6.conf.IFNAME.accept_dad=0";
+            endpoint.options.insert("com.docker.network.endpoint.sysctls".into(), settings.into());
+            world.apply(libnetwork_model::Mutation::PutEndpoint(endpoint.into()));
+        }
+        settle(&mut kernel, &world).await;
+        // What the kernel made of 02:42:0a:64:01:03.
+        assert!(reaches(2, "fe80::42:aff:fe64:103%eth0"));
+        run(2, "ip addr add fe80::99/64 dev eth0 nodad");
+        expect(false, || arrives(2, "fe80::99%eth0", "fe80::42:aff:fe64:103%eth0"));
     });
 }

@@ -51,6 +51,9 @@ pub struct BridgePort {
     pub known_only: bool,
     /// Frames may leave where they came in.
     pub hairpin: bool,
+    /// Frames to the addresses that are for bridges themselves (01:80:c2:00:00:00 to 0f, IEEE 802.1D) go the way of all
+    /// others, and so by the rules for those: the kernel would learn their source, and give them to the host, before.
+    pub forwards_reserved: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

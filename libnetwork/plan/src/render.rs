@@ -52,8 +52,13 @@ impl fmt::Display for Link {
         if let Some(master) = &self.master {
             write!(f, ", port of {master}")?;
         }
-        let BridgePort { isolated, known_only, hairpin } = self.port;
-        for (on, word) in [(isolated, "isolated"), (known_only, "known only"), (hairpin, "hairpin")] {
+        let BridgePort { isolated, known_only, hairpin, forwards_reserved } = self.port;
+        for (on, word) in [
+            (isolated, "isolated"),
+            (known_only, "known only"),
+            (hairpin, "hairpin"),
+            (forwards_reserved, "forwards reserved"),
+        ] {
             if on {
                 write!(f, ", {word}")?;
             }
@@ -195,6 +200,7 @@ impl fmt::Display for Expr {
             Expr::Mark(mask) => write!(f, "meta mark & {mask:#010x} == {mask:#010x}"),
             Expr::EtherType(number) => write!(f, "ether type {number:#06x}"),
             Expr::Is(field, datum) => write!(f, "{field} {datum}"),
+            Expr::ToBridges => f.write_str("ether destination 01:80:c2:00:00:00/44"),
             Expr::ArpRequest => f.write_str("arp operation request"),
             Expr::Icmpv6Type(number) => write!(f, "icmpv6 type {number}"),
             Expr::Nfproto { ipv6 } => write!(f, "meta nfproto {}", if *ipv6 { "ipv6" } else { "ipv4" }),

@@ -136,6 +136,9 @@ pub enum Expr {
     Mark(u32),
     /// The frame's EtherType (in a `bridge` table).
     EtherType(u16),
+    /// The frame is to one of the addresses that are for bridges themselves: 01:80:c2:00:00:00 to 0f (IEEE 802.1D,
+    /// table 7-10).
+    ToBridges,
     /// A field has this value, of the type that the field is.
     Is(Field, Datum),
     /// An ARP message asks where an address is.

@@ -48,6 +48,8 @@ const ARP_REQUEST: u16 = 1;
 
 const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
+/// NFT_CMP_LT
+const LESS: u32 = 2;
 
 pub(super) fn write(rule: &mut Rule, family: Family, expression: &Expr) {
     match expression {
@@ -73,6 +75,12 @@ pub(super) fn write(rule: &mut Rule, family: Family, expression: &Expr) {
         Expr::EtherType(number) => {
             meta(rule, META_PROTOCOL, REGISTER);
             compare(rule, EQUAL, &number.to_be_bytes());
+        }
+        Expr::ToBridges => {
+            payload(rule, REGISTER, BASE_LINK, 0, 5);
+            compare(rule, EQUAL, &[0x01, 0x80, 0xc2, 0, 0]);
+            payload(rule, REGISTER, BASE_LINK, 5, 1);
+            compare(rule, LESS, &[0x10]);
         }
         Expr::Is(field, datum) => {
             load_field(rule, REGISTER, *field);

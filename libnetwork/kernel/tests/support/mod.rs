@@ -1,6 +1,8 @@
 //! A private host per test: a thread with a network and a mount namespace of its own, which ends with it.
 #![allow(dead_code, unreachable_pub, clippy::panic, clippy::unwrap_used)]
 
+pub mod frames;
+
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
