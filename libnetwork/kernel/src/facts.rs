@@ -15,7 +15,7 @@ use crate::{
     before::Before,
     inet::{self, FoundRoute},
     link,
-    ownership::{PROTOCOL, is_ours},
+    ownership::is_ours,
     spaces::Spaces,
 };
 
@@ -40,10 +40,10 @@ pub(crate) fn host(
     let routes = inet::list_routes_everywhere(&mut space.route).map_err(error)?;
 
     let by_index: HashMap<i32, &link::Found> = links.iter().map(|link| (link.index, link)).collect();
-    let foreign = |index: i32| by_index.get(&index).filter(|link| !is_ours(link.group));
+    let foreign = |index: i32| by_index.get(&index).filter(|link| !is_ours(&Ns::Host, link.group));
     let mut uplinks: BTreeMap<String, Uplink> = BTreeMap::new();
     let mut taken = Vec::new();
-    let others = links.iter().filter(|link| link.kind == "bridge" && !is_ours(link.group));
+    let others = links.iter().filter(|link| link.kind == "bridge" && !is_ours(&Ns::Host, link.group));
     let mut bridges: BTreeMap<String, Vec<IpNet>> =
         others.map(|link| (link.name.to_string(), Vec::new())).collect();
     for found in &addresses {
@@ -60,9 +60,9 @@ pub(crate) fn host(
         }
     }
     // The default route says nothing of what is there, nor do its two halves, which VPNs put before it.
-    for route in routes.iter().filter(|r| r.protocol != PROTOCOL && r.destination.prefix_len() > 1) {
+    for route in routes.iter().filter(|r| r.destination.prefix_len() > 1) {
         // One without a single link (a blackhole, several hops) is taken all the same.
-        let ours = by_index.get(&route.index).is_some_and(|link| is_ours(link.group));
+        let ours = by_index.get(&route.index).is_some_and(|link| is_ours(&Ns::Host, link.group));
         let link_local = matches!(route.destination, IpNet::V6(net) if net.addr().is_unicast_link_local());
         if !ours && !link_local {
             taken.push(route.destination);
@@ -72,7 +72,7 @@ pub(crate) fn host(
     taken.dedup();
     // IPv4's before IPv6's, then the one that the kernel prefers.
     let main = |route: &&FoundRoute| route.table == u32::from(libc::RT_TABLE_MAIN);
-    let is_default = |route: &&FoundRoute| route.destination.prefix_len() == 0 && route.protocol != PROTOCOL;
+    let is_default = |route: &&FoundRoute| route.destination.prefix_len() == 0;
     let ways_out = routes.iter().filter(main).filter(is_default);
     let way_out = ways_out.min_by_key(|r| (r.destination.addr().is_ipv6(), r.metric));
     let mtu = way_out.and_then(|r| by_index.get(&r.index)).map_or(DEFAULT_MTU, |link| link.mtu);

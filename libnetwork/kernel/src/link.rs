@@ -17,7 +17,7 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use crate::{
     netlink::{Message, Request, Socket, attributes},
-    ownership::{DOOMED, GROUP, alias, read_alias},
+    ownership::{DOOMED, GROUP, alias, group_in, read_alias},
 };
 
 /// linux/if_link.h; the libc crate has it for Android only.
@@ -232,7 +232,7 @@ pub(crate) fn create(
 }
 
 fn far_end(peer: &Peer, ns: Option<BorrowedFd<'_>>) -> LinkMessage {
-    let named = neutral(&peer.name).mtu(peer.mtu).link_group(GROUP);
+    let named = neutral(&peer.name).mtu(peer.mtu).link_group(group_in(&peer.ns));
     let mut message = one_queue(with_mac(named, peer.mac));
     if let Some(ns) = ns {
         message = message.setns_by_fd(ns.as_raw_fd());

@@ -43,7 +43,7 @@ impl Look<'_> {
             let space = self.spaces.get(ns).map_err(at("open", ns))?;
             let found = link::list(&mut space.route).map_err(at("list", ns))?;
             // Whoever looks at everything acts on what is seen: notifications that say the same are old news.
-            space.links.note_all(&found);
+            space.links.note_all(ns, &found);
             let there = found.into_iter().filter(|link| link.group != DOOMED);
             let by_name = there.map(|link| (link.name.clone(), Some(link))).collect();
             self.links.insert(ns.clone(), by_name);
@@ -64,7 +64,7 @@ impl Look<'_> {
         let names: HashMap<i32, (Name, bool)> = self.links[ns]
             .values()
             .flatten()
-            .map(|link| (link.index, (link.name.clone(), is_ours(link.group))))
+            .map(|link| (link.index, (link.name.clone(), is_ours(ns, link.group))))
             .collect();
         let route = &mut self.spaces.get(ns).map_err(at("open", ns))?.route;
         let addresses = inet::list_addresses(route).map_err(&error)?;
@@ -81,8 +81,9 @@ impl Look<'_> {
         }
         for found in &routes {
             // Routes of the host that are not ours are none of our business.
-            if *ns != Ns::Host || found.protocol == PROTOCOL {
-                self.route(ns, names.get(&found.index).map(|(name, _)| name), found);
+            let link = names.get(&found.index).map(|(name, ours)| (name, *ours));
+            if *ns != Ns::Host || (found.protocol == PROTOCOL && link.is_some_and(|(_, ours)| ours)) {
+                self.route(ns, link, found);
             }
         }
         for found in &neighbours {
@@ -93,7 +94,7 @@ impl Look<'_> {
 
     fn rulesets(&mut self, ns: &Ns) -> Result<(), Cause> {
         let socket = self.spaces.nft(ns)?;
-        for ruleset in nft::rulesets(socket)? {
+        for ruleset in nft::rulesets(socket, ns)? {
             for set in &ruleset.sets {
                 for (element, verdict) in nft::set_elements(socket, &ruleset.table, set)? {
                     let (table, set) = (ruleset.table.clone(), set.name.clone());
@@ -175,7 +176,7 @@ impl Look<'_> {
 
     /// Whether a link of the host's is the far end of a pair, which is known by its near end alone.
     fn is_far_end(&mut self, found: &Found) -> Result<bool, KernelError> {
-        if !is_ours(found.group) || found.kind != "veth" || !found.alias.is_empty() {
+        if !is_ours(&Ns::Host, found.group) || found.kind != "veth" || !found.alias.is_empty() {
             return Ok(false);
         }
         let route = &mut self.spaces.get(&Ns::Host).map_err(at("open", &Ns::Host))?.route;
@@ -213,7 +214,7 @@ impl Look<'_> {
             port: found.port,
             ipv6: found.ipv6(),
         };
-        let owner = if is_ours(found.group) { Owner::Ours } else { Owner::Foreign };
+        let owner = if is_ours(ns, found.group) { Owner::Ours } else { Owner::Foreign };
         self.observed.insert(key, (owner, Object::Link(link)));
         Ok(())
     }
@@ -302,7 +303,7 @@ impl Look<'_> {
         for route in found {
             let socket = &mut self.spaces.get(ns).map_err(at("open", ns))?.route;
             let link = link::by_index(socket, route.index).map_err(at("look at", ns))?;
-            self.route(ns, link.map(|link| link.name).as_ref(), &route);
+            self.route(ns, link.as_ref().map(|link| (&link.name, is_ours(ns, link.group))), &route);
         }
         Ok(())
     }
@@ -368,12 +369,13 @@ impl Look<'_> {
         self.observed.insert(key, (owner(found.protocol), Object::Address));
     }
 
-    fn route(&mut self, ns: &Ns, link: Option<&Name>, found: &FoundRoute) {
-        let Some(link) = link else { return };
+    /// By a link, of which is said whether it is ours.
+    fn route(&mut self, ns: &Ns, link: Option<(&Name, bool)>, found: &FoundRoute) {
+        let Some((link, ours)) = link else { return };
         let key = Key::Route { ns: ns.clone(), destination: found.destination, metric: found.metric };
         let route = Route { link: link.clone(), gateway: found.gateway, source: found.source };
         // Several may share destination and metric in IPv6; ours is the one that counts.
-        let owner = owner(found.protocol);
+        let owner = if ours { owner(found.protocol) } else { Owner::Foreign };
         if owner == Owner::Ours || !self.observed.contains_key(&key) {
             self.observed.insert(key, (owner, Object::Route(route)));
         }

@@ -1,16 +1,19 @@
 //! How our objects are marked in the kernel, so that any process knows them after any crash.
 
 use libnetwork_model::SandboxId;
-use libnetwork_plan::{Name, Ns};
+use libnetwork_plan::{Family, Name, Ns, Table};
 
-/// The group of our links ("CW" and a number). Set at creation, it survives a move to another namespace.
+/// The group of our links in the host ("CW" and a number).
 pub(crate) const GROUP: u32 = 0x4357_0001;
 /// Links that are marked for removal: still ours, should we die in between, and gone for all that anyone can tell.
 pub(crate) const DOOMED: u32 = 0x4357_0002;
+/// The group of those in sandboxes, which have no alias. Another one, since a container may be the host of a Causeway of its
+/// own: what this one has there is not ours, and what we gave the container is not that one's.
+pub(crate) const INSIDE: u32 = 0x4357_0003;
 /// The protocol of our addresses, routes and neighbours (linux/rtnetlink.h leaves numbers from 5 on to users; none of
 /// iproute2's rt_protos has this one).
 pub(crate) const PROTOCOL: u8 = 202;
-/// Our nftables table, in whichever family.
+/// Our nftables tables.
 pub(crate) const TABLE: &str = "causeway";
 
 /// What a link's alias says.
@@ -21,8 +24,25 @@ pub(crate) struct Alias<'a> {
     pub(crate) peer: Option<(Ns, Name)>,
 }
 
-pub(crate) fn is_ours(group: u32) -> bool {
-    group == GROUP || group == DOOMED
+pub(crate) fn is_ours(ns: &Ns, group: u32) -> bool {
+    group == DOOMED || group == group_in(ns)
+}
+
+/// The group of our links there.
+pub(crate) fn group_in(ns: &Ns) -> u32 {
+    match ns {
+        Ns::Host => GROUP,
+        Ns::Sandbox(_) => INSIDE,
+    }
+}
+
+/// The tables that are ours there: the host's and a sandbox's differ by family, for the same reason as the groups.
+pub(crate) fn tables(ns: &Ns) -> impl Iterator<Item = Table> {
+    let families: &[Family] = match ns {
+        Ns::Host => &[Family::Inet, Family::Bridge],
+        Ns::Sandbox(_) => &[Family::Ipv4],
+    };
+    families.iter().map(|family| Table { family: *family, name: TABLE.into() })
 }
 
 /// `causeway:bridge:ID`, `causeway:veth:ID:SANDBOX:NAME`: at most 171 bytes of the 255 that an alias takes (IFALIASZ).

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use libnetwork_plan::{Cause, Family, KernelError, Key, Ns, Table};
+use libnetwork_plan::{Cause, KernelError, Key, Ns};
 
 use crate::{
     apply::gone_is_gone,
@@ -10,7 +10,7 @@ use crate::{
     link,
     netlink::{Protocol, Socket},
     nft,
-    ownership::{DOOMED, GROUP, TABLE},
+    ownership::{DOOMED, GROUP, tables},
     spaces::unmount,
     thread::cause,
 };
@@ -25,8 +25,7 @@ pub fn purge(netns_dir: &Path, sysctl_record: &Path) -> Result<(), Vec<KernelErr
     let mut check = |operation, key: Option<Key>, result: Result<(), Cause>| {
         errors.extend(result.err().map(|cause| KernelError { operation, namespace: Ns::Host, key, cause }));
     };
-    for family in [Family::Inet, Family::Bridge] {
-        let table = Table { family, name: TABLE.into() };
+    for table in tables(&Ns::Host) {
         let key = Key::Ruleset { ns: Ns::Host, table: table.clone() };
         let removed =
             Socket::open(Protocol::Netfilter).and_then(|mut socket| nft::delete_table(&mut socket, &table));

@@ -44,7 +44,7 @@ impl State {
         // What is told of a link later is told against how it was found.
         let host = spaces.host();
         let links = link::list(&mut host.route).map_err(error)?;
-        host.links.note_all(&links);
+        host.links.note_all(&Ns::Host, &links);
         let resolvers = ResolvConf::watch(&config.resolv_conf);
         if let Err(error) = &resolvers {
             tracing::warn!(%error, "cannot watch for other resolvers: they are looked for every half minute");

@@ -10,6 +10,7 @@ use std::{
     path::Path,
     sync::mpsc::{Sender, channel},
     thread::Builder,
+    time::Duration,
 };
 
 use libnetwork_plan::Cause;
@@ -17,6 +18,9 @@ use nix::sched::{CloneFlags, setns};
 
 /// Small: the thread makes a handful of system calls.
 const STACK: usize = 128 * 1024;
+
+/// Between attempts, when the kernel refuses.
+const PAUSE: Duration = Duration::from_millis(100);
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -34,9 +38,10 @@ impl Visitor {
         let work = move || {
             for job in queue {
                 job();
-                if let Err(errno) = setns(&home, CloneFlags::CLONE_NEWNET) {
-                    tracing::error!(%errno, "cannot return from a sandbox's namespace");
-                    return;
+                // For want of memory, which passes; whoever comes next must not start out from where this one was.
+                while let Err(errno) = setns(&home, CloneFlags::CLONE_NEWNET) {
+                    tracing::error!(%errno, "cannot return from a sandbox's namespace; trying again");
+                    std::thread::sleep(PAUSE);
                 }
             }
         };

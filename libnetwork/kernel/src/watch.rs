@@ -42,13 +42,13 @@ pub(crate) struct Links(HashMap<i32, Known>);
 
 impl Links {
     /// Takes note of a link. True when it is not as it was.
-    pub(crate) fn note(&mut self, found: &link::Found) -> bool {
+    pub(crate) fn note(&mut self, ns: &Ns, found: &link::Found) -> bool {
         let mut hasher = DefaultHasher::new();
         found.hash(&mut hasher);
         let known = Known {
             name: found.name.clone(),
             print: hasher.finish(),
-            ours: is_ours(found.group),
+            ours: is_ours(ns, found.group),
             far_end: found.far_end_in_host(),
             doomed: found.group == DOOMED,
         };
@@ -57,10 +57,10 @@ impl Links {
     }
 
     /// Takes note of all links: those that are not among them are gone.
-    pub(crate) fn note_all(&mut self, found: &[link::Found]) {
+    pub(crate) fn note_all(&mut self, ns: &Ns, found: &[link::Found]) {
         self.0.clear();
         for link in found {
-            self.note(link);
+            self.note(ns, link);
         }
     }
 
@@ -189,18 +189,17 @@ impl Noticed {
     ) {
         loop {
             let received = socket.poll(buffer, |nsid, message| {
-                let Some(table) = nft::loser(message) else { return };
-                match spaces.named(nsid) {
+                let Some((ns, space)) = spaces.named(nsid) else { return };
+                let Some(table) = nft::loser(&ns, message) else { return };
+                if ns == Ns::Host {
                     // A table that is made again starts out empty, and not everyone who would make it knows all that was
                     // in it. What carries our own port is our doing.
-                    Some((Ns::Host, host)) => self.all |= Some(message.port) != host.nft_port(),
-                    Some((ns, _)) => {
-                        let key = Key::Ruleset { ns, table };
-                        if !expected.inside(key.ns()) && !expected.keys.contains(&key) {
-                            self.keys.insert(key);
-                        }
-                    }
-                    None => {}
+                    self.all |= Some(message.port) != space.nft_port();
+                    return;
+                }
+                let key = Key::Ruleset { ns, table };
+                if !expected.inside(key.ns()) && !expected.keys.contains(&key) {
+                    self.keys.insert(key);
                 }
             });
             match received {
@@ -224,7 +223,7 @@ impl Noticed {
         match message.kind {
             libc::RTM_NEWLINK => {
                 if let Some(found) = link::read(message)
-                    && links.note(&found)
+                    && links.note(ns, &found)
                 {
                     self.link(ns, links, expected, &found);
                 }
@@ -250,7 +249,7 @@ impl Noticed {
         if expected.link(ns, &found.name) || found.group == DOOMED {
             return;
         }
-        if !is_ours(found.group) {
+        if !is_ours(ns, found.group) {
             self.host |= *ns == Ns::Host;
             return;
         }
@@ -290,7 +289,7 @@ impl Noticed {
         let Some(found) = inet::read_route(message) else { return };
         let added = message.kind == libc::RTM_NEWROUTE;
         let replaced = added && i32::from(message.flags) & libc::NLM_F_REPLACE != 0;
-        let ours = found.protocol == PROTOCOL;
+        let ours = found.protocol == PROTOCOL && links.ours(found.index);
         self.host |= !ours && *ns == Ns::Host && !links.ours(found.index);
         if found.table != u32::from(libc::RT_TABLE_MAIN) {
             return;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use libnetwork_model::{MacAddress, PortRange, Protocol};
 use libnetwork_plan::{
-    Base, Cause, Chain, ChainKind, Datum, Element, Hook, Name, Rule, Ruleset, Set, SetType, Table, Value,
+    Base, Cause, Chain, ChainKind, Datum, Element, Hook, Name, Ns, Rule, Ruleset, Set, SetType, Table, Value,
 };
 
 use netlink_packet_core::parse_string;
@@ -17,21 +17,15 @@ use super::{
 };
 use crate::{
     netlink::{Message, Socket, attributes},
-    ownership::TABLE,
+    ownership::tables,
 };
 
 /// struct nfgenmsg.
 const NFGENMSG: usize = 4;
 
-/// Our tables with all but their elements.
-pub(crate) fn rulesets(socket: &mut Socket) -> Result<Vec<Ruleset>, Cause> {
-    let question = library::Table::new().request(libc::NFT_MSG_GETTABLE, 0, libc::AF_UNSPEC as u8);
-    let tables = socket.dump(question, |message| {
-        let found = library::Table::read(message)?;
-        let family = family_of(found.get_number(sys::NFTNL_TABLE_FAMILY)? as u8)?;
-        (found.get_text(sys::NFTNL_TABLE_NAME)? == TABLE).then(|| Table { family, name: TABLE.into() })
-    })?;
-    tables.iter().filter_map(|table| ruleset(socket, table).transpose()).collect()
+/// Our tables in a namespace, with all but their elements.
+pub(crate) fn rulesets(socket: &mut Socket, ns: &Ns) -> Result<Vec<Ruleset>, Cause> {
+    tables(ns).filter_map(|table| ruleset(socket, &table).transpose()).collect()
 }
 
 /// One table with all but its elements; none when it is not there.
@@ -78,8 +72,8 @@ pub(crate) fn element(
     Ok(found.filter(|(found, _)| found == element).map(|(_, value)| value))
 }
 
-/// The table of ours that a notification says lost something, or got rules that we did not give it.
-pub(crate) fn loser(message: &Message<'_>) -> Option<Table> {
+/// The table of ours in this namespace that a notification says lost something, or got rules that we did not give it.
+pub(crate) fn loser(ns: &Ns, message: &Message<'_>) -> Option<Table> {
     let takes = matches!(
         i32::from(message.kind & 0xff),
         libc::NFT_MSG_DELTABLE
@@ -94,7 +88,8 @@ pub(crate) fn loser(message: &Message<'_>) -> Option<Table> {
         .find(|attribute| attribute.kind() == TABLE_NAME)
         .and_then(|attribute| parse_string(attribute.value()).ok());
     let family = family_of(*message.payload.first()?)?;
-    (takes && name.as_deref() == Some(TABLE)).then(|| Table { family, name: TABLE.into() })
+    let mut ours = tables(ns).filter(|table| takes && table.family == family);
+    ours.find(|table| name.as_deref() == Some(&*table.name))
 }
 
 fn chains(socket: &mut Socket, table: &Table) -> Result<Vec<Chain>, Cause> {
