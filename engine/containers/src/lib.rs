@@ -42,6 +42,7 @@ mod record;
 mod remove;
 mod request;
 mod reserve;
+mod resolv_conf;
 mod service;
 mod signals;
 mod spec;
@@ -56,11 +57,11 @@ mod wishes;
 pub use attach::{Attached, Input};
 pub use defaults::{Defaults, DefaultsError};
 pub use error::{Error, Result};
-pub use files::DnsOptions;
 pub use options::{
     AttachOptions, CommitOptions, Counts, ExecCreate, ExecStart, ListOptions, LogOptions, LogRecord, Outcome,
     PutOptions, RemoveOptions, WaitCondition,
 };
+pub use resolv_conf::DnsOptions;
 pub use service::{ByteStream, Containers, Logs, OutputStream, Parts, Settings, Wait};
 pub use spec::DEFAULT_RUNTIME;
 // What attaching, logs and exec hand out.

@@ -10,9 +10,10 @@ use crate::{
     Error, Result,
     config::{EndpointSettings, NetworkSettings},
     container::{Container, Live},
-    files::{self, DnsOptions, Entry, Resolution},
+    files::{self, Entry},
     links, ports,
     record::Config,
+    resolv_conf::{DnsOptions, Resolution, host_resolv_conf, is_unedited, resolv_conf},
     service::{Inner, blocking},
     sysctls,
     wishes::wishes,
@@ -119,22 +120,21 @@ impl Inner {
             return Ok(());
         }
         let entries = self.host_entries(config, sandbox).await?;
-        let resolution = resolution(config);
+        let resolution = resolution(config, sandbox);
         let asked = dns_options(config, &self.settings().dns);
         let hostname = format!("{}\n", config.config.hostname);
         let without_ipv6 = sysctls::without_ipv6(&config.host, None);
         let dir = container.dir.clone();
         blocking(move || {
-            let base = match resolution {
-                Resolution::Same => Some(files::read("/etc/hosts".as_ref())?),
+            let hosts = match resolution {
+                Resolution::Same => files::hosts_of_the_host(&files::read("/etc/hosts".as_ref())?, &entries),
                 // Who has IPv6 off would be sent to ::1.
-                _ if without_ipv6 => Some(files::LOCAL_IPV4.to_owned()),
-                Resolution::Embedded | Resolution::Hosts => None,
+                Resolution::Embedded | Resolution::Hosts { .. } => files::hosts(!without_ipv6, &entries),
             };
-            files::write(&dir, files::HOSTS, &files::hosts(base.as_deref(), &entries))?;
+            files::write(&dir, files::HOSTS, &hosts)?;
             files::write(&dir, files::HOSTNAME, &hostname)?;
-            let (path, host) = files::host_resolv_conf();
-            files::write(&dir, files::RESOLV, &files::resolv_conf(path, &host, &asked, resolution))
+            let (path, host) = host_resolv_conf();
+            files::write(&dir, files::RESOLV, &resolv_conf(path, &host, &asked, resolution))
         })
         .await
     }
@@ -153,14 +153,14 @@ impl Inner {
         let mut new = self.host_entries(config, sandbox).await?;
         let kept: Vec<Entry> = old.extract_if(.., |entry| new.contains(entry)).collect();
         new.retain(|entry| !kept.contains(entry));
-        let (resolution, asked) = (resolution(config), dns_options(config, &self.settings().dns));
+        let (resolution, asked) = (resolution(config, sandbox), dns_options(config, &self.settings().dns));
         let dir = container.dir.clone();
         Ok(move || {
             let gone = |line: &str| old.iter().any(|entry| entry.line() == line);
             files::edit(&dir, files::HOSTS, |text| Some(files::change_hosts(text, gone, &new)))?;
-            let (path, host) = files::host_resolv_conf();
+            let (path, host) = host_resolv_conf();
             files::edit(&dir, files::RESOLV, |text| {
-                files::is_unedited(text).then(|| files::resolv_conf(path, &host, &asked, resolution))
+                is_unedited(text).then(|| resolv_conf(path, &host, &asked, resolution))
             })
         })
     }
@@ -233,11 +233,12 @@ fn own_names(hostname: &str, domainname: &str) -> Vec<String> {
     std::iter::once(full).chain(short).collect()
 }
 
-fn resolution(config: &Config) -> Resolution {
+fn resolution(config: &Config, sandbox: Option<&v1::Sandbox>) -> Resolution {
     match config.host.network_mode.as_str() {
         "host" => Resolution::Same,
         _ if config.networks.keys().all(|name| matches!(name.as_str(), "bridge" | "none")) => {
-            Resolution::Hosts
+            let mut endpoints = sandbox.iter().flat_map(|sandbox| &sandbox.endpoints);
+            Resolution::Hosts { ipv6: endpoints.any(|endpoint| !endpoint.ipv6.is_empty()) }
         }
         _ => Resolution::Embedded,
     }

@@ -28,9 +28,9 @@ use crate::{
     container::Container,
     defaults::Defaults,
     events::Events,
-    files::DnsOptions,
     logs::Watchers,
     record,
+    resolv_conf::DnsOptions,
 };
 
 /// A stream of a body's bytes.

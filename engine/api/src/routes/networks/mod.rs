@@ -9,7 +9,7 @@ use axum::{
     Router,
     extract::{Path, Request, State},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::get,
 };
 use http::StatusCode;
 use jiff::Timestamp;
@@ -19,11 +19,17 @@ use self::wire::{Connect, CreateNetwork, Created, Disconnect, Network, Pruned};
 use crate::{ApiError, Engine, json::Json, query::Params};
 
 pub(super) fn routes() -> Router<Engine> {
+    // Only a POST to these two is no network's name.
+    let named = |name: &'static str| {
+        let path = move || Path(name.to_owned());
+        get(move |engine, params| inspect(engine, path(), params))
+            .delete(move |engine| remove(engine, path()))
+    };
     Router::new()
         .route("/networks", get(list))
         .route("/networks/", get(list))
-        .route("/networks/create", post(create))
-        .route("/networks/prune", post(prune))
+        .route("/networks/create", named("create").post(create))
+        .route("/networks/prune", named("prune").post(prune))
         .route("/networks/{*name}", get(inspect).delete(remove).post(join_or_leave))
 }
 
@@ -45,7 +51,9 @@ async fn inspect(
     params: Params,
 ) -> Result<Response, ApiError> {
     let verbose = params.text("verbose");
-    if !matches!(verbose, "" | "0" | "1" | "t" | "T" | "f" | "F" | "true" | "false" | "True" | "False") {
+    // As Go's strconv.ParseBool has it.
+    let truths = ["1", "t", "T", "true", "True", "TRUE", "0", "f", "F", "false", "False", "FALSE"];
+    if !verbose.is_empty() && !truths.contains(&verbose) {
         return Err(ApiError::invalid(format!("invalid value for verbose: {verbose}")));
     }
     let network = find(&engine, &name, Detail::WithMembers).await?;
@@ -107,7 +115,9 @@ async fn prune(State(engine): State<Engine>, params: Params) -> Result<Response,
     let mut gone = Vec::new();
     for network in all(&engine).await? {
         let old_enough = until.is_none_or(|until| i128::from(network.created_ns) <= until);
-        if network.predefined || !network.endpoints.is_empty() || !old_enough || !wanted.matches(&network) {
+        // A configuration is never in use itself.
+        let kept = network.predefined || network.config_only || !network.endpoints.is_empty();
+        if kept || !old_enough || !wanted.matches(&network) {
             continue;
         }
         match take_away(&engine, &network).await {
