@@ -181,9 +181,7 @@ impl Inner {
     fn hostname(&self, host: &HostConfig, config: &mut ContainerConfig, id: &str) {
         if let Some(other) = host.network_mode.strip_prefix("container:") {
             if let Ok(other) = self.find(other) {
-                let other = other.config();
-                config.hostname.clone_from(&other.config.hostname);
-                config.domainname.clone_from(&other.config.domainname);
+                name_as(config, &other.config().config);
             }
         } else if config.hostname.is_empty() {
             let own = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
@@ -332,6 +330,12 @@ fn given(network: &str, settings: Option<EndpointSettings>) -> Result<EndpointSe
     })
 }
 
+/// Who shares another container's network has its host name.
+pub(crate) fn name_as(config: &mut ContainerConfig, other: &ContainerConfig) {
+    config.hostname.clone_from(&other.hostname);
+    config.domainname.clone_from(&other.domainname);
+}
+
 /// Only what a client may ask for.
 pub(crate) fn requested(settings: EndpointSettings) -> EndpointSettings {
     let EndpointSettings { ipam_config, links, aliases, mac_address, driver_opts, gw_priority, .. } =
@@ -392,13 +396,21 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
+/// Addresses that a network cannot give, each with Docker's words for why.
 fn outside(settings: &EndpointSettings, network: &v1::Network) -> Vec<String> {
-    let subnets: Vec<ipnet::IpNet> =
-        network.subnets.iter().filter(|s| !s.idle).filter_map(|s| s.subnet.parse().ok()).collect();
+    let configured: Vec<(ipnet::IpNet, bool)> = (network.subnets.iter().filter(|subnet| !subnet.from_pool))
+        .filter_map(|subnet| Some((subnet.subnet.parse().ok()?, subnet.idle)))
+        .collect();
+    let refused = |ip: IpAddr| {
+        if !configured.iter().any(|(subnet, _)| subnet.addr().is_ipv4() == ip.is_ipv4()) {
+            let rule = "user specified IP address is supported only when connecting to networks with user configured subnets";
+            return Some(rule.to_owned());
+        }
+        let outside = !configured.iter().any(|(subnet, idle)| !idle && subnet.contains(&ip));
+        outside.then(|| format!("no configured subnet or ip-range contain the IP address {ip}"))
+    };
     let ipam = settings.ipam_config.iter();
     ipam.flat_map(|ipam| [&ipam.ipv4_address, &ipam.ipv6_address])
-        .filter_map(|text| text.parse::<IpAddr>().ok())
-        .filter(|ip| !subnets.iter().any(|subnet| subnet.contains(ip)))
-        .map(|ip| format!("no configured subnet or ip-range contain the IP address {ip}"))
+        .filter_map(|text| refused(text.parse().ok()?))
         .collect()
 }

@@ -11,6 +11,7 @@ use crate::{
     Containers, Error, Outcome, Result,
     config::Status,
     container::Container,
+    create::name_as,
     moment::Moment,
     record::{Config, MountRecord},
     reserve::held,
@@ -58,7 +59,7 @@ impl Inner {
             _ => {}
         }
         self.parts.runtime.anticipate();
-        let config = container.config();
+        let config = self.settle_hostname(container).await?;
         match self.bring_up(container, &config).await {
             Ok((task, sandbox)) => {
                 self.started(container, &task, sandbox, starter).await;
@@ -69,6 +70,20 @@ impl Inner {
                 Err(error)
             }
         }
+    }
+
+    /// The container's record, with the host name of the one whose network it is to share: that may be younger.
+    async fn settle_hostname(&self, container: &Container) -> Result<Arc<Config>> {
+        let config = container.config();
+        let other = config.host.network_mode.strip_prefix("container:");
+        // Where there is none, who looks for its namespace says so.
+        let Some(Ok(other)) = other.map(|other| self.find(other)) else { return Ok(config) };
+        let mut named = (*config).clone();
+        name_as(&mut named.config, &other.config().config);
+        if named != *config {
+            self.save_config(container, named).await?;
+        }
+        Ok(container.config())
     }
 
     async fn bring_up(

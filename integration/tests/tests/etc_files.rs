@@ -84,3 +84,24 @@ fn a_link_is_removed_and_its_container_stays() {
     host.d("rm --link cc/two");
     host.d("inspect target");
 }
+
+#[test]
+fn a_name_that_was_given_counts_before_the_host_s_own() {
+    let host = Host::with_image();
+    let own = host.d("run --rm --network host box cat /etc/hosts");
+    let given = host.d("run --rm --network host --add-host localhost:192.0.2.9 box cat /etc/hosts");
+    assert_eq!(given, format!("192.0.2.9\tlocalhost\n{own}"));
+}
+
+#[test]
+fn who_shares_a_network_has_the_host_name_that_goes_with_it() {
+    let host = Host::with_image();
+    host.d("create --name early --network container:late box hostname");
+    host.d("run -d --name late -h there.example box sleep 1000");
+    host.d("create --name after --network container:late box hostname");
+    for name in ["early", "after"] {
+        host.d(&format!("start -a {name}"));
+        assert_eq!(host.d(&format!("logs {name}")).lines().next(), Some("there.example"), "{name}");
+        assert_eq!(host.d(&format!("inspect -f {{{{.Config.Hostname}}}} {name}")), "there.example");
+    }
+}

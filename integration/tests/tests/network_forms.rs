@@ -29,7 +29,7 @@ fn subnets_of_a_family_that_is_off_are_shown_and_used_by_nothing() {
 #[test]
 fn a_network_may_have_any_name_that_can_be_seen() {
     let host = Host::with_image();
-    for name in ["my network", "team/app", "_x", "été", "a:b"] {
+    for name in ["my network", "team/app", "_x", "été", "a:b", "create", "prune"] {
         host.docker(&["network", "create", name]).ok();
         host.docker(&[
             "run",
@@ -89,4 +89,24 @@ fn what_create_is_told_is_shown_and_kept_to() {
     }
     let full = host.docker(&["run", "--rm", "--network", "net", "box", "true"]).err();
     assert!(full.contains("no available"), "{full}");
+}
+
+#[test]
+fn an_address_is_asked_for_only_where_somebody_chose_the_subnet() {
+    let host = Host::with_image();
+    let rule = "supported only when connecting to networks with user configured subnets";
+    host.d("network create pool");
+    let subnet = host.d("network inspect -f {{(index .IPAM.Config 0).Subnet}} pool");
+    let address = subnet.replace(".0/24", ".9");
+    // When it is created already, which no start has to find out.
+    let refused = host.docker(&["create", "--network", "pool", "--ip", &address, "box", "true"]).err();
+    assert!(refused.contains(rule), "{refused}");
+    assert_eq!(host.d("ps -aq"), "");
+    host.d("create --name cc box true");
+    let refused = host.docker(&["network", "connect", "--ip", &address, "pool", "cc"]).err();
+    assert!(refused.contains(rule), "{refused}");
+    host.d("network create --ipv6 --subnet 10.67.0.0/24 half");
+    let refused = host.docker(&["network", "connect", "--ip6", "fd67::9", "half", "cc"]).err();
+    assert!(refused.contains(rule), "{refused}");
+    host.d("network connect --ip 10.67.0.9 half cc");
 }

@@ -80,6 +80,7 @@ pub fn subnet_to_v1(subnet: &Subnet) -> v1::Subnet {
             .collect(),
         gateway_unsaid: false,
         idle: false,
+        from_pool: !subnet.requested,
     }
 }
 
@@ -176,6 +177,7 @@ mod tests {
             auxiliary: [("router".to_owned(), "10.1.2.5".to_owned())].into(),
             gateway_unsaid: false,
             idle: false,
+            from_pool: false,
         };
         assert_eq!(subnet_to_v1(&subnet(&message).unwrap()), message);
     }

@@ -109,6 +109,7 @@ impl IpamConfig {
             gateway: self.gateway,
             gateway_unsaid: false,
             idle: false,
+            from_pool: false,
             ip_range: self.ip_range,
             auxiliary: map(self.auxiliary_addresses),
         }
