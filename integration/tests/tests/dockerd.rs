@@ -294,8 +294,21 @@ fn a_bridge_of_the_user_s_is_used_as_it_is() {
     host.host.ip("link add br-user type bridge");
     host.host.ip("addr add 10.87.0.1/24 dev br-user");
     host.host.ip("link set br-user up");
-    let running = host.run_dockerd(&["--bridge", "lan0"]);
+    // The range is a part of the bridge's own subnet, and a router on it the way out.
+    let outside = host.dockerd_refuses(&["--bridge", "lan0", "--default-gateway", "10.89.0.1"]);
+    assert!(outside.contains("default-gateway: 10.89.0.1") && outside.contains("10.88.0.0/24"), "{outside}");
+    let part = ["--bridge", "lan0", "--fixed-cidr", "10.88.0.128/25", "--default-gateway", "10.88.0.1"];
+    let running = host.run_dockerd(&part);
     host.import("box");
+    let config = &host.inspect("bridge")["IPAM"]["Config"][0];
+    assert_eq!(config["Subnet"], "10.88.0.0/24", "{config}");
+    assert_eq!((&config["IPRange"], &config["Gateway"]), (&"10.88.0.128/25".into(), &"10.88.0.254".into()));
+    let ways = host.d("run --rm box ip -4 -o route");
+    assert!(ways.contains("default via 10.88.0.1 dev eth0"), "{ways}");
+    let address = host.d("run --rm box ip -4 -o addr show eth0");
+    assert!(address.contains("10.88.0.128/24") || address.contains("10.88.0.129/24"), "{address}");
+    drop(running);
+    let running = host.run_dockerd(&["--bridge", "lan0"]);
     assert_eq!(host.inspect("bridge")["IPAM"]["Config"][0]["Subnet"], "10.88.0.0/24");
     assert_eq!(host.inspect("bridge")["IPAM"]["Config"][0]["Gateway"], "10.88.0.254");
     host.d("network create --subnet 10.87.0.0/24 -o com.docker.network.bridge.name=br-user net");

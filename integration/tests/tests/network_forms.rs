@@ -97,7 +97,7 @@ fn an_address_is_asked_for_only_where_somebody_chose_the_subnet() {
     let rule = "supported only when connecting to networks with user configured subnets";
     host.d("network create pool");
     let subnet = host.d("network inspect -f {{range.IPAM.Config}}{{.Subnet}}{{end}} pool");
-    let address = subnet.replace(".0/24", ".9");
+    let address = subnet.replace(".0.0/16", ".0.9");
     // When it is created already, which no start has to find out.
     let refused = host.docker(&["create", "--network", "pool", "--ip", &address, "box", "true"]).err();
     assert!(refused.contains(rule), "{refused}");

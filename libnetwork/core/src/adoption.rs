@@ -1,7 +1,5 @@
 //! Networks on a bridge that somebody else made: it is used as it is, with the addresses that it has, and never changed.
 
-use std::collections::BTreeMap;
-
 use ipnet::IpNet;
 use libnetwork_model::{Network, Subnet};
 use libnetwork_plan::Driver;
@@ -14,13 +12,20 @@ impl Desk<'_> {
         let Some((_, addresses)) = self.foreign_bridge(driver, network) else { return };
         for (ipv6, on) in [(false, network.ipv4), (true, network.ipv6)] {
             let own = addresses.iter().find(|address| address.addr().is_ipv6() == ipv6);
-            if let Some(address) = own.filter(|_| on && network.subnet(ipv6).is_none()) {
+            let Some(address) = own.filter(|_| on) else { continue };
+            // What is said of the default bridge by its range alone is all of it, where it is not of a bridge's.
+            let is_range = |s: &Subnet| {
+                let part = s.subnet.prefix_len() > address.prefix_len() && address.contains(&s.subnet);
+                network.predefined && part && s.gateway.is_none() && s.subnet.addr().is_ipv6() == ipv6
+            };
+            let range = network.subnets.iter().position(is_range).map(|place| network.subnets.remove(place));
+            if network.subnet(ipv6).is_none() {
                 network.subnets.push(Subnet {
                     subnet: address.trunc(),
                     gateway: Some(address.addr()),
                     gateway_chosen: false,
-                    ip_range: None,
-                    auxiliary: BTreeMap::new(),
+                    ip_range: range.as_ref().map(|range| range.subnet),
+                    auxiliary: range.map(|range| range.auxiliary).unwrap_or_default(),
                     requested: true,
                 });
             }

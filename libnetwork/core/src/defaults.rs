@@ -1,7 +1,8 @@
 //! What the daemon's configuration says about networks that nobody made, and about options that nobody gave.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
+use libnetwork_ipam::validate;
 use libnetwork_model::{Change, Mutation, Network, NetworkId, Subnet};
 use tracing::warn;
 
@@ -19,8 +20,10 @@ pub struct Defaults {
     pub no_bridge: bool,
     /// Options of the default bridge, over those that it has by itself.
     pub bridge_options: BTreeMap<String, String>,
-    /// Its subnets; of a family without any, one is chosen.
+    /// Its subnets; of a family without any, one is chosen, or that of a bridge which is there already.
     pub bridge_subnets: Vec<Subnet>,
+    /// Who leads its containers out instead of the bridge, by IPv4 and by IPv6, where the subnet is not said with it.
+    pub bridge_routers: [Option<IpAddr>; 2],
     pub bridge_ipv6: bool,
     /// Options of networks that are made without them, by driver.
     pub network_options: BTreeMap<String, BTreeMap<String, String>>,
@@ -91,13 +94,37 @@ impl Desk<'_> {
         judge.validate(&network, self.host).map_err(Error::Driver)
     }
 
+    /// Leads the default bridge's containers out by the routers that were said for it.
+    pub(crate) fn give_routers(&self, network: &mut Network) -> Result<(), Error> {
+        for router in self.defaults.bridge_routers.iter().flatten() {
+            let own = network.subnets.iter_mut().find(|own| own.subnet.addr().is_ipv4() == router.is_ipv4());
+            match own {
+                Some(own) if own.subnet.contains(router) => {
+                    own.auxiliary.insert(own.router_name().to_owned(), *router);
+                    validate(own).map_err(Error::Config)?;
+                }
+                own => {
+                    let key = if router.is_ipv4() { "default-gateway" } else { "default-gateway-v6" };
+                    let has = own.map_or("none".to_owned(), |own| own.subnet.to_string());
+                    let what = format!(
+                        "{key}: {router} must be an address of the default bridge's subnet, which is {has}: a bip or a \
+                         fixed-cidr chooses another"
+                    );
+                    return Err(Error::Invalid { what });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The network that `old` becomes; none when it is as it should be. Subnets stay while containers live by them.
     fn adapt(&self, old: &Arc<Network>, mut network: Network) -> Result<Option<Arc<Network>>, Error> {
         let adopted = self.drivers.of(&network).is_some_and(|d| self.foreign_bridge(d, &network).is_some());
         for ipv6 in [false, true].into_iter().filter(|_| !adopted) {
             let chosen = |s: &&Subnet| !s.requested && s.subnet.addr().is_ipv6() == ipv6;
             if network.subnet(ipv6).is_none() {
-                network.subnets.extend(old.subnets.iter().filter(chosen).cloned());
+                let kept = old.subnets.iter().filter(chosen).cloned();
+                network.subnets.extend(kept.map(|subnet| Subnet { auxiliary: BTreeMap::new(), ..subnet }));
             }
         }
         // Its own subnets are not in its way.

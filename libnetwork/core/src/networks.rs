@@ -206,6 +206,9 @@ impl Desk<'_> {
             };
             network.subnets.push(chosen(net.map_err(Error::Pool)?));
         }
+        if network.predefined {
+            self.give_routers(&mut network)?;
+        }
         choose_gateways(driver, &mut network)?;
         self.refuse_absent_gateways(driver, &network)?;
         Ok(network)

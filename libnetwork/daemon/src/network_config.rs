@@ -9,9 +9,6 @@ use libnetwork_ipam::{Pool, default_pools};
 use libnetwork_model::Subnet;
 use serde::Deserialize;
 
-/// Auxiliary addresses of these names are the way out, instead of the host's own address (Docker's names).
-const DEFAULT_GATEWAYS: [&str; 2] = ["DefaultGatewayIPv4", "DefaultGatewayIPv6"];
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 struct File {
@@ -97,14 +94,14 @@ fn parse(text: &[u8]) -> Result<Configured, ConfigError> {
     let named = Some(file.bridge.clone()).filter(|name| !name.is_empty() && !no_bridge);
     option("com.docker.network.bridge.name", named);
 
-    let ipv4 =
-        [("bip", &file.bip), ("fixed-cidr", &file.fixed_cidr), ("default-gateway", &file.default_gateway)];
-    let ipv6 = [
-        ("bip6", &file.bip6),
-        ("fixed-cidr-v6", &file.fixed_cidr_v6),
-        ("default-gateway-v6", &file.default_gateway_v6),
+    let subnets = [
+        subnet([("bip", &file.bip), ("fixed-cidr", &file.fixed_cidr)], false)?,
+        subnet([("bip6", &file.bip6), ("fixed-cidr-v6", &file.fixed_cidr_v6)], true)?,
     ];
-    let subnets = [subnet(ipv4, false)?, subnet(ipv6, true)?].into_iter().flatten().collect();
+    let routers = [
+        router("default-gateway", &file.default_gateway, false)?,
+        router("default-gateway-v6", &file.default_gateway_v6, true)?,
+    ];
     let mut pools = file.default_address_pools.iter().map(pool).collect::<Result<Vec<_>, _>>()?;
     if !pools.iter().any(|pool| pool.base.addr().is_ipv4()) {
         pools.extend(default_pools());
@@ -112,7 +109,8 @@ fn parse(text: &[u8]) -> Result<Configured, ConfigError> {
     let defaults = Defaults {
         no_bridge,
         bridge_options: options,
-        bridge_subnets: subnets,
+        bridge_subnets: subnets.into_iter().flatten().collect(),
+        bridge_routers: routers,
         bridge_ipv6: file.ipv6,
         network_options: file.default_network_opts,
     };
@@ -131,31 +129,27 @@ fn parse(text: &[u8]) -> Result<Configured, ConfigError> {
 }
 
 /// The default bridge's subnet of a family from the keys that tell of it; a range without a `bip` is all of it.
-fn subnet(keys: [(&'static str, &String); 3], ipv6: bool) -> Result<Option<Subnet>, ConfigError> {
-    let [(bip_key, bip), (range_key, range), (gateway_key, gateway)] = keys;
-    let (bip, range) = (net(bip_key, bip, ipv6)?, net(range_key, range, ipv6)?);
-    let Some(whole) = bip.or(range) else {
-        return match gateway.is_empty() {
-            true => Ok(None),
-            false => Err(wrong(gateway_key, gateway, "given together with a bip or a fixed-cidr")),
-        };
-    };
-    let host = bip.map(|net| net.addr()).filter(|a| *a != whole.network());
-    let mut auxiliary = BTreeMap::new();
-    if let Some(address) = address(gateway_key, gateway)? {
-        if !whole.contains(&address) {
-            return Err(wrong(gateway_key, gateway, "an address of the default bridge's subnet"));
-        }
-        auxiliary.insert(DEFAULT_GATEWAYS[usize::from(ipv6)].to_owned(), address);
-    }
+fn subnet(keys: [(&'static str, &String); 2], ipv6: bool) -> Result<Option<Subnet>, ConfigError> {
+    let [bip, range] = keys.map(|(key, text)| net(key, text, ipv6));
+    let (bip, range) = (bip?, range?);
+    let Some(whole) = bip.or(range) else { return Ok(None) };
     Ok(Some(Subnet {
         subnet: whole.trunc(),
-        gateway: host,
+        gateway: bip.map(|net| net.addr()).filter(|a| *a != whole.network()),
         gateway_chosen: false,
         ip_range: bip.and(range).map(|range| range.trunc()),
-        auxiliary,
+        auxiliary: BTreeMap::new(),
         requested: true,
     }))
+}
+
+fn router(key: &'static str, text: &str, ipv6: bool) -> Result<Option<IpAddr>, ConfigError> {
+    match address(key, text)? {
+        Some(address) if address.is_ipv6() != ipv6 => {
+            Err(wrong(key, text, if ipv6 { "an IPv6 address" } else { "an IPv4 address" }))
+        }
+        address => Ok(address),
+    }
 }
 
 fn pool(entry: &PoolEntry) -> Result<Pool, ConfigError> {
@@ -213,7 +207,7 @@ mod tests {
         assert_eq!(v4.subnet.to_string(), "10.200.0.0/24");
         assert_eq!(v4.gateway, "10.200.0.1".parse().ok());
         assert_eq!(v4.ip_range, "10.200.0.128/25".parse().ok());
-        assert_eq!(v4.auxiliary["DefaultGatewayIPv4"].to_string(), "10.200.0.254");
+        assert_eq!(defaults.bridge_routers, ["10.200.0.254".parse().ok(), None]);
         assert_eq!(defaults.bridge_subnets[1].subnet.to_string(), "fd00:200::/64");
         assert_eq!(pools, [Pool { base: "10.210.0.0/16".parse().unwrap(), size: 24 }]);
         assert_eq!(defaults.bridge_options.len(), 4);
@@ -228,7 +222,7 @@ mod tests {
             (r#"{"bipp": "10.0.0.1/8"}"#, "bipp"),
             (r#"{"bip": "10.0.0.300/8"}"#, "bip"),
             (r#"{"bip": "fd00::1/64"}"#, "bip"),
-            (r#"{"default-gateway": "10.0.0.1"}"#, "default-gateway"),
+            (r#"{"default-gateway": "fd00::1"}"#, "default-gateway"),
             (r#"{"default-address-pools": [{"base": "10.0.0.0/16", "size": 8}]}"#, "default-address-pools"),
         ] {
             let error = libnetwork_core::chain(&parse(text.as_bytes()).unwrap_err());

@@ -63,8 +63,12 @@ impl Subnet {
     /// Where a sandbox's default route leads: the host's own address, unless an auxiliary address was given for it under
     /// Docker's name.
     pub fn way_out(&self) -> Option<IpAddr> {
-        let name = if self.subnet.addr().is_ipv6() { "DefaultGatewayIPv6" } else { "DefaultGatewayIPv4" };
-        self.auxiliary.get(name).copied().or(self.gateway)
+        self.auxiliary.get(self.router_name()).copied().or(self.gateway)
+    }
+
+    /// Docker's name for the auxiliary address of a router that is not the host.
+    pub fn router_name(&self) -> &'static str {
+        if self.subnet.addr().is_ipv6() { "DefaultGatewayIPv6" } else { "DefaultGatewayIPv4" }
     }
 }
 
