@@ -56,6 +56,29 @@ fn its_subnet_range_and_way_out_are_as_configured() {
 }
 
 #[test]
+fn its_ipv6_subnet_range_and_way_out_are_as_configured() {
+    let host = Host::new();
+    let running = host.run_dockerd_by(
+        r#"{"ipv6": true, "bip6": "fd51::1/64", "fixed-cidr-v6": "fd51::8000/113", "default-gateway-v6": "fd51::fe"}"#,
+    );
+    host.import("box");
+    host.d("run -d --name cc box sleep 1000");
+    let bridge = host.inspect("bridge");
+    let configs = bridge["IPAM"]["Config"].as_array().unwrap();
+    let own = configs.iter().find(|config| config["Subnet"] == "fd51::/64").expect("its IPv6 subnet");
+    assert_eq!((&own["IPRange"], &own["Gateway"]), (&json!("fd51::8000/113"), &json!("fd51::1")));
+    let address = host.d("inspect -f {{.NetworkSettings.GlobalIPv6Address}} cc");
+    assert!(address.starts_with("fd51::8"), "{address}");
+    assert!(host.d("exec cc ip -6 route").contains("default via fd51::fe"));
+    assert!(host.host.ip("addr show docker0").contains("fd51::1/64"));
+    running.end().ok();
+    // Nobody chooses a subnet by naming a router on it.
+    let refused = host.dockerd_refuses(&["--default-gateway", "10.52.0.254"]);
+    assert!(refused.contains("default-gateway: 10.52.0.254 must be an address of"), "{refused}");
+    host.purge_dockerd().ok();
+}
+
+#[test]
 fn without_icc_and_with_ports_on_one_address_it_keeps_to_that() {
     let host = Host::new();
     let running = host.run_dockerd_by(r#"{"icc": false, "ip": "127.0.0.1"}"#);
@@ -85,6 +108,25 @@ fn ports_are_of_ipv6_alone_where_the_default_address_is() {
     assert_eq!(host.d("port server 80/tcp"), "[::]:8080");
     eventually("by IPv6", || from(&host.client, Host::ADDRESS6, 8080));
     assert!(!from(&host.client, Host::ADDRESS, 8080), "by IPv4");
+    running.end().ok();
+    host.purge_dockerd().ok();
+}
+
+#[test]
+fn default_options_are_for_networks_that_say_nothing_and_come_from_no_configuration() {
+    let host = Host::new();
+    let running = host.run_dockerd(&[]);
+    host.d("network create --config-only settings");
+    running.end().ok();
+    let options = r#"{"default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1300"}}}"#;
+    let running = host.run_dockerd_by(options);
+    let mtu = |name: &str| host.inspect(name)["Options"]["com.docker.network.driver.mtu"].clone();
+    host.d("network create bare");
+    host.d("network create -o com.docker.network.driver.mtu=1400 own");
+    assert_eq!((mtu("bare"), mtu("own")), (json!("1300"), json!("1400")));
+    // A configuration is all that there is to what is made from it.
+    host.d("network create --config-from settings made");
+    assert_eq!(mtu("made"), json!(null));
     running.end().ok();
     host.purge_dockerd().ok();
 }

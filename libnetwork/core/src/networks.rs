@@ -74,7 +74,10 @@ impl Desk<'_> {
             ipam_options: request.ipam_options.clone(),
         };
         self.take_configuration(&mut network)?;
-        if let Some(defaults) = self.defaults.network_options.get(driver) {
+        // A configuration says all that there is to say.
+        if network.config_from.is_none()
+            && let Some(defaults) = self.defaults.network_options.get(driver)
+        {
             for (option, value) in defaults {
                 network.options.entry(option.clone()).or_insert_with(|| value.clone());
             }
@@ -82,6 +85,12 @@ impl Desk<'_> {
         if network.config_from.is_none() {
             network.ipv4 = enabled(&network, ENABLE_IPV4, request.ipv4, true)?;
             network.ipv6 = enabled(&network, ENABLE_IPV6, request.ipv6, false)?;
+            // What was overruled is not shown beside what is.
+            for (option, asked) in [(ENABLE_IPV4, request.ipv4), (ENABLE_IPV6, request.ipv6)] {
+                if asked.is_some() {
+                    network.options.remove(option);
+                }
+            }
         }
         if !network.ipv4 && !network.ipv6 && !network.config_only {
             return Err(Error::NoFamily);
