@@ -83,6 +83,26 @@ fn a_link_is_a_name_of_the_one_container_that_asked_for_it() {
 }
 
 #[test]
+fn a_renamed_container_answers_to_its_new_name_and_not_to_the_old_one() {
+    let host = Host::with_image();
+    host.d("network create --subnet 10.93.0.0/24 net");
+    host.d("run -d --name old --network net --ip 10.93.0.9 --network-alias kept box sleep 1000");
+    host.d("run -d --name asker --network net box sleep 1000");
+    let ask = |name: &str| host.docker(&["exec", "asker", "nslookup", "-type=a", name, "127.0.0.11"]).stdout;
+    assert!(ask("old").contains("10.93.0.9"));
+    host.d("rename old new");
+    for name in ["new", "kept"] {
+        assert!(ask(name).contains("10.93.0.9"), "{name}: {}", ask(name));
+    }
+    assert!(!ask("old").contains("10.93.0.9"), "{}", ask("old"));
+    // The name is free for another.
+    host.d("run -d --name old --network net --ip 10.93.0.8 box sleep 1000");
+    assert!(ask("old").contains("10.93.0.8") && ask("new").contains("10.93.0.9"));
+    host.d("restart -t 0 new");
+    assert!(ask("new").contains("10.93.0.9"));
+}
+
+#[test]
 fn six_and_reverse_lookups_are_answered() {
     let host = Host::with_image();
     host.d("network create --ipv6 --subnet 10.84.0.0/24 --subnet fd84::/64 net");

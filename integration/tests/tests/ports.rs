@@ -11,6 +11,7 @@ with_each_backend!(
     containers_reach_a_published_port_by_the_hosts_address_from_any_network_and_from_itself,
     a_container_on_two_networks_is_reached_from_both_and_from_outside,
     a_port_on_one_host_address_is_not_served_on_another,
+    a_network_says_where_ports_are_published_that_name_no_address,
     a_range_leads_to_a_range_port_by_port,
     publish_all_takes_ports_of_the_ephemeral_range_for_what_is_exposed,
     any_port_is_one_of_the_hosts_range_that_no_process_has,
@@ -106,6 +107,23 @@ fn a_port_on_one_host_address_is_not_served_on_another(backend: Backend) {
     seen(&host.host, "tcp 127.0.0.1 8080");
     ask(&host.client, "tcp 192.0.2.1 8080").err();
     ask(&host.host, "tcp 192.0.2.1 8080").err();
+}
+
+fn a_network_says_where_ports_are_published_that_name_no_address(backend: Backend) {
+    let host = backend.with_image();
+    let binding =
+        |family: &str, address: &str| format!("-o com.docker.network.bridge.host_binding_{family}={address}");
+    let (v4, v6) = (binding("ipv4", "127.0.0.1"), binding("ipv6", "::1"));
+    host.d(&format!("network create --ipv6 --subnet 10.61.0.0/24 --subnet fd61::/64 {v4} {v6} bound"));
+    serve(&host, "web", &["--network", "bound", "-p", "8080:80", "-p", "192.0.2.1:8081:80"]);
+    assert_eq!(host.d("port web 80"), "127.0.0.1:8080\n192.0.2.1:8081\n[::1]:8080");
+    for address in ["127.0.0.1", "::1"] {
+        seen(&host.host, &format!("tcp {address} 8080"));
+    }
+    for address in ["192.0.2.1", "2001:db8::1"] {
+        ask(&host.client, &format!("tcp {address} 8080")).err();
+    }
+    seen(&host.client, "tcp 192.0.2.1 8081");
 }
 
 fn a_range_leads_to_a_range_port_by_port(backend: Backend) {

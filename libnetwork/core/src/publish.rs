@@ -53,15 +53,15 @@ impl Desk<'_> {
         if sandbox.wishes.is_empty() || routed == [None, None] {
             return Ok(Vec::new());
         }
-        let (wishes, routed) = by_family(&sandbox.wishes, bound, routed)?;
+        let (wishes, routed) = by_family(&sandbox.wishes, &bound, routed)?;
         // Routed ports had none of the host's.
         let before: Vec<PublishedPort> = before.iter().filter(|p| !p.routed).cloned().collect();
         let ephemeral = self.host.ephemeral.unwrap_or(EPHEMERAL);
         let mut kept = vec![false; before.len()];
         let wishes: Vec<PortWish> = wishes
             .into_iter()
+            .flat_map(|wish| bind(wish, &bound))
             .map(|mut wish| {
-                wish.host_ip = wish.host_ip.or(bound);
                 // Ports that were chosen stay: those of a join that is repeated, and those beside which others come.
                 // One that was asked for exactly needs no memory.
                 let free = wish.host_ports.is_none_or(|range| range.count() > wish.count);
@@ -101,7 +101,7 @@ impl Desk<'_> {
         });
         Ways {
             routed: ways.map(|way| way.map(|(routed, _)| routed)),
-            bound: ways.into_iter().flatten().find_map(|(_, bound)| bound),
+            bound: ways.into_iter().flatten().filter_map(|(_, bound)| bound).collect(),
         }
     }
 
@@ -127,14 +127,24 @@ impl Desk<'_> {
 struct Ways {
     /// By family, whether they are led to the sandbox's own address; none where there is no way out.
     routed: [Option<bool>; 2],
-    /// The host's address that ports are published on where none is asked for.
-    bound: Option<IpAddr>,
+    /// The host's addresses that ports are published on where none is asked for; all, where there are none.
+    bound: Vec<IpAddr>,
+}
+
+/// A wish for no particular address, as one for each of these.
+fn bind(wish: PortWish, bound: &[IpAddr]) -> Vec<PortWish> {
+    match wish.host_ip {
+        None if !bound.is_empty() => {
+            bound.iter().map(|ip| PortWish { host_ip: Some(*ip), ..wish.clone() }).collect()
+        }
+        _ => vec![wish],
+    }
 }
 
 /// Wishes for ports of the host, and the ports of routed families, which need none.
 fn by_family(
     wishes: &[PortWish],
-    bound: Option<IpAddr>,
+    bound: &[IpAddr],
     routed: [Option<bool>; 2],
 ) -> Result<(Vec<PortWish>, Vec<PublishedPort>), Error> {
     if !routed.contains(&Some(true)) {
@@ -152,7 +162,8 @@ fn by_family(
                 }
             }
             Some(false) => {
-                let bound = bound.filter(|bound| is_of(Some(*bound))).unwrap_or(unspecified(ipv6));
+                let bound = bound.iter().copied().find(|bound| is_of(Some(*bound)));
+                let bound = bound.unwrap_or(unspecified(ipv6));
                 mapped.push(PortWish { host_ip: wish.host_ip.or(Some(bound)), ..wish.clone() });
             }
         }
