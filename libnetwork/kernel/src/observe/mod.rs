@@ -1,10 +1,13 @@
 //! What is there.
 
+mod tables;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use libnetwork_model::SandboxId;
 use libnetwork_plan::{
-    Cause, KernelError, Key, Link, LinkKind, Name, Ns, Object, Observed, Owner, Peer, Route, Scope, Table,
+    Cause, KernelError, Key, Link, LinkKind, LinkRank, Name, Ns, Object, Observed, Owner, Peer, Route, Scope,
+    Table,
 };
 
 use crate::{
@@ -92,23 +95,6 @@ impl Look<'_> {
         self.rulesets(ns).map_err(error)
     }
 
-    fn rulesets(&mut self, ns: &Ns) -> Result<(), Cause> {
-        let socket = self.spaces.nft(ns)?;
-        for ruleset in nft::rulesets(socket, ns)? {
-            for set in &ruleset.sets {
-                for (element, verdict) in nft::set_elements(socket, &ruleset.table, set)? {
-                    let (table, set) = (ruleset.table.clone(), set.name.clone());
-                    let key = Key::SetElement { ns: ns.clone(), table, set, element };
-                    self.observed.insert(key, (Owner::Ours, Object::SetElement(verdict)));
-                }
-            }
-            let key = Key::Ruleset { ns: ns.clone(), table: ruleset.table.clone() };
-            self.observed.insert(key, (Owner::Ours, Object::Ruleset(ruleset.into())));
-        }
-        self.spaces.tidy(ns);
-        Ok(())
-    }
-
     fn host_links(&mut self) -> Result<(), KernelError> {
         let found: Vec<Found> = self.links[&Ns::Host].values().flatten().cloned().collect();
         let names: HashMap<i32, Name> = found.iter().map(|link| (link.index, link.name.clone())).collect();
@@ -180,7 +166,8 @@ impl Look<'_> {
             return Ok(false);
         }
         let route = &mut self.spaces.get(&Ns::Host).map_err(at("open", &Ns::Host))?.route;
-        let near = link::by_index(route, found.other).map_err(at("look at", &Ns::Host))?;
+        let key = Key::Link { rank: found.rank(), ns: Ns::Host, name: found.name.clone() };
+        let near = link::by_index(route, found.other).map_err(about("look at the other end of", key))?;
         Ok(near.is_some_and(|near| near.leads_to(found)))
     }
 
@@ -244,7 +231,9 @@ impl Look<'_> {
             return Ok(None);
         }
         let space = self.spaces.get(ns).map_err(at("open", ns))?;
-        let found = link::by_name(&mut space.route, name).map_err(at("look at", ns))?;
+        // Of which kind it is would be known by the answer.
+        let key = Key::Link { rank: LinkRank::Other, ns: ns.clone(), name: name.clone() };
+        let found = link::by_name(&mut space.route, name).map_err(about("look at", key))?;
         let found = found.filter(|link| link.group != DOOMED);
         self.links.entry(ns.clone()).or_default().insert(name.clone(), found.clone());
         Ok(found)
@@ -304,34 +293,6 @@ impl Look<'_> {
             let socket = &mut self.spaces.get(ns).map_err(at("open", ns))?.route;
             let link = link::by_index(socket, route.index).map_err(at("look at", ns))?;
             self.route(ns, link.as_ref().map(|link| (&link.name, is_ours(ns, link.group))), &route);
-        }
-        Ok(())
-    }
-
-    fn tables(&mut self, ns: &Ns, keys: &[&Key]) -> Result<(), KernelError> {
-        if let Ns::Sandbox(id) = ns
-            && !self.spaces.exists(id).map_err(at("look at", ns))?
-        {
-            return Ok(());
-        }
-        let socket = self.spaces.nft(ns).map_err(at("open", ns))?;
-        let mut tables: BTreeSet<&Table> = BTreeSet::new();
-        for key in keys {
-            let error = |cause| KernelError { key: Some((*key).clone()), ..at("look at", ns)(cause) };
-            match key {
-                Key::Ruleset { table, .. } if tables.insert(table) => {
-                    if let Some(ruleset) = nft::ruleset(socket, table).map_err(error)? {
-                        let object = Object::Ruleset(ruleset.into());
-                        self.observed.insert((*key).clone(), (Owner::Ours, object));
-                    }
-                }
-                Key::SetElement { table, set, element, .. } => {
-                    if let Some(verdict) = nft::element(socket, table, set, element).map_err(error)? {
-                        self.observed.insert((*key).clone(), (Owner::Ours, Object::SetElement(verdict)));
-                    }
-                }
-                _ => {}
-            }
         }
         Ok(())
     }
@@ -399,6 +360,10 @@ impl Look<'_> {
 
 fn owner(protocol: u8) -> Owner {
     if protocol == PROTOCOL { Owner::Ours } else { Owner::Foreign }
+}
+
+fn about(operation: &'static str, key: Key) -> impl FnOnce(Cause) -> KernelError {
+    move |cause| KernelError { operation, namespace: key.ns().clone(), key: Some(key), cause }
 }
 
 fn at(operation: &'static str, ns: &Ns) -> impl Fn(Cause) -> KernelError + use<> {
