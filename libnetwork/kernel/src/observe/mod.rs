@@ -7,13 +7,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use libnetwork_model::SandboxId;
 use libnetwork_plan::{
     Cause, KernelError, Key, Link, LinkKind, LinkRank, Name, Ns, Object, Observed, Owner, Peer, Route, Scope,
-    Table,
 };
 
 use crate::{
     inet::{self, FoundAddress, FoundNeighbour, FoundRoute},
     link::{self, Found},
-    nft,
     ownership::{DOOMED, PROTOCOL, is_ours, read_alias},
     spaces::Spaces,
     sysctl,
