@@ -99,7 +99,7 @@ impl Containers {
 }
 
 impl Inner {
-    async fn sandboxes(&self) -> Result<BTreeMap<String, v1::Sandbox>> {
+    pub(crate) async fn sandboxes(&self) -> Result<BTreeMap<String, v1::Sandbox>> {
         let call = || {
             let mut client = self.parts.network.clone();
             async move { client.list_sandboxes(v1::ListSandboxesRequest {}).await }
