@@ -72,6 +72,9 @@ impl Inner {
         settings.network_id.clone_from(&network.id);
         config.networks.insert(name.clone(), settings);
         if running {
+            if name == BRIDGE {
+                self.check_reach(&config)?;
+            }
             let (attached, staged) =
                 tokio::join!(self.attach(&config, &name), self.stage_config(&container, config.clone()));
             self.change_live(&container, attached, staged).await?;

@@ -64,9 +64,7 @@ impl Inner {
         })?;
         // On a network with names a link is one more, and whoever it leads to may come later.
         for link in host.links.iter().filter(|_| host.network_mode == "bridge").flatten() {
-            let target = link.split_once(':').map_or(link.as_str(), |(target, _)| target);
-            self.find(target)
-                .map_err(|error| Error::Invalid(format!("could not get container for {target}: {error}")))?;
+            self.check_new_link(link)?;
         }
         spec::check_security(&host)?;
         // Docker exposes what it publishes.

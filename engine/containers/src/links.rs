@@ -1,14 +1,14 @@
 //! `--link`, as Docker has it. On the default bridge a container is told of others that run: a line of its hosts file
 //! each, and variables. On a network with names, a link is a name that the resolver knows for this container alone.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use libnetwork_model::Protocol;
 use libnetwork_rpc::v1;
 
 use crate::{
     Error, Result,
-    container::Live,
+    container::{Container, Live},
     files::Entry,
     ports::{self, ContainerPort},
     record::Config,
@@ -58,18 +58,71 @@ pub(crate) fn names(links: &[String]) -> HashMap<String, String> {
     links.map(|link| (link.alias.to_owned(), link.target.trim_start_matches('/').to_owned())).collect()
 }
 
+/// How often a link's target may share the namespace of another that does so itself. One that is made to share the
+/// namespace of what is not there yet may come round to itself.
+const MOST_SHARED: usize = 8;
+
 impl Inner {
-    /// Refuses a start on the default bridge whose links lead to what does not run.
+    /// Refuses what Docker refuses of links when a container is made.
+    pub(crate) fn check_new_link(&self, link: &str) -> Result<()> {
+        let reference = Link::read(link).target;
+        let target = self
+            .target(reference)
+            .map_err(|error| Error::Invalid(format!("could not get container for {reference}: {error}")))?;
+        if target.config().host.network_mode == "host" {
+            return Err(Error::invalid(
+                "conflicting options: host type networking can't be used with links. This would result in undefined \
+                 behavior",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Who a link leads to: who shares the network namespace of another is to be found where that one is.
+    fn target(&self, reference: &str) -> Result<Arc<Container>> {
+        let mut found = self.find(reference)?;
+        for _ in 0..MOST_SHARED {
+            let config = found.config();
+            let Some(owner) = config.host.network_mode.strip_prefix("container:") else { return Ok(found) };
+            found = self.find(owner)?;
+        }
+        Err(Error::Conflict(format!(
+            "container {reference} shares the network namespace of no other in the end"
+        )))
+    }
+
+    /// Refuses a start on the default bridge whose links lead to what does not run, or is not there.
     pub(crate) fn check_links(&self, config: &Config) -> Result<()> {
         for Link { target, alias } in links(config) {
             let found = self
-                .find(target)
+                .target(target)
                 .map_err(|error| error.during(format!("could not get container for {target}")))?;
             let live = found.live();
             if !live.state.has_process() {
                 return Err(Error::Conflict(format!(
                     "Cannot link to a non running container: /{} AS /{}/{alias}",
                     live.config.name, config.name
+                )));
+            }
+            if !live.config.networks.contains_key(BRIDGE) {
+                return Err(Error::Conflict(format!(
+                    "Cannot link to /{} AS /{}/{alias}: container {} not attached to default bridge network",
+                    live.config.name, config.name, found.id
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a connection to the default bridge of what links to somebody who is not on it.
+    pub(crate) fn check_reach(&self, config: &Config) -> Result<()> {
+        for Link { target, .. } in links(config) {
+            let Ok(found) = self.target(target) else { continue };
+            let other = found.config();
+            if !other.networks.contains_key(BRIDGE) {
+                return Err(Error::Conflict(format!(
+                    "Cannot link to /{}, as it does not belong to the default network",
+                    other.name
                 )));
             }
         }
@@ -105,7 +158,7 @@ impl Inner {
     /// Tells the containers that link to this one where it is now.
     pub(crate) async fn tell_linked(&self, id: &str) {
         for other in self.all().into_iter().filter(|other| other.id != id) {
-            let leads_here = |link: Link<'_>| self.find(link.target).is_ok_and(|found| found.id == id);
+            let leads_here = |link: Link<'_>| self.target(link.target).is_ok_and(|found| found.id == id);
             if !links(&other.config()).any(leads_here) {
                 continue;
             }
@@ -122,7 +175,7 @@ impl Inner {
 
     /// The container that a link leads to and its address on the default bridge, while it runs.
     fn linked(&self, link: Link<'_>) -> Option<(Live, String)> {
-        let live = self.find(link.target).ok()?.live();
+        let live = self.target(link.target).ok()?.live();
         if !live.state.has_process() {
             return None;
         }
@@ -137,7 +190,7 @@ impl Inner {
     pub(crate) fn shown_links(&self, config: &Config) -> Option<Vec<String>> {
         let given = config.host.links.as_ref().filter(|_| config.networks.contains_key(BRIDGE))?;
         let show = |link: Link<'_>| {
-            let target = self.find(link.target).map(|found| found.config().name.clone());
+            let target = self.target(link.target).map(|found| found.config().name.clone());
             let target = target.unwrap_or_else(|_| link.target.trim_start_matches('/').to_owned());
             format!("/{target}:/{}/{}", config.name, link.alias)
         };
