@@ -63,8 +63,8 @@ impl Inner {
             Ok(other.config().mounts.clone())
         })?;
         // On a network with names a link is one more, and whoever it leads to may come later.
-        for link in host.links.iter().filter(|_| host.network_mode == "bridge").flatten() {
-            self.check_new_link(link)?;
+        for link in host.links.iter_mut().filter(|_| host.network_mode == "bridge").flatten() {
+            *link = self.new_link(link)?;
         }
         spec::check_security(&host)?;
         // Docker exposes what it publishes.

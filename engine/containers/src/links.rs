@@ -10,6 +10,7 @@ use crate::{
     Error, Result,
     container::{Container, Live},
     files::Entry,
+    names,
     ports::{self, ContainerPort},
     record::Config,
     service::Inner,
@@ -18,7 +19,8 @@ use crate::{
 /// The network whose links are lines of hosts files.
 pub(crate) const BRIDGE: &str = "bridge";
 
-/// `TARGET:ALIAS`; without an alias the target's own name is one.
+/// `TARGET:ALIAS`; without an alias the target's own name is one. Records have the target's full id, those of engines that
+/// knew no better its name.
 #[derive(Debug, Clone, Copy)]
 struct Link<'a> {
     target: &'a str,
@@ -53,7 +55,7 @@ pub(crate) fn alias(link: &str) -> &str {
 }
 
 /// What the resolver is to know of links on a network with names: the target's name by the alias.
-pub(crate) fn names(links: &[String]) -> HashMap<String, String> {
+pub(crate) fn known_names(links: &[String]) -> HashMap<String, String> {
     let links = links.iter().map(|link| Link::read(link));
     links.map(|link| (link.alias.to_owned(), link.target.trim_start_matches('/').to_owned())).collect()
 }
@@ -63,9 +65,9 @@ pub(crate) fn names(links: &[String]) -> HashMap<String, String> {
 const MOST_SHARED: usize = 8;
 
 impl Inner {
-    /// Refuses what Docker refuses of links when a container is made.
-    pub(crate) fn check_new_link(&self, link: &str) -> Result<()> {
-        let reference = Link::read(link).target;
+    /// A link as a container that is made keeps it: whatever its target is called later, it leads to this one and no other.
+    pub(crate) fn new_link(&self, link: &str) -> Result<String> {
+        let Link { target: reference, alias } = Link::read(link);
         let target = self
             .target(reference)
             .map_err(|error| Error::Invalid(format!("could not get container for {reference}: {error}")))?;
@@ -75,7 +77,7 @@ impl Inner {
                  behavior",
             ));
         }
-        Ok(())
+        Ok(format!("{}:{alias}", target.id))
     }
 
     /// Who a link leads to: who shares the network namespace of another is to be found where that one is.
@@ -94,9 +96,20 @@ impl Inner {
     /// Refuses a start on the default bridge whose links lead to what does not run, or is not there.
     pub(crate) fn check_links(&self, config: &Config) -> Result<()> {
         for Link { target, alias } in links(config) {
-            let found = self
-                .target(target)
-                .map_err(|error| error.during(format!("could not get container for {target}")))?;
+            let found = match self.target(target) {
+                Err(Error::NoSuchContainer(gone)) if gone == target && names::is_id(target) => {
+                    return Err(Error::Conflict(format!(
+                        "Cannot link to a removed container: {} AS /{}/{alias}; `docker rm --link {}/{alias}` removes \
+                         the link",
+                        &target[..12],
+                        config.name,
+                        config.name
+                    )));
+                }
+                found => {
+                    found.map_err(|error| error.during(format!("could not get container for {target}")))?
+                }
+            };
             let live = found.live();
             if !live.state.has_process() {
                 return Err(Error::Conflict(format!(
@@ -191,7 +204,10 @@ impl Inner {
         let given = config.host.links.as_ref().filter(|_| config.networks.contains_key(BRIDGE))?;
         let show = |link: Link<'_>| {
             let target = self.target(link.target).map(|found| found.config().name.clone());
-            let target = target.unwrap_or_else(|_| link.target.trim_start_matches('/').to_owned());
+            let target = target.unwrap_or_else(|_| match names::is_id(link.target) {
+                true => link.target[..12].to_owned(),
+                false => link.target.trim_start_matches('/').to_owned(),
+            });
             format!("/{target}:/{}/{}", config.name, link.alias)
         };
         Some(links(config).take(given.len()).map(show).collect())

@@ -61,3 +61,54 @@ fn a_link_leads_to_where_its_target_has_its_network() {
     assert!(reaches(&host, "cc", "web", 80));
     assert_eq!(links(&host, "cc"), json!(["/owner:/cc/web"]));
 }
+
+#[test]
+fn a_link_leads_to_the_container_that_it_was_made_for_whatever_that_is_called() {
+    let mut host = Host::with_image();
+    serve(&host, "db", "");
+    host.d("run -d --name cc --link db:x box sleep 1000");
+    host.d("rename db old");
+    assert_eq!(links(&host, "cc"), json!(["/old:/cc/x"]));
+    host.d("run -d --name db box sleep 1000");
+    host.d("restart -t 0 cc");
+    assert!(reaches(&host, "cc", "x", 80));
+    assert_eq!(lines(&host, "cc", "x"), lines(&host, "cc", "old"));
+    // Also when it comes back elsewhere.
+    host.d("stop -t 0 old");
+    host.d("run -d --name usurper --restart no box sleep 1000");
+    host.d("start old");
+    eventually("it follows", || reaches(&host, "cc", "x", 80));
+    let id = host.inspect("old")["Id"].as_str().unwrap().to_owned();
+    host.d("rm -f old");
+    host.d("stop -t 0 cc");
+    let text = host.docker(&["start", "cc"]).err();
+    let said = format!("Cannot link to a removed container: {} AS /cc/x", &id[..12]);
+    assert!(text.contains(&said) && text.contains("`docker rm --link cc/x`"), "{text}");
+    host.d("rm --link cc/x");
+    host.d("start cc");
+    assert_eq!(links(&host, "cc"), json!(null));
+
+    // Records of engines that kept links by name.
+    host.d("create --name dd --link db:x box sleep 1000");
+    host.stop();
+    let id = host_record(&host, "dd");
+    let text = std::fs::read_to_string(&id).unwrap();
+    let mut record: serde_json::Value = serde_json::from_str(&text).unwrap();
+    record["host"]["Links"] = json!(["db:x"]);
+    std::fs::write(&id, record.to_string()).unwrap();
+    host.start();
+    host.d("start dd");
+    assert_eq!(links(&host, "dd"), json!(["/db:/dd/x"]));
+    assert_eq!(lines(&host, "dd", "x"), lines(&host, "dd", "db"));
+}
+
+/// The file that a container's record is in.
+fn host_record(host: &Host, name: &str) -> std::path::PathBuf {
+    let all = std::fs::read_dir(host.state_dir().join("engine/containers")).unwrap().flatten();
+    let records = all.map(|entry| entry.path().join("config.json"));
+    let mine = |path: &std::path::PathBuf| {
+        let text = std::fs::read(path).unwrap_or_default();
+        serde_json::from_slice::<serde_json::Value>(&text).is_ok_and(|record| record["name"] == name)
+    };
+    records.into_iter().find(mine).unwrap()
+}
