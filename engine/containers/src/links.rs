@@ -146,12 +146,12 @@ impl Inner {
     pub(crate) fn link_entries(&self, config: &Config) -> Vec<Entry> {
         let mut entries = Vec::new();
         for link in links(config) {
-            let Some((live, ip)) = self.linked(link) else { continue };
+            let Some((live, ips)) = self.linked(link) else { continue };
             let mut names = vec![link.alias.to_owned(), live.config.config.hostname.clone()];
             if live.config.name != link.alias {
                 names.push(live.config.name.clone());
             }
-            entries.push(Entry { ip, names });
+            entries.extend(ips.into_iter().map(|ip| Entry { ip, names: names.clone() }));
         }
         entries
     }
@@ -160,10 +160,10 @@ impl Inner {
     pub(crate) fn link_environment(&self, config: &Config) -> Vec<String> {
         links(config)
             .filter_map(|link| Some((link, self.linked(link)?)))
-            .flat_map(|(link, (live, ip))| {
+            .flat_map(|(link, (live, ips))| {
                 let exposed = ports::exposed(&live.config.config.exposed_ports).unwrap_or_default();
                 let name = format!("/{}/{}", config.name, link.alias);
-                variables(link.alias, &name, &ip, exposed, live.config.config.env.iter().flatten())
+                variables(link.alias, &name, &ips[0], exposed, live.config.config.env.iter().flatten())
             })
             .collect()
     }
@@ -186,17 +186,17 @@ impl Inner {
         }
     }
 
-    /// The container that a link leads to and its address on the default bridge, while it runs.
-    fn linked(&self, link: Link<'_>) -> Option<(Live, String)> {
+    /// The container that a link leads to and its addresses on the default bridge, IPv4 first, while it runs and has any.
+    fn linked(&self, link: Link<'_>) -> Option<(Live, Vec<String>)> {
         let live = self.target(link.target).ok()?.live();
         if !live.state.has_process() {
             return None;
         }
         let on = |endpoint: &&v1::Endpoint| endpoint.network_name == BRIDGE;
         let endpoint = live.sandbox.as_ref()?.endpoints.iter().find(on)?;
-        let (ip, _) = endpoint.ipv4.split_once('/').or_else(|| endpoint.ipv6.split_once('/'))?;
-        let ip = ip.to_owned();
-        Some((live, ip))
+        let ips = [&endpoint.ipv4, &endpoint.ipv6].into_iter().filter_map(|cidr| cidr.split_once('/'));
+        let ips: Vec<String> = ips.map(|(ip, _)| ip.to_owned()).collect();
+        (!ips.is_empty()).then_some((live, ips))
     }
 
     /// `HostConfig.Links` as `inspect` shows it.

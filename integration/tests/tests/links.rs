@@ -112,3 +112,22 @@ fn host_record(host: &Host, name: &str) -> std::path::PathBuf {
     };
     records.into_iter().find(mine).unwrap()
 }
+
+#[test]
+fn on_a_bridge_of_both_families_a_link_has_a_line_of_each() {
+    let host = Host::new();
+    let running = host.run_dockerd_by(r#"{"ipv6": true, "fixed-cidr-v6": "fd52::/64"}"#);
+    host.import("box");
+    serve(&host, "db", "--expose 80");
+    host.d("run -d --name cc --link db:x box sleep 1000");
+    let address = host.address("db", "bridge");
+    let address6 = &host.inspect("db")["NetworkSettings"]["Networks"]["bridge"]["GlobalIPv6Address"];
+    let name = &host.inspect("db")["Config"]["Hostname"];
+    let line = |address: &str| format!("{address}\tx {} db", name.as_str().unwrap());
+    assert_eq!(lines(&host, "cc", "x"), [line(&address), line(address6.as_str().unwrap())]);
+    assert!(host.d("exec cc env").contains(&format!("X_PORT_80_TCP_ADDR={address}\n")));
+    host.d("rm --link cc/x");
+    assert_eq!(lines(&host, "cc", "x").len(), 0);
+    running.end().ok();
+    host.purge_dockerd().ok();
+}
