@@ -39,9 +39,20 @@ impl<'a> Link<'a> {
 /// Those of the default bridge.
 fn links(config: &Config) -> impl Iterator<Item = Link<'_>> {
     let bridge = config.networks.get(BRIDGE);
-    let given = bridge.and(config.host.links.as_ref()).into_iter().flatten();
+    let given = bridge.and(given(config)).into_iter().flatten();
     let connected = bridge.and_then(|settings| settings.links.as_ref()).into_iter().flatten();
     given.chain(connected).map(|link| Link::read(link))
+}
+
+/// Those that a container was made with, whether it is on the default bridge or not. As for Docker, who was made for a
+/// network with names has links of that network instead.
+fn given(config: &Config) -> Option<&Vec<String>> {
+    config.host.links.as_ref().filter(|_| are_of_the_bridge(&config.host.network_mode))
+}
+
+/// Whether the links of a container that is made for this network are ones of the default bridge, as soon as it is on it.
+pub(crate) fn are_of_the_bridge(mode: &str) -> bool {
+    matches!(mode, BRIDGE | "none")
 }
 
 /// What a container calls the others that it links to on the default bridge.
@@ -201,7 +212,6 @@ impl Inner {
 
     /// `HostConfig.Links` as `inspect` shows it.
     pub(crate) fn shown_links(&self, config: &Config) -> Option<Vec<String>> {
-        let given = config.host.links.as_ref().filter(|_| config.networks.contains_key(BRIDGE))?;
         let show = |link: Link<'_>| {
             let target = self.target(link.target).map(|found| found.config().name.clone());
             let target = target.unwrap_or_else(|_| match names::is_id(link.target) {
@@ -210,7 +220,7 @@ impl Inner {
             });
             format!("/{target}:/{}/{}", config.name, link.alias)
         };
-        Some(links(config).take(given.len()).map(show).collect())
+        Some(given(config)?.iter().map(|link| show(Link::read(link))).collect())
     }
 }
 

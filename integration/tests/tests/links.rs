@@ -131,3 +131,38 @@ fn on_a_bridge_of_both_families_a_link_has_a_line_of_each() {
     running.end().ok();
     host.purge_dockerd().ok();
 }
+
+#[test]
+fn links_are_of_the_network_that_a_container_was_made_for_and_hold_where_it_is() {
+    let host = Host::with_image();
+    host.d("network create net");
+    host.d("run -d --name db box sleep 1000");
+    let create = |name: &str, mode: &str, link: &str, networks: serde_json::Value| {
+        let body = json!({
+            "Image": "box", "Cmd": ["sleep", "1000"],
+            "HostConfig": {"NetworkMode": mode, "Links": [link]},
+            "NetworkingConfig": {"EndpointsConfig": networks},
+        });
+        host.api().post(&format!("/containers/create?name={name}"), &body)
+    };
+    // Made for the default bridge, and on it later.
+    let refused = create("early", "bridge", "nobody:x", json!({"net": {}}));
+    assert_eq!(
+        (refused.status, refused.message().contains("could not get container for nobody")),
+        (400, true)
+    );
+    assert_eq!(create("early", "bridge", "db:x", json!({"net": {}})).status, 201);
+    host.d("start early");
+    assert_eq!(links(&host, "early"), json!(["/db:/early/x"]));
+    assert_eq!(lines(&host, "early", "x").len(), 0);
+    host.d("network connect bridge early");
+    assert_eq!(lines(&host, "early", "x").len(), 1);
+    let refused = create("none", "none", "nobody:x", json!({}));
+    assert_eq!(refused.status, 400);
+
+    // Made for a network with names, where the name may come later, and on the default bridge too.
+    assert_eq!(create("named", "net", "nobody:x", json!({"net": {}, "bridge": {}})).status, 201);
+    host.d("start named");
+    assert_eq!(lines(&host, "named", "x").len(), 0);
+    assert_eq!(links(&host, "named"), json!(null));
+}
