@@ -33,6 +33,7 @@ impl Containers {
 impl Inner {
     async fn rename(self: &Arc<Self>, container: &Arc<Container>, name: &str) -> Result<()> {
         let _turn = container.turn().await;
+        container.stays("renamed")?;
         let mut config = (*container.config()).clone();
         let old = config.name.clone();
         let context = "Error when allocating new name";
@@ -76,6 +77,7 @@ impl Inner {
     async fn update(self: &Arc<Self>, container: &Arc<Container>, body: UpdateBody) -> Result<Updated> {
         let context = || format!("Cannot update container {}", container.id);
         let _turn = container.turn().await;
+        container.stays("updated")?;
         let mut config = (*container.config()).clone();
         let (asked, policy) = (body.resources, body.restart_policy);
         merge(&mut config.host.resources, &asked);

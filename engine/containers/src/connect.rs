@@ -7,7 +7,7 @@ use libnetwork_rpc::v1;
 
 use crate::{
     Containers, Error, Result,
-    config::{EndpointSettings, Status},
+    config::EndpointSettings,
     container::Container,
     create::{requested, settled},
     follow::is_on,
@@ -48,13 +48,7 @@ impl Inner {
         let network = self.network(network).await?;
         let _turn = container.turn().await;
         let mut config = (*container.config()).clone();
-        if container.read(|live| live.removed || matches!(live.state.status, Status::Removing | Status::Dead))
-        {
-            return Err(Error::Conflict(format!(
-                "container {} is marked for removal and cannot be connected",
-                container.id
-            )));
-        }
+        container.stays("connected")?;
         refuse_connection(&config, &network)?;
         let running = container.read(|live| live.state.has_process());
         let attached = config.networks.contains_key(&network.name);
@@ -152,6 +146,7 @@ impl Inner {
         };
         let found = self.network(network).await;
         let _turn = container.turn().await;
+        container.stays("disconnected")?;
         let mut config = (*container.config()).clone();
         let name = match found {
             Ok(network) => network.name,

@@ -173,3 +173,28 @@ fn causewayd_killed_at_any_moment_of_a_change_does_not_fail_it() {
 fn the_engine_killed_at_any_moment_of_a_change_leaves_it_done_or_not_begun() {
     killed_under_changes(Daemon::Engine, |_, _, _| {});
 }
+
+#[test]
+fn a_change_beside_a_removal_is_done_or_refused() {
+    let host = Host::with_image();
+    host.d("network create net");
+    let api = host.api();
+    for round in 0..15 {
+        host.d("create --name cc --network net box true");
+        let id = host.inspect("cc")["Id"].as_str().unwrap().to_owned();
+        let (rename, disconnect) =
+            (format!("/containers/{id}/rename?name=dd"), "/networks/net/disconnect".to_owned());
+        let changes = [(rename, serde_json::json!({})), (disconnect, serde_json::json!({"Container": id}))];
+        std::thread::scope(|scope| {
+            let removal = scope.spawn(|| api.delete(&format!("/containers/{id}")).status);
+            for (path, body) in &changes {
+                // A little later each time, so that they meet it in each of its phases.
+                std::thread::sleep(Duration::from_micros(300 * round));
+                let answer = api.post(path, body);
+                let text = String::from_utf8_lossy(&answer.body);
+                assert!([200, 204, 404, 409].contains(&answer.status), "{path}: {} {text}", answer.status);
+            }
+            assert_eq!(removal.join().unwrap(), 204);
+        });
+    }
+}
