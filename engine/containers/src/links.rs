@@ -104,6 +104,11 @@ impl Inner {
         )))
     }
 
+    /// Those that a container links to on the default bridge.
+    pub(crate) fn linked_to(&self, config: &Config) -> Vec<Arc<Container>> {
+        links(config).filter_map(|link| self.target(link.target).ok()).collect()
+    }
+
     /// Refuses a start on the default bridge whose links lead to what does not run, or is not there.
     pub(crate) fn check_links(&self, config: &Config) -> Result<()> {
         for Link { target, alias } in links(config) {

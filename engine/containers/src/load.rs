@@ -90,6 +90,7 @@ impl Containers {
             }
         }
         inner.remove_strays(sandboxes).await?;
+        inner.recovered.send_replace(true);
         for container in restart {
             let inner = inner.clone();
             tokio::spawn(async move { inner.restart_now(&container).await });
