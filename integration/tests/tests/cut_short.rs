@@ -59,7 +59,7 @@ impl World {
             if recorded { vec![name.clone()] } else { vec![] },
             "network two, by the record {recorded}"
         );
-        assert_eq!(self.on("one"), [name.clone()]);
+        assert_eq!(self.on("one"), [name.as_str()]);
         // Not by exec, which needs all of its directory.
         let pid = &self.host.inspect(&name)["State"]["Pid"];
         let links = self.host.host.sh(&format!("nsenter --target {pid} --net ip -br link")).ok();
