@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use libnetwork_rpc::{client::again, v1};
+use libnetwork_model::{ErrorKind, HasKind};
 
 use crate::{
     Containers, Error, Result,
@@ -33,6 +33,7 @@ impl Containers {
 impl Inner {
     async fn rename(self: &Arc<Self>, container: &Arc<Container>, name: &str) -> Result<()> {
         let _turn = container.turn().await;
+        container.stays("renamed")?;
         let mut config = (*container.config()).clone();
         let old = config.name.clone();
         let context = "Error when allocating new name";
@@ -51,20 +52,20 @@ impl Inner {
         self.reserve(&name, &container.id).map_err(|error| error.during(context))?;
         config.name.clone_from(&name);
         if container.read(|live| live.sandbox.is_some()) {
-            let request = v1::RenameRequest { sandbox_id: container.id.clone(), name: name.clone() };
-            let call = || {
-                let (mut client, request) = (self.parts.network.clone(), request.clone());
-                async move { client.rename(request).await }
-            };
-            match again(call).await {
+            match self.rename_sandbox(&config).await {
                 Ok(sandbox) => container.change(|live| live.sandbox = Some(Arc::new(sandbox))),
-                Err(status) => {
+                Err(error) => {
+                    if error.kind() == ErrorKind::Unavailable {
+                        self.return_to_record(container).await;
+                    }
                     self.release(&name);
-                    return Err(status.into());
+                    return Err(error);
                 }
             }
         }
         if let Err(error) = self.save_config(container, config).await {
+            // Before anybody else may have the name.
+            self.follow_record(container).await;
             self.release(&name);
             return Err(error);
         }
@@ -76,6 +77,7 @@ impl Inner {
     async fn update(self: &Arc<Self>, container: &Arc<Container>, body: UpdateBody) -> Result<Updated> {
         let context = || format!("Cannot update container {}", container.id);
         let _turn = container.turn().await;
+        container.stays("updated")?;
         let mut config = (*container.config()).clone();
         let (asked, policy) = (body.resources, body.restart_policy);
         merge(&mut config.host.resources, &asked);

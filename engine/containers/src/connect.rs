@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
+use libnetwork_model::{ErrorKind, HasKind};
 use libnetwork_rpc::v1;
 
 use crate::{
     Containers, Error, Result,
-    config::{EndpointSettings, Status},
+    config::EndpointSettings,
     container::Container,
     create::{requested, settled},
+    follow::is_on,
     links::BRIDGE,
-    network::endpoint,
     record::{self, Config},
     reserve::held,
     service::{Inner, StagedConfig, blocking, detached},
@@ -47,13 +48,7 @@ impl Inner {
         let network = self.network(network).await?;
         let _turn = container.turn().await;
         let mut config = (*container.config()).clone();
-        if container.read(|live| live.removed || matches!(live.state.status, Status::Removing | Status::Dead))
-        {
-            return Err(Error::Conflict(format!(
-                "container {} is marked for removal and cannot be connected",
-                container.id
-            )));
-        }
+        container.stays("connected")?;
         refuse_connection(&config, &network)?;
         let running = container.read(|live| live.state.has_process());
         let attached = config.networks.contains_key(&network.name);
@@ -71,10 +66,12 @@ impl Inner {
         settings.network_id.clone_from(&network.id);
         config.networks.insert(name.clone(), settings);
         if running {
-            let spec = endpoint(&config, &name);
-            let request = v1::ConnectRequest { sandbox_id: config.id.clone(), endpoint: Some(spec) };
-            let mut client = self.parts.network.clone();
-            self.change_live(&container, config, client.connect(request)).await?;
+            if name == BRIDGE {
+                self.check_reach(&config)?;
+            }
+            let (attached, staged) =
+                tokio::join!(self.attach(&config, &name), self.stage_config(&container, config.clone()));
+            self.change_live(&container, attached, staged).await?;
             if name == BRIDGE {
                 self.tell_linked(&container.id).await;
             }
@@ -85,15 +82,36 @@ impl Inner {
         Ok(())
     }
 
-    /// Changes the networks of a container that runs: its sandbox by this call, and when that has come out well its record.
+    /// Changes the networks of a container that runs: its sandbox has changed, and its record follows, or the sandbox is
+    /// changed back.
     async fn change_live(
         &self,
         container: &Container,
-        config: Config,
-        call: impl Future<Output = Result<tonic::Response<v1::Sandbox>, tonic::Status>>,
+        sandbox: Result<v1::Sandbox>,
+        staged: Result<StagedConfig>,
     ) -> Result<()> {
-        let (sandbox, staged) = tokio::join!(call, self.stage_config(container, config.clone()));
-        let sandbox = Arc::new(sandbox?.into_inner());
+        let sandbox = match sandbox {
+            Ok(sandbox) => Arc::new(sandbox),
+            Err(error) => {
+                if error.kind() == ErrorKind::Unavailable {
+                    self.return_to_record(container).await;
+                }
+                return Err(error);
+            }
+        };
+        let kept = self.keep(container, sandbox, staged).await;
+        if kept.is_err() {
+            self.follow_record(container).await;
+        }
+        kept
+    }
+
+    async fn keep(
+        &self,
+        container: &Container,
+        sandbox: Arc<v1::Sandbox>,
+        staged: Result<StagedConfig>,
+    ) -> Result<()> {
         let before = container.live();
         container.change(|live| {
             live.state.addresses = held(Some(&sandbox));
@@ -128,6 +146,7 @@ impl Inner {
         };
         let found = self.network(network).await;
         let _turn = container.turn().await;
+        container.stays("disconnected")?;
         let mut config = (*container.config()).clone();
         let name = match found {
             Ok(network) => network.name,
@@ -143,20 +162,27 @@ impl Inner {
                     .into(),
             ));
         }
-        if config.networks.remove(&name).is_none() {
+        let running = container.read(|live| live.state.has_process());
+        if config.networks.remove(&name).is_none() && !(running && self.strays(&config.id, &name).await?) {
             return Err(Error::Conflict(format!(
                 "container {} is not connected to the network {name}",
                 config.id
             )));
         }
-        if container.read(|live| live.state.has_process()) {
-            let request = v1::DisconnectRequest { sandbox_id: config.id.clone(), network: name };
-            let mut client = self.parts.network.clone();
-            return self.change_live(&container, config, client.disconnect(request)).await;
+        if running {
+            // One after the other: what is taken away would come back with another address.
+            let staged = self.stage_config(&container, config).await?;
+            let detached = self.detach(&container.id, &name).await;
+            return self.change_live(&container, detached, Ok(staged)).await;
         }
         self.save_config(&container, config).await?;
         self.reserve_addresses(&container, false).await;
         Ok(())
+    }
+
+    /// Whether a sandbox is on a network that its container's record does not have.
+    async fn strays(&self, id: &str, network: &str) -> Result<bool> {
+        Ok(self.sandbox(id).await?.is_some_and(|sandbox| is_on(&sandbox, network)))
     }
 
     /// Takes away an endpoint whose container is gone; its sandbox goes with it.

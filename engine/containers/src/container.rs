@@ -13,6 +13,7 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    Error, Result,
     config::{Health, Status},
     exec::Exec,
     record::{Config, RunState},
@@ -119,6 +120,17 @@ impl Container {
 
     pub(crate) fn status(&self) -> Status {
         self.live.borrow().state.status
+    }
+
+    /// Refuses a change, which would be written where nothing is any more, of one that is removed. The caller has the turn.
+    pub(crate) fn stays(&self, changed: &str) -> Result<()> {
+        match self.read(|live| live.removed || matches!(live.state.status, Status::Removing | Status::Dead)) {
+            false => Ok(()),
+            true => Err(Error::Conflict(format!(
+                "container {} is marked for removal and cannot be {changed}",
+                self.id
+            ))),
+        }
     }
 
     pub(crate) fn task(&self) -> Option<Task> {

@@ -10,6 +10,7 @@ use crate::{
     Containers, Error, Result,
     config::{ContainerConfig, CreateBody, Created, EndpointSettings, HostConfig, NetworkingConfig},
     container::Container,
+    links::are_of_the_bridge,
     log_options, merge,
     moment::Moment,
     mounts, names, ports,
@@ -62,12 +63,6 @@ impl Inner {
             let other = self.find(reference).map_err(|error| Error::Invalid(error.to_string()))?;
             Ok(other.config().mounts.clone())
         })?;
-        // On a network with names a link is one more, and whoever it leads to may come later.
-        for link in host.links.iter().filter(|_| host.network_mode == "bridge").flatten() {
-            let target = link.split_once(':').map_or(link.as_str(), |(target, _)| target);
-            self.find(target)
-                .map_err(|error| Error::Invalid(format!("could not get container for {target}: {error}")))?;
-        }
         spec::check_security(&host)?;
         // Docker exposes what it publishes.
         let published = host.port_bindings.as_ref().map(ports::published).transpose()?.unwrap_or_default();
@@ -76,6 +71,10 @@ impl Inner {
         }
         let id = names::id()?;
         let networks = self.networks(&mut host, &mut config, networking_config).await?;
+        // On a network with names a link is one more, and whoever it leads to may come later.
+        for link in host.links.iter_mut().filter(|_| are_of_the_bridge(&host.network_mode)).flatten() {
+            *link = self.new_link(link)?;
+        }
         self.hostname(&host, &mut config, &id);
         let name = self.take_name(name, &id)?;
         let config = Config {

@@ -8,7 +8,7 @@ use crate::{
     config::{RestartPolicy, Status},
     container::Container,
     moment::Moment,
-    record::RunState,
+    record::{Config, RunState},
     service::Inner,
     start::Starter,
 };
@@ -18,6 +18,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// One that ran so long is well: the pauses begin again with the first.
 const WELL: Duration = Duration::from_secs(10);
+/// How long a restart waits for others to be started. Longer than any start takes, also beside a thousand more.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// What Docker says of a container whose end nobody saw.
 const UNSEEN: i32 = 255;
 
@@ -134,9 +136,39 @@ impl Inner {
     }
 
     pub(crate) async fn restart_now(self: &Arc<Self>, container: &Arc<Container>) {
+        self.let_others_start(container).await;
         if let Err(error) = self.start(container, Starter::RestartPolicy).await {
             tracing::warn!(container = container.id, error = crate::error::chain(&error), "cannot restart");
         }
+    }
+}
+
+impl Inner {
+    /// Waits for those that a container cannot start without and that are about to be started too, as all are after a boot.
+    async fn let_others_start(&self, container: &Container) {
+        // Until then what runs and what will is the word of the last engine. The sender is ours, so it does not go away.
+        let _known = self.recovered.subscribe().wait_for(|known| *known).await.is_ok();
+        let config = container.config();
+        let started = async {
+            for other in self.needed(&config) {
+                let mut others = other.watch();
+                let _decided = others.wait_for(|live| live.state.status != Status::Restarting).await.is_ok();
+            }
+        };
+        if tokio::time::timeout(LONGEST_WAIT, started).await.is_err() {
+            tracing::warn!(container = container.id, "restarted before those that it needs");
+        }
+    }
+
+    /// Whose namespaces a container shares, and whom it links to.
+    fn needed(&self, config: &Config) -> Vec<Arc<Container>> {
+        let host = &config.host;
+        let modes = [&host.network_mode, &host.ipc_mode, &host.pid_mode];
+        let shared = modes.into_iter().filter_map(|mode| mode.strip_prefix("container:"));
+        let mut needed: Vec<Arc<Container>> = shared.filter_map(|other| self.find(other).ok()).collect();
+        needed.extend(self.linked_to(config));
+        needed.retain(|other| other.id != config.id);
+        needed
     }
 }
 

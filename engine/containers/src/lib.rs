@@ -23,6 +23,7 @@ pub mod events;
 mod exec;
 mod exit;
 mod files;
+mod follow;
 mod health;
 mod inspect;
 mod links;

@@ -90,6 +90,7 @@ impl Containers {
             }
         }
         inner.remove_strays(sandboxes).await?;
+        inner.recovered.send_replace(true);
         for container in restart {
             let inner = inner.clone();
             tokio::spawn(async move { inner.restart_now(&container).await });
@@ -99,7 +100,7 @@ impl Containers {
 }
 
 impl Inner {
-    async fn sandboxes(&self) -> Result<BTreeMap<String, v1::Sandbox>> {
+    pub(crate) async fn sandboxes(&self) -> Result<BTreeMap<String, v1::Sandbox>> {
         let call = || {
             let mut client = self.parts.network.clone();
             async move { client.list_sandboxes(v1::ListSandboxesRequest {}).await }

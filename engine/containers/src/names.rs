@@ -152,6 +152,11 @@ pub(crate) fn random(attempt: usize) -> Result<String> {
     })
 }
 
+/// Whether this is the full id of a container.
+pub(crate) fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// An id of 64 hexadecimal digits. Not all of the first 12 are decimal: the short id serves as a host name, and a
 /// number would be read as an address.
 pub(crate) fn id() -> Result<String> {
@@ -201,7 +206,7 @@ mod tests {
         }
         let id = id().unwrap();
         assert_eq!(id.len(), 64);
-        assert!(id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
+        assert!(is_id(&id));
     }
 
     #[test]

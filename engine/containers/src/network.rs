@@ -291,7 +291,7 @@ pub(crate) fn endpoint(config: &Config, network: &str) -> v1::EndpointSpec {
         if config.config.hostname != config.id[..12] {
             aliases.push(config.config.hostname.clone());
         }
-        links = links::names(settings.links.as_deref().unwrap_or_default());
+        links = links::known_names(settings.links.as_deref().unwrap_or_default());
     }
     v1::EndpointSpec {
         network: network.to_owned(),

@@ -128,7 +128,7 @@ impl Inner {
     }
 
     /// The last step of a change that an engine's end cut in two: its sandbox has the ports, its record has not.
-    pub(crate) async fn follow_record(&self, container: &Container) {
+    pub(crate) async fn follow_ports(&self, container: &Container) {
         let live = container.live();
         let Some(sandbox) = live.sandbox.filter(|sandbox| !sandbox.namespace.is_empty()) else { return };
         let follows = asked(&live.config).is_ok_and(|wishes| ports::meet(&wishes, &sandbox));

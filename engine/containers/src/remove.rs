@@ -75,6 +75,7 @@ impl Inner {
         let absent = || Error::NoSuchContainer(reference.to_owned());
         let container = self.find(name).map_err(|_| absent())?;
         let _turn = container.turn().await;
+        container.stays("changed")?;
         let before = container.live();
         let mut config = (*before.config).clone();
         let given = config.host.links.get_or_insert_default();

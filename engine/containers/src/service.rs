@@ -88,6 +88,8 @@ pub struct Containers {
 pub(crate) struct Inner {
     pub(crate) parts: Parts,
     pub(crate) logs: Watchers,
+    /// Whether it is known of all containers what has become of them while no engine ran.
+    pub(crate) recovered: watch::Sender<bool>,
     // Held for a look-up or an insertion only, never across an await.
     registry: Mutex<Registry>,
 }
@@ -157,7 +159,8 @@ impl Inner {
     }
 
     pub(crate) fn new(parts: Parts) -> Self {
-        Self { parts, logs: Watchers::default(), registry: Mutex::default() }
+        let recovered = watch::Sender::new(false);
+        Self { parts, logs: Watchers::default(), recovered, registry: Mutex::default() }
     }
 
     fn registry<T>(&self, f: impl FnOnce(&mut Registry) -> T) -> T {

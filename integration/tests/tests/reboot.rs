@@ -60,3 +60,32 @@ fn networks_volumes_and_published_ports_are_there_after_a_reboot() {
         page.status.success() && page.stdout == "kept\n"
     });
 }
+
+#[test]
+fn containers_that_need_others_run_again_after_a_reboot() {
+    let mut host = Host::with_image();
+    for n in 0..4 {
+        host.d(&format!("run -d --name vpn{n} --restart always -h vpn box sleep 1000"));
+        host.d(&format!("run -d --name app{n} --restart always --network container:vpn{n} box sleep 1000"));
+        host.d(&format!("run -d --name linked{n} --restart unless-stopped --link app{n}:x box sleep 1000"));
+    }
+    let all: Vec<String> =
+        ["vpn", "app", "linked"].iter().flat_map(|name| (0..4).map(move |n| format!("{name}{n}"))).collect();
+    host.reboot();
+    host.start();
+    let settled = |name: &String| !["restarting", "created"].contains(&status(&host, name).as_str());
+    eventually("all of them are decided about", || all.iter().all(settled));
+    let down: Vec<&String> = all.iter().filter(|name| status(&host, name) != "running").collect();
+    assert!(down.is_empty(), "{down:?} stay down: {}", host.log_tail());
+    for n in 0..4 {
+        let address = host.address(&format!("vpn{n}"), "bridge");
+        let inside = host.d(&format!("exec app{n} ip -4 addr show eth0"));
+        assert!(inside.contains(&format!("{address}/")), "{inside}");
+        let hosts = host.d(&format!("exec linked{n} cat /etc/hosts"));
+        assert!(hosts.contains(&format!("{address}\tx vpn")), "{hosts}");
+    }
+}
+
+fn status(host: &Host, name: &str) -> String {
+    host.inspect(name)["State"]["Status"].as_str().unwrap().to_owned()
+}
