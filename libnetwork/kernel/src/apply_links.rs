@@ -150,10 +150,8 @@ impl Work<'_> {
             // A port starts out apart from nobody and open to all, also in another bridge.
             let same = before.filter(|b| b.master == object.master);
             let settings = same.map_or(BridgePort::default(), |before| before.port);
-            if object.master.is_some() && settings != object.port {
-                requests.push(link::set_port(name, object.port));
-            }
-            requests.push(link::mark(name, object));
+            let port = Some(object.port).filter(|port| object.master.is_some() && *port != settings);
+            requests.push(link::mark(name, object, port));
             places.extend(std::iter::repeat_n(*place, requests.len() - earlier));
             if let Some(far) = peer(object).filter(|far| before.and_then(peer) != Some(far)) {
                 match self.master(&far.ns, far.master.as_ref()) {

@@ -249,15 +249,21 @@ fn one_queue(message: LinkMessageBuilder<LinkUnspec>) -> LinkMessageBuilder<Link
         .append_extra_attribute(LinkAttribute::NumRxQueues(1))
 }
 
-/// The alias (ignored by the kernel at creation, so given after it) and the group, with the flags.
-pub(crate) fn mark(name: &str, link: &Link) -> Request {
+/// The alias (ignored by the kernel at creation, so given after it) and the group, with the flags; and what kind of port it
+/// is to be, of a link whose bridge is set. All in one: each change is told to all who listen, and for that the kernel looks
+/// through the numbers of all namespaces for the one that the far end is in.
+pub(crate) fn mark(name: &str, link: &Link, port: Option<BridgePort>) -> Request {
     let (kind, peer) = match &link.kind {
         LinkKind::Bridge => ("bridge", None),
         LinkKind::Veth { peer } => ("veth", peer.as_ref().map(|peer| (&peer.ns, &peer.name))),
         LinkKind::Other(_) => ("link", None),
     };
     let alias = alias(kind, &link.id, peer);
-    Request::new(NewLink(flagged(name, link.up).alias(alias).link_group(GROUP).build()), 0)
+    let mut message = flagged(name, link.up).alias(alias).link_group(GROUP);
+    if let Some(port) = port {
+        message = message.set_port_kind(InfoPortKind::Bridge).set_port_data(port_data(port));
+    }
+    Request::new(NewLink(message.build()), 0)
 }
 
 /// MTU, MAC and bridge; index 0 takes it out of its bridge. A MAC that it has already is not said again: the kernel
@@ -277,17 +283,13 @@ pub(crate) fn reshape_peer(peer: &Peer, master: Option<i32>) -> Request {
     Request::new(NewLink(with_mac(message, peer.mac).build()), 0)
 }
 
-/// Of a port: its bridge must be set before.
-pub(crate) fn set_port(name: &str, port: BridgePort) -> Request {
-    let settings = vec![
+fn port_data(port: BridgePort) -> InfoPortData {
+    InfoPortData::BridgePort(vec![
         InfoBridgePort::Isolated(port.isolated),
         InfoBridgePort::UnicastFlood(!port.known_only),
         InfoBridgePort::HairpinMode(port.hairpin),
         InfoBridgePort::GroupFwdMask(if port.forwards_reserved { RESERVED } else { 0 }),
-    ];
-    let data = InfoPortData::BridgePort(settings);
-    let message = neutral(name).set_port_kind(InfoPortKind::Bridge).set_port_data(data);
-    Request::new(NewLink(message.build()), 0)
+    ])
 }
 
 /// Marks a link for removal and takes it down, so that no packet enters or leaves by it from here on.
