@@ -4,64 +4,12 @@
 mod world;
 
 use libnetwork_core::{CreateNetwork, EndpointSpec, Join, Reserve, chain};
-use libnetwork_model::{ErrorKind, HasKind, NamespaceKind, PortRange, PortWish, Protocol, SandboxId, Subnet};
+use libnetwork_model::{ErrorKind, HasKind, NamespaceKind, PortWish, SandboxId, Subnet};
 use libnetwork_plan::{BridgePort, Key, Link, LinkKind, LinkRank, Ns, Object};
-use world::{Process, World};
-
-fn network(name: &str) -> CreateNetwork {
-    CreateNetwork {
-        name: name.into(),
-        driver: String::new(),
-        ipv4: None,
-        ipv6: None,
-        internal: false,
-        attachable: false,
-        subnets: Vec::new(),
-        labels: Default::default(),
-        options: Default::default(),
-        ipam_driver: String::new(),
-        ipam_options: Default::default(),
-        config_only: false,
-        config_from: None,
-    }
-}
-
-fn with_subnet(name: &str, subnet: &str) -> CreateNetwork {
-    let subnet = Subnet {
-        subnet: subnet.parse().unwrap(),
-        gateway: None,
-        gateway_chosen: false,
-        ip_range: None,
-        auxiliary: Default::default(),
-        requested: true,
-    };
-    CreateNetwork { subnets: vec![subnet], ..network(name) }
-}
-
-fn sandbox(n: u8, networks: &[&str]) -> Join {
-    Join {
-        id: SandboxId::from_bytes([n; 32]),
-        name: format!("box{n}"),
-        namespace: NamespaceKind::Own,
-        resolver: Default::default(),
-        endpoints: networks.iter().map(|n| on(n)).collect(),
-        ports: Vec::new(),
-    }
-}
-
-fn on(network: &str) -> EndpointSpec {
-    EndpointSpec { network: network.into(), ..Default::default() }
-}
-
-fn port(host: u16) -> PortWish {
-    PortWish {
-        protocol: Protocol::Tcp,
-        host_ip: None,
-        host_ports: PortRange::one(host),
-        container_port: 80,
-        count: 1,
-    }
-}
+use world::{
+    Process, World,
+    requests::{network, on, port, sandbox, with_subnet},
+};
 
 async fn world() -> (World, Process) {
     let world = World::default();

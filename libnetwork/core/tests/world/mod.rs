@@ -1,6 +1,8 @@
 //! A world for the core to act on: it outlives the process that acts, keeps state, refuses, and can stop a process dead.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
+pub(crate) mod requests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
