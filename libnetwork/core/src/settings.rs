@@ -13,13 +13,14 @@ use crate::{
     networks::choose_gateways,
 };
 
-/// What can be changed, by the words of `causeway network set`, and the driver option that each stands for.
-const OPTIONS: [(&str, &str); 5] = [
-    ("icc", "com.docker.network.bridge.enable_icc"),
-    ("mtu", "com.docker.network.driver.mtu"),
-    ("masquerade", "com.docker.network.bridge.enable_ip_masquerade"),
-    ("gateway-mode-ipv4", "com.docker.network.bridge.gateway_mode_ipv4"),
-    ("gateway-mode-ipv6", "com.docker.network.bridge.gateway_mode_ipv6"),
+/// What can be changed, by the words of `causeway network set`, with the driver option that each stands for and the key of
+/// `daemon.json` that says it of the default bridge.
+const OPTIONS: [(&str, &str, Option<&str>); 5] = [
+    ("icc", "com.docker.network.bridge.enable_icc", Some("icc")),
+    ("mtu", "com.docker.network.driver.mtu", Some("mtu")),
+    ("masquerade", "com.docker.network.bridge.enable_ip_masquerade", Some("ip-masq")),
+    ("gateway-mode-ipv4", "com.docker.network.bridge.gateway_mode_ipv4", None),
+    ("gateway-mode-ipv6", "com.docker.network.bridge.gateway_mode_ipv6", None),
 ];
 const LABEL: &str = "label.";
 
@@ -124,14 +125,27 @@ fn set(network: &mut Network, key: &str, value: &str) -> Result<(), Error> {
     if fixed.contains(&key) {
         return refuse(format!("{key} cannot be changed: containers live by it; make another network"));
     }
-    let option = OPTIONS.iter().find(|(word, option)| *word == key || *option == key);
-    let Some((_, option)) = option else {
-        let known: Vec<&str> = OPTIONS.iter().map(|(word, _)| *word).collect();
+    let option = OPTIONS.iter().find(|(word, option, _)| *word == key || *option == key);
+    let Some((word, option, configured)) = option else {
+        let known: Vec<&str> = OPTIONS.iter().map(|(word, ..)| *word).collect();
         return refuse(format!(
             "unknown setting {key:?}: it is one of {}, internal, label.NAME",
             known.join(", ")
         ));
     };
+    if network.predefined {
+        // Every start makes it as the configuration says, so this would be gone, unannounced, with the next one.
+        let name = &network.name;
+        let instead = match configured {
+            Some(configured) => {
+                format!("set {configured:?} in daemon.json and send SIGHUP, or make a network of your own")
+            }
+            None => "make a network of your own".to_owned(),
+        };
+        return refuse(format!(
+            "{word} of the predefined network {name} cannot be changed by command: {instead}"
+        ));
+    }
     match value {
         "" => network.options.remove(*option),
         _ => network.options.insert((*option).to_owned(), value.to_owned()),

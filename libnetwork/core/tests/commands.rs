@@ -487,3 +487,35 @@ async fn a_network_grows_by_bridges_until_it_is_full_and_shrinks_with_its_endpoi
     assert_eq!(core.intent().1.segments_of(&id).count(), 0);
     world.check(&core.intent().1).unwrap();
 }
+
+#[tokio::test]
+async fn what_the_configuration_says_of_the_default_bridge_is_refused_as_a_command_and_labels_are_kept() {
+    let (world, Process { core, shutdown, running, .. }) = world().await;
+    let set = |key: &str, value: &str| {
+        core.set_network(
+            "bridge".into(),
+            [("label.a", "b"), (key, value)].map(|(k, v)| (k.into(), v.into())).into(),
+        )
+    };
+    let before = core.intent().1;
+    is(
+        set("icc", "false").await,
+        ErrorKind::Invalid,
+        "icc of the predefined network bridge cannot be changed by command: set \"icc\" in daemon.json and send SIGHUP, \
+         or make a network of your own",
+    );
+    for (key, instead) in
+        [("mtu", "\"mtu\""), ("masquerade", "\"ip-masq\""), ("gateway-mode-ipv4", "of your own")]
+    {
+        let error = set(key, "").await.unwrap_err().to_string();
+        assert!(error.contains(key) && error.contains(instead), "{error}");
+    }
+    assert_eq!(core.intent().1, before);
+    set("label.c", "d").await.unwrap();
+    shutdown.cancel();
+    running.finished().await.unwrap();
+    let process = world.start().await;
+    let intent = process.core.intent().1;
+    let labels: Vec<_> = intent.network_by_name("bridge").unwrap().labels.keys().cloned().collect();
+    assert_eq!(labels, ["a", "c"]);
+}

@@ -241,3 +241,29 @@ async fn purge_leaves_nothing() {
     // And again, where there is nothing.
     run(host.causewayd(&["purge"]), b"").ok();
 }
+
+/// Its options are made from the configuration by every start: what a command could change would be gone with the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_default_bridge_is_after_a_kill_as_it_was_answered_before() {
+    let mut host = Host::started("default");
+    let client = host.client();
+    let set = |settings: [(&str, &str); 1]| {
+        let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let request = v1::SetNetworkRequest { reference: "bridge".into(), settings };
+        let mut client = client.clone();
+        async move { client.set_network(request).await }
+    };
+    let bridge = || async {
+        let listed = client.clone().list_networks(v1::ListNetworksRequest {}).await.unwrap().into_inner();
+        listed.networks.into_iter().find(|network| network.name == "bridge").unwrap()
+    };
+    set([("label.tier", "front")]).await.unwrap();
+    let icc = set([("icc", "false")]).await;
+    let before = bridge().await;
+    host.kill();
+    host.start();
+    assert_eq!(bridge().await, before);
+    assert_eq!(before.labels["tier"], "front");
+    let refused = icc.unwrap_err();
+    assert!(refused.message().contains("daemon.json"), "{}", refused.message());
+}
