@@ -131,6 +131,7 @@ pub async fn start<S: Store, K: Kernel, M: PortMapper, N: NameServer>(
         open: Default::default(),
         ports_linger: false,
         bridges: Default::default(),
+        in_the_way: Default::default(),
     };
     let clean = reconciler.full(Reason::Start).await;
     let actor = Actor {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use libnetwork_model::{Change, HostFacts, Intent, NetworkId, PublishedPort, Revision, SandboxId};
-use libnetwork_plan::{Desired, Drift, Drifted, KernelError, Key, Ns, Operation, Scope};
+use libnetwork_plan::{Cause as Why, Desired, Drift, Drifted, KernelError, Key, Ns, Operation, Scope};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     time::Instant,
@@ -80,6 +80,8 @@ pub(crate) struct Reconciler<K, M, N> {
     pub(crate) ports_linger: bool,
     /// What the mapper was last told of bridges.
     pub(crate) bridges: BTreeMap<NetworkId, (String, Vec<IpAddr>)>,
+    /// Other people's objects in the place of ours, as far as they were warned of.
+    pub(crate) in_the_way: BTreeSet<Key>,
 }
 
 /// What a pass is made for.
@@ -187,7 +189,9 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         let desired = compiler.everything(&intent);
         let scope = Scope::all(&desired);
         let round = converge(&mut self.kernel, desired, scope, Desired::new).await;
-        clean &= round.failed.is_empty();
+        clean &= all_in_the_way(&round.failed);
+        let there: BTreeSet<&Key> = round.failed.iter().filter_map(in_the_way).collect();
+        self.in_the_way.retain(|key| there.contains(key));
         self.speak_of(&round, reason);
 
         let all: Vec<SandboxId> = intent.sandboxes().map(|s| s.id.clone()).collect();
@@ -212,7 +216,9 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         let drivers = self.drivers.clone();
         let compiler = Compiler { drivers: &drivers, host: &host };
         let intent = self.intent.clone();
-        let Some(touched) = self.owners.touched(&intent, &keys) else {
+        // With a link that went out of the way comes all that was held back by it.
+        let makes_way = keys.iter().any(|k| matches!(k, Key::Link { .. }) && self.in_the_way.contains(k));
+        let Some(touched) = self.owners.touched(&intent, &keys).filter(|_| !makes_way) else {
             return self.full(Reason::Drift).await;
         };
         // All that is theirs, though little is looked at: what hangs on a lost object is made again with it.
@@ -221,12 +227,12 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         let round = converge(&mut self.kernel, desired, Scope::Keys(keys), below).await;
         self.speak_of(&round, Reason::Drift);
         if round.done.is_empty() {
-            return round.failed.is_empty();
+            return all_in_the_way(&round.failed);
         }
         let sandboxes: Vec<SandboxId> = touched.sandboxes.iter().cloned().collect();
         let mut failures = self.open_resolvers(&intent, &sandboxes, &round.done).await;
         failures.extend(self.publish_again(&compiler, &intent, &touched, &round.done).await);
-        round.failed.is_empty() && failures.is_empty()
+        all_in_the_way(&round.failed) && failures.is_empty()
     }
 
     /// The host's facts again; who depends on them hears of a change.
@@ -256,9 +262,11 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         clean && old.mtu == facts.mtu && old.closed == facts.closed && old.bridges == facts.bridges
     }
 
-    fn speak_of(&self, round: &Round, reason: Reason) {
+    fn speak_of(&mut self, round: &Round, reason: Reason) {
         for error in &round.failed {
-            warn!(error = chain(error), "not as it should be");
+            if in_the_way(error).is_none_or(|key| self.in_the_way.insert(key.clone())) {
+                warn!(error = chain(error), "not as it should be");
+            }
         }
         if round.done.is_empty() {
             return;
@@ -301,6 +309,19 @@ fn merge(pending: Option<(Drifted, Instant)>, what: Drifted) -> Option<(Drifted,
     }
 }
 
+/// What somebody else has in the place of what failed, or of what it hangs on.
+fn in_the_way(error: &KernelError) -> Option<&Key> {
+    match &error.cause {
+        Why::Foreign(key) => Some(key),
+        _ => None,
+    }
+}
+
+/// Whether trying again soon is of no use: who goes out of the way is heard of.
+fn all_in_the_way(failed: &[KernelError]) -> bool {
+    failed.iter().all(|error| in_the_way(error).is_some())
+}
+
 /// Whose failures these are, the root causes first. What cannot be told apart (a failed listing) is everybody's.
 fn attribute(
     compiler: &Compiler<'_>,
@@ -312,7 +333,7 @@ fn attribute(
     if failed.is_empty() {
         return Vec::new();
     }
-    failed.sort_by_key(|e| matches!(e.cause, libnetwork_plan::Cause::Prerequisite(_)));
+    failed.sort_by_key(|e| matches!(e.cause, Why::Prerequisite(_)));
     let subjects: Vec<(Subject, Desired)> = touched
         .subjects()
         .chain([Subject::Shared])

@@ -5,7 +5,7 @@ mod world;
 
 use libnetwork_core::{CreateNetwork, chain};
 use libnetwork_model::{ErrorKind, HasKind, SandboxId};
-use libnetwork_plan::{BridgePort, Ipv6, Key, Link, LinkKind, LinkRank, Ns, Object};
+use libnetwork_plan::{BridgePort, Drift, Drifted, Ipv6, Key, Link, LinkKind, LinkRank, Ns, Object};
 use world::{
     Process, World,
     requests::{network, on, sandbox},
@@ -66,4 +66,16 @@ async fn a_bridge_in_the_way_of_one_command_fails_no_other_that_is_carried_out_w
         assert_eq!(carried_out, on == "web");
     }
     assert_eq!(core.intent().1.endpoints().count(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_link_was_in_the_way_of_is_made_as_soon_as_it_goes() {
+    let (world, Process { core, drifts, .. }) = world_with_a_link_in_the_way().await;
+    let key = |rank| Key::Link { rank, ns: Ns::Host, name: LAN.into() };
+    world.kernel.lock().unwrap().vanish(&key(LinkRank::Other)).unwrap();
+    let what = Drifted::Keys([key(LinkRank::Bridge)].into());
+    drifts.send(Drift { what, host: true }).unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    world.check(&core.intent().1).unwrap();
+    core.join(sandbox(1, &["lan"])).await.unwrap();
 }

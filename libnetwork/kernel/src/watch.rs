@@ -252,6 +252,10 @@ impl Noticed {
         }
         if !is_ours(found.group) {
             self.host |= *ns == Ns::Host;
+            // It may have been in the place of a network's bridge: their names are people's choice.
+            if *ns == Ns::Host && !links.0.contains_key(&found.index) {
+                self.keys.insert(link_key(libnetwork_plan::LinkRank::Bridge, ns, &found.name));
+            }
             return;
         }
         let inside = matches!(ns, Ns::Sandbox(_));
@@ -272,7 +276,8 @@ impl Noticed {
             self.host |= *ns == Ns::Host;
             return;
         }
-        if message.kind == libc::RTM_NEWADDR || found.protocol != PROTOCOL {
+        // Somebody else's that goes may have been in the place of ours; what the kernel gives by itself is not.
+        if message.kind == libc::RTM_NEWADDR || (found.protocol != PROTOCOL && found.link_local) {
             return;
         }
         let Some(known) = links.0.get(&found.index).filter(|known| !known.doomed) else { return };
@@ -295,7 +300,9 @@ impl Noticed {
         if found.table != u32::from(libc::RT_TABLE_MAIN) {
             return;
         }
-        if (ours && !added) || (!ours && replaced) {
+        // Somebody else's that goes may have been in the place of ours.
+        let made_way = !ours && !added && found.destination.prefix_len() == 0 && *ns != Ns::Host;
+        if (ours && !added) || (!ours && replaced) || made_way {
             let key = Key::Route { ns: ns.clone(), destination: found.destination, metric: found.metric };
             let known = links.0.get(&found.index);
             let doomed = known.is_some_and(|known| known.doomed);

@@ -165,6 +165,30 @@ fn a_renamed_interface_is_made_anew_under_its_name() {
 }
 
 #[test]
+fn what_somebody_else_had_in_the_place_of_ours_is_missed_when_it_goes() {
+    for (comes, goes) in [
+        (in_sandbox("ip route replace default dev lo"), in_sandbox("ip route del default dev lo")),
+        (
+            in_sandbox("sh -c 'ip addr flush dev eth0; ip addr add 10.100.1.2/24 dev eth0'"),
+            in_sandbox("ip addr del 10.100.1.2/24 dev eth0"),
+        ),
+        (
+            format!("ip link del {BRIDGE} && ip link add {BRIDGE} type veth peer name theirs"),
+            format!("ip link del {BRIDGE}"),
+        ),
+    ] {
+        host(|| async {
+            let (mut kernel, desired) = quiet_host().await;
+            sh(&comes);
+            repair(&mut kernel, &desired).await;
+            sh(&goes);
+            let done = repair(&mut kernel, &desired).await;
+            assert!(!done.is_empty(), "nothing was noticed of: {goes}");
+        });
+    }
+}
+
+#[test]
 fn a_sandbox_that_loses_the_resolver_s_rules_gets_them_back() {
     for line in ["nft flush ruleset", "nft flush chain ip causeway resolver"] {
         host(|| async {

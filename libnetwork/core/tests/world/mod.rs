@@ -38,6 +38,8 @@ pub(crate) struct World {
     pub(crate) defaults: Arc<Mutex<Defaults>>,
     /// Operations that the process may still do before it is stopped dead. None: as many as it likes.
     pub(crate) life: Arc<Mutex<Option<usize>>>,
+    /// Looks at everything.
+    pub(crate) full_looks: Arc<Mutex<usize>>,
     pub(crate) commits: Arc<Mutex<usize>>,
     pub(crate) commits_refused: Arc<Mutex<usize>>,
 }
@@ -261,6 +263,7 @@ struct KernelSide {
 
 impl Kernel for KernelSide {
     async fn observe(&mut self, scope: &Scope) -> Result<Observed, KernelError> {
+        *self.world.full_looks.lock().unwrap() += usize::from(matches!(scope, Scope::All { .. }));
         Ok(self.world.kernel.lock().unwrap().observe(scope))
     }
 

@@ -1,0 +1,85 @@
+//! What the reconciler makes of changes behind its back, and how often it looks.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod world;
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use libnetwork_model::SandboxId;
+use libnetwork_plan::{Drift, Drifted, Key, Ns, Object, Owner, Route};
+use tokio::time::sleep;
+use world::{
+    Process, World,
+    requests::{network, sandbox},
+};
+
+/// Counts warnings.
+struct Warnings(&'static AtomicUsize);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+fn drift(keys: impl IntoIterator<Item = Key>) -> Drift {
+    Drift { what: Drifted::Keys(keys.into_iter().collect()), host: false }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_s_own_default_route_is_left_to_the_slow_tick_until_it_goes() {
+    static WARNINGS: AtomicUsize = AtomicUsize::new(0);
+    let _counted = tracing::subscriber::set_default(Warnings(&WARNINGS));
+    let world = World::default();
+    let Process { core, drifts, .. } = world.start().await;
+    core.create_network(network("web")).await.unwrap();
+    core.join(sandbox(1, &["web"])).await.unwrap();
+    let ns = Ns::Sandbox(SandboxId::from_bytes([1; 32]));
+    let find = || {
+        let kernel = world.kernel.lock().unwrap();
+        let default = |key: &&Key| matches!(key, Key::Route { ns: n, .. } if *n == ns);
+        let key = kernel.objects().keys().find(default).unwrap().clone();
+        let (owner, object) = kernel.objects()[&key].clone();
+        (key, owner, object)
+    };
+    let (key, _, object) = find();
+    let Object::Route(route) = object else { panic!("{object:?}") };
+    {
+        let mut kernel = world.kernel.lock().unwrap();
+        kernel.vanish(&key).unwrap();
+        let object = Object::Route(Route { gateway: None, ..route });
+        kernel.put_foreign(key.clone(), object).unwrap();
+    }
+    let before = *world.full_looks.lock().unwrap();
+    drifts.send(drift([key.clone()])).unwrap();
+    sleep(Duration::from_secs(100)).await;
+    assert_eq!(find().1, Owner::Foreign);
+    let looks = *world.full_looks.lock().unwrap() - before;
+    assert!((1..=4).contains(&looks), "{looks} looks at everything in 100 s");
+    assert_eq!(WARNINGS.load(Ordering::Relaxed), 1);
+
+    world.kernel.lock().unwrap().vanish(&key).unwrap();
+    drifts.send(drift([key])).unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(find().1, Owner::Ours);
+    world.check(&core.intent().1).unwrap();
+}
