@@ -132,6 +132,7 @@ pub async fn start<S: Store, K: Kernel, M: PortMapper, N: NameServer>(
         ports_linger: false,
         bridges: Default::default(),
         in_the_way: Default::default(),
+        heard: Default::default(),
     };
     let clean = reconciler.full(Reason::Start).await;
     let actor = Actor {

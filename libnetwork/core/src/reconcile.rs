@@ -12,8 +12,9 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use libnetwork_model::{Change, HostFacts, Intent, NetworkId, PublishedPort, Revision, SandboxId};
-use libnetwork_plan::{Cause as Why, Desired, Drift, Drifted, KernelError, Key, Ns, Operation, Scope};
+use libnetwork_plan::{Cause as Why, Desired, KernelError, Key, Ns, Operation, Scope};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     time::Instant,
@@ -26,14 +27,13 @@ use crate::{
     converge::{Round, converge, converge_new},
     draft::Subject,
     error::chain,
+    heard::Heard,
     mapper::Mapper,
     owners::Owners,
 };
 
 /// How often everything is looked at although nothing was heard.
 const RESYNC: Duration = Duration::from_secs(30);
-/// How long after a first notification its companions are waited for (a flush is many), so that they become one repair.
-const SETTLE: Duration = Duration::from_millis(100);
 /// When what could not be repaired is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -82,6 +82,7 @@ pub(crate) struct Reconciler<K, M, N> {
     pub(crate) bridges: BTreeMap<NetworkId, (String, Vec<IpAddr>)>,
     /// Other people's objects in the place of ours, as far as they were warned of.
     pub(crate) in_the_way: BTreeSet<Key>,
+    pub(crate) heard: Heard,
 }
 
 /// What a pass is made for.
@@ -95,10 +96,8 @@ pub(crate) enum Reason {
 impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
     pub(crate) async fn run(mut self, mut clean: bool) {
         let mut resync = Instant::now() + if clean { RESYNC } else { RETRY };
-        // What drifted, and when to look at it.
-        let mut drifted: Option<(Drifted, Instant)> = None;
         loop {
-            let repair_at = drifted.as_ref().map_or(resync, |(_, at)| (*at).min(resync));
+            let look_at = self.heard.next().map_or(resync, |at| at.min(resync));
             tokio::select! {
                 step = self.steps.recv() => {
                     let Some(step) = step else { break };
@@ -106,24 +105,30 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
                 }
                 Some(question) = self.questions.recv() => self.answer(question).await,
                 drift = self.kernel.changed() => {
-                    let Drift { what, host } = drift;
-                    if host {
-                        clean &= self.look_at_host().await;
+                    self.heard.note(drift);
+                    // Whatever else was told while something else was done.
+                    while let Some(drift) = self.kernel.changed().now_or_never() {
+                        self.heard.note(drift);
                     }
-                    drifted = merge(drifted, what);
                 }
-                () = tokio::time::sleep_until(repair_at) => {}
+                () = tokio::time::sleep_until(look_at) => {}
             }
             let now = Instant::now();
-            if now >= resync || matches!(&drifted, Some((Drifted::All, at)) if now >= *at) {
-                let reason = if drifted.take().is_some() { Reason::Drift } else { Reason::Resync };
+            if now >= resync || self.heard.is_all_due(now) {
+                let reason = if self.heard.take_all() { Reason::Drift } else { Reason::Resync };
                 clean = self.full(reason).await;
                 resync = Instant::now() + if clean { RESYNC } else { RETRY };
-            } else if let Some((Drifted::Keys(keys), _)) = drifted.take_if(|(_, at)| now >= *at) {
-                if !self.repair(keys).await {
-                    resync = resync.min(Instant::now() + RETRY);
-                }
-            } else if !clean {
+                continue;
+            }
+            if self.heard.take_host(now) {
+                clean &= self.look_at_host().await;
+            }
+            if let Some(keys) = self.heard.take_keys(now)
+                && !self.repair(keys).await
+            {
+                resync = resync.min(Instant::now() + RETRY);
+            }
+            if !clean {
                 resync = resync.min(now + RETRY);
             }
         }
@@ -237,7 +242,9 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
 
     /// The host's facts again; who depends on them hears of a change.
     async fn look_at_host(&mut self) -> bool {
-        let facts = match self.kernel.host().await {
+        let facts = self.kernel.host().await;
+        self.heard.host_was_seen();
+        let facts = match facts {
             Ok(facts) => Arc::new(facts),
             Err(error) => {
                 warn!(error = chain(&error), "cannot look at the host");
@@ -294,18 +301,6 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
             info!(?reason, ?attributes, "repaired");
             let _ = self.events.send(Event::repair(attributes));
         }
-    }
-}
-
-fn merge(pending: Option<(Drifted, Instant)>, what: Drifted) -> Option<(Drifted, Instant)> {
-    match (pending, what) {
-        (None, Drifted::Keys(keys)) if keys.is_empty() => None,
-        (None, what) => Some((what, Instant::now() + SETTLE)),
-        (Some((Drifted::Keys(mut old), at)), Drifted::Keys(new)) => {
-            old.extend(new);
-            Some((Drifted::Keys(old), at))
-        }
-        (Some((_, at)), _) => Some((Drifted::All, at)),
     }
 }
 

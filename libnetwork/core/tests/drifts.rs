@@ -83,3 +83,30 @@ async fn a_container_s_own_default_route_is_left_to_the_slow_tick_until_it_goes(
     assert_eq!(find().1, Owner::Ours);
     world.check(&core.intent().1).unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_others_do_to_the_host_s_network_is_looked_at_by_the_second_and_not_missed() {
+    let world = World::default();
+    let Process { core, drifts, .. } = world.start().await;
+    core.create_network(network("web")).await.unwrap();
+    core.join(sandbox(1, &["web"])).await.unwrap();
+    sleep(Duration::from_secs(5)).await;
+    let before = *world.host_looks.lock().unwrap();
+    let change = || drifts.send(Drift { host: true, ..drift([]) }).unwrap();
+    // One alone is seen soon.
+    world.host.lock().unwrap().mtu = 1490;
+    change();
+    sleep(Duration::from_millis(150)).await;
+    assert_eq!(core.host().mtu, 1490);
+    for n in 0..3000 {
+        world.host.lock().unwrap().mtu = 1400 + n % 50;
+        change();
+        sleep(Duration::from_millis(1)).await;
+    }
+    sleep(Duration::from_secs(2)).await;
+    let looks = *world.host_looks.lock().unwrap() - before;
+    assert!(looks <= 8, "{looks} looks at the host in 5 s");
+    assert_eq!(core.host().mtu, 1449);
+    sleep(Duration::from_secs(3)).await;
+    world.check(&core.intent().1).unwrap();
+}

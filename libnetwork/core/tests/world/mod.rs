@@ -40,6 +40,8 @@ pub(crate) struct World {
     pub(crate) life: Arc<Mutex<Option<usize>>>,
     /// Looks at everything.
     pub(crate) full_looks: Arc<Mutex<usize>>,
+    /// Looks at the host's facts.
+    pub(crate) host_looks: Arc<Mutex<usize>>,
     pub(crate) commits: Arc<Mutex<usize>>,
     pub(crate) commits_refused: Arc<Mutex<usize>>,
 }
@@ -287,6 +289,7 @@ impl Kernel for KernelSide {
     }
 
     async fn host(&mut self) -> Result<HostFacts, KernelError> {
+        *self.world.host_looks.lock().unwrap() += 1;
         Ok(self.world.host.lock().unwrap().clone())
     }
 
