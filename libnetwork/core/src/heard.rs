@@ -10,6 +10,8 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// The host's facts are looked at this long after they were, at the earliest: that lists all that the host has, and what others
 /// do beside us (a routing daemon, another engine that starts containers) is told piece by piece.
 const PACE: Duration = Duration::from_secs(1);
+/// Everything is looked at for lost notifications this long after everything was, at the earliest.
+const LOST: Duration = Duration::from_secs(2);
 
 /// What to look at, with when.
 #[derive(Debug, Default)]
@@ -19,6 +21,8 @@ pub(crate) struct Heard {
     host: Option<Instant>,
     /// When the host's facts were looked at last.
     host_seen: Option<Instant>,
+    /// When everything was.
+    all_seen: Option<Instant>,
 }
 
 impl Heard {
@@ -31,7 +35,11 @@ impl Heard {
         match what {
             Drifted::Keys(keys) if keys.is_empty() => {}
             Drifted::Keys(keys) => self.keys.get_or_insert((BTreeSet::new(), soon)).0.extend(keys),
-            Drifted::All => _ = self.all.get_or_insert(soon),
+            Drifted::All => self.all = Some(self.all.map_or(soon, |at| at.min(soon))),
+            Drifted::Lost => {
+                let at = self.all_seen.map_or(soon, |seen| soon.max(seen + LOST));
+                self.all.get_or_insert(at);
+            }
         }
     }
 
@@ -58,6 +66,12 @@ impl Heard {
 
     pub(crate) fn take_keys(&mut self, now: Instant) -> Option<BTreeSet<Key>> {
         self.keys.take_if(|(_, at)| *at <= now).map(|(keys, _)| keys)
+    }
+
+    /// With all that had been heard of until then: nothing is noted during a look.
+    pub(crate) fn all_was_seen(&mut self) {
+        (self.keys, self.all, self.host) = (None, None, None);
+        self.all_seen = Some(Instant::now());
     }
 
     pub(crate) fn host_was_seen(&mut self) {

@@ -209,6 +209,7 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         for (subject, cause) in &failures {
             warn!(?subject, cause = chain(cause.as_ref()), "not as it should be");
         }
+        self.heard.all_was_seen();
         clean && failures.is_empty()
     }
 

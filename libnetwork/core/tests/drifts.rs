@@ -9,7 +9,7 @@ use std::{
 };
 
 use libnetwork_model::SandboxId;
-use libnetwork_plan::{Drift, Drifted, Key, Ns, Object, Owner, Route};
+use libnetwork_plan::{Drift, Drifted, Key, LinkRank, Ns, Object, Owner, Route};
 use tokio::time::sleep;
 use world::{
     Process, World,
@@ -109,4 +109,38 @@ async fn what_others_do_to_the_host_s_network_is_looked_at_by_the_second_and_not
     assert_eq!(core.host().mtu, 1449);
     sleep(Duration::from_secs(3)).await;
     world.check(&core.intent().1).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn notifications_that_are_lost_again_and_again_neither_keep_it_looking_nor_hold_up_a_repair() {
+    let world = World::default();
+    let Process { core, drifts, .. } = world.start().await;
+    core.create_network(network("web")).await.unwrap();
+    core.join(sandbox(1, &["web"])).await.unwrap();
+    sleep(Duration::from_secs(5)).await;
+    let before = *world.full_looks.lock().unwrap();
+    let veth = {
+        let kernel = world.kernel.lock().unwrap();
+        let veth = |key: &&Key| matches!(key, Key::Link { rank: LinkRank::Veth, .. });
+        kernel.objects().keys().find(veth).unwrap().clone()
+    };
+    let is_there = || world.kernel.lock().unwrap().objects().contains_key(&veth);
+    for n in 0..200 {
+        drifts.send(Drift { what: Drifted::Lost, host: false }).unwrap();
+        sleep(Duration::from_millis(100)).await;
+        // Just after everything was looked at, and the next look is two seconds away.
+        if n % 50 == 5 {
+            world.kernel.lock().unwrap().vanish(&veth).unwrap();
+            drifts.send(drift([veth.clone()])).unwrap();
+            sleep(Duration::from_millis(300)).await;
+            assert!(is_there(), "not repaired within 300 ms");
+        }
+    }
+    let looks = *world.full_looks.lock().unwrap() - before;
+    assert!((5..=12).contains(&looks), "{looks} looks at everything in 21 s");
+    // What was lost is found all the same.
+    world.kernel.lock().unwrap().vanish(&veth).unwrap();
+    drifts.send(Drift { what: Drifted::Lost, host: false }).unwrap();
+    sleep(Duration::from_millis(2200)).await;
+    assert!(is_there());
 }

@@ -14,7 +14,7 @@ use libnetwork_plan::{Drift, Drifted, Key, LinkKind, Name, Ns, Object, Operation
 
 use crate::{
     inet, link,
-    netlink::{Message, Received, Socket},
+    netlink::{Message, Socket, drain},
     nft,
     ownership::{DOOMED, PROTOCOL, is_ours},
     spaces::Spaces,
@@ -138,6 +138,7 @@ impl Expected {
 pub(crate) struct Noticed {
     keys: BTreeSet<Key>,
     all: bool,
+    lost: bool,
     host: bool,
     /// Indexes, in the host, of veth pairs whose far ends changed.
     pairs: Vec<i32>,
@@ -151,13 +152,17 @@ impl Noticed {
 
     /// All that there is to tell, which is then told.
     pub(crate) fn take(&mut self) -> Option<Drift> {
-        let Noticed { keys, all, host, .. } = std::mem::take(self);
-        let what = if all { Drifted::All } else { Drifted::Keys(keys) };
+        let Noticed { keys, all, lost, host, .. } = std::mem::take(self);
+        let what = match (all, lost) {
+            (true, _) => Drifted::All,
+            (false, true) => Drifted::Lost,
+            (false, false) => Drifted::Keys(keys),
+        };
         let nothing = matches!(&what, Drifted::Keys(keys) if keys.is_empty()) && !host;
         (!nothing).then_some(Drift { what, host })
     }
 
-    /// Reads all that waits of links, addresses and routes.
+    /// Reads what waits of links, addresses and routes.
     pub(crate) fn read(
         &mut self,
         socket: &mut Socket,
@@ -165,21 +170,16 @@ impl Noticed {
         expected: &Expected,
         buffer: &mut Vec<u8>,
     ) {
-        loop {
-            let received = socket.poll(buffer, |nsid, message| {
+        self.lost |= drain(|| {
+            socket.poll(buffer, |nsid, message| {
                 if let Some((ns, space)) = spaces.named(nsid) {
                     self.notice(&ns, &mut space.links, expected, message);
                 }
-            });
-            match received {
-                Received::Messages => {}
-                Received::Nothing => return,
-                Received::Overrun => (self.all, self.host) = (true, true),
-            }
-        }
+            })
+        });
     }
 
-    /// Reads all that waits of nftables.
+    /// Reads what waits of nftables.
     pub(crate) fn read_nft(
         &mut self,
         socket: &mut Socket,
@@ -187,8 +187,8 @@ impl Noticed {
         expected: &Expected,
         buffer: &mut Vec<u8>,
     ) {
-        loop {
-            let received = socket.poll(buffer, |nsid, message| {
+        self.lost |= drain(|| {
+            socket.poll(buffer, |nsid, message| {
                 let Some(table) = nft::loser(message) else { return };
                 match spaces.named(nsid) {
                     // A table that is made again starts out empty, and not everyone who would make it knows all that was
@@ -202,13 +202,8 @@ impl Noticed {
                     }
                     None => {}
                 }
-            });
-            match received {
-                Received::Messages => {}
-                Received::Nothing => return,
-                Received::Overrun => self.all = true,
-            }
-        }
+            })
+        });
     }
 
     /// The host's ends of the pairs whose far ends changed.
