@@ -76,7 +76,8 @@ pub(crate) struct Reconciler<K, M, N> {
     pub(crate) owners: Owners,
     /// The sandboxes whose resolver is open.
     pub(crate) open: BTreeSet<SandboxId>,
-    /// The mapper refused to take back ports: it is asked for all that it has until it does.
+    /// The mapper refused to take back ports, or an uplink: it is told all, and asked for all that it has, until it does
+    /// not.
     pub(crate) ports_linger: bool,
     /// What the mapper was last told of bridges.
     pub(crate) bridges: BTreeMap<NetworkId, (String, Vec<IpAddr>)>,
@@ -263,6 +264,8 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
             let told = facts.clone();
             if let Some(Err(error)) = self.mapper.call(move |mapper| mapper.uplinks(&told)).await {
                 warn!(error = chain(&error), "cannot publish ports on the uplinks");
+                // The next look finds the same facts, and would not tell of them.
+                self.ports_linger = true;
                 clean = false;
             }
         }

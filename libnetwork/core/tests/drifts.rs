@@ -8,12 +8,13 @@ use std::{
     time::Duration,
 };
 
-use libnetwork_model::SandboxId;
+use libnetwork_core::Join;
+use libnetwork_model::{SandboxId, Uplink};
 use libnetwork_plan::{Drift, Drifted, Key, LinkRank, Ns, Object, Owner, Route};
 use tokio::time::sleep;
 use world::{
     Process, World,
-    requests::{network, sandbox},
+    requests::{network, port, sandbox},
 };
 
 /// Counts warnings.
@@ -143,4 +144,34 @@ async fn notifications_that_are_lost_again_and_again_neither_keep_it_looking_nor
     drifts.send(Drift { what: Drifted::Lost, host: false }).unwrap();
     sleep(Duration::from_millis(2200)).await;
     assert!(is_there());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_uplink_that_the_mapper_refused_is_tried_again_until_it_is_served() {
+    let world = World::default();
+    let Process { core, drifts, .. } = world.start().await;
+    let uplink = Uplink { index: 7, mtu: 1500, addresses: Vec::new() };
+    world.host.lock().unwrap().uplinks.insert("up0".into(), uplink);
+    world.ports.lock().unwrap().refuse_uplinks = true;
+    drifts.send(Drift { host: true, ..drift([]) }).unwrap();
+    sleep(Duration::from_secs(3)).await;
+    assert!(core.host().uplinks.contains_key("up0"));
+    assert_eq!(world.ports.lock().unwrap().uplinks.len(), 0);
+    world.ports.lock().unwrap().refuse_uplinks = false;
+    sleep(Duration::from_secs(3)).await;
+    assert!(world.ports.lock().unwrap().uplinks.contains("up0"), "nobody told the mapper again");
+}
+
+#[tokio::test]
+async fn a_refused_uplink_keeps_no_port_from_being_published_at_start() {
+    let world = World::default();
+    let Process { core, shutdown, running, .. } = world.start().await;
+    core.join(Join { ports: vec![port(8080)], ..sandbox(1, &["bridge"]) }).await.unwrap();
+    shutdown.cancel();
+    running.finished().await.unwrap();
+    // As after a boot, but for the containers.
+    world.ports.lock().unwrap().set.clear();
+    world.ports.lock().unwrap().refuse_uplinks = true;
+    let Process { core, .. } = world.start().await;
+    world.check(&core.intent().1).unwrap();
 }

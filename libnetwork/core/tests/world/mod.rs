@@ -50,6 +50,9 @@ pub(crate) struct World {
 pub(crate) struct Ports {
     pub(crate) set: BTreeMap<SandboxId, Publication>,
     pub(crate) refuse: bool,
+    /// By name.
+    pub(crate) uplinks: BTreeSet<String>,
+    pub(crate) refuse_uplinks: bool,
 }
 
 #[derive(Default)]
@@ -335,20 +338,29 @@ impl PortMapper for World {
         if wanted.mappings.is_empty() {
             ports.set.remove(sandbox);
         } else if ports.refuse {
-            return Err(PortError {
-                operation: "publish",
-                object: format!("{:?}", wanted.mappings[0].port),
-                kind: ErrorKind::Exhausted,
-                source: Box::new(std::io::Error::from_raw_os_error(28)),
-            });
+            return Err(refusal("publish", &format!("{:?}", wanted.mappings[0].port)));
         } else {
             ports.set.insert(sandbox.clone(), wanted.clone());
         }
         Ok(Vec::new())
     }
 
-    fn uplinks(&mut self, _host: &HostFacts) -> Result<(), PortError> {
+    fn uplinks(&mut self, host: &HostFacts) -> Result<(), PortError> {
+        let mut ports = self.ports.lock().unwrap();
+        if ports.refuse_uplinks {
+            return Err(refusal("attach", "uplink"));
+        }
+        ports.uplinks = host.uplinks.keys().cloned().collect();
         Ok(())
+    }
+}
+
+fn refusal(operation: &'static str, object: &str) -> PortError {
+    PortError {
+        operation,
+        object: object.into(),
+        kind: ErrorKind::Exhausted,
+        source: Box::new(std::io::Error::from_raw_os_error(28)),
     }
 }
 
