@@ -9,7 +9,7 @@ use libnetwork_model::{Change, DnsOptions, Mutation, Network};
 
 use crate::{
     Error, Event,
-    draft::{Desk, Draft, Subject, resolve},
+    draft::{Desk, Draft, Subject, publishing_on, resolve},
     networks::choose_gateways,
 };
 
@@ -66,13 +66,14 @@ impl Desk<'_> {
         let mut undo = vec![Mutation::PutNetwork(old.clone())];
         draft.change = Change(vec![Mutation::PutNetwork(network)]);
         // One after the other: ports that one takes are not another's.
-        for id in self.intent.endpoints_on(&old.id).map(|e| &e.sandbox) {
-            let sandbox = self.sandbox(id)?;
+        for sandbox in publishing_on(self.intent, &old.id) {
             let after = self.intent.apply(&draft.change);
-            if let Some(moved) = self.ports_after(&after, &sandbox)? {
+            if let Some(moved) = self.ports_after(&after, sandbox)? {
                 draft.change.0.push(Mutation::PutSandbox(moved));
-                undo.push(Mutation::PutSandbox(sandbox));
+                undo.push(Mutation::PutSandbox(sandbox.clone()));
             }
+            // Nor may what is made of its ports meanwhile rest on a change that may be taken back.
+            draft.holds.push(Subject::Sandbox(sandbox.id.clone()));
         }
         draft.undo = Some(Change(undo));
         Ok(draft)

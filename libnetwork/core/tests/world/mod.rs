@@ -42,6 +42,8 @@ pub(crate) struct World {
     pub(crate) full_looks: Arc<Mutex<usize>>,
     /// Looks at the host's facts.
     pub(crate) host_looks: Arc<Mutex<usize>>,
+    /// While a test has it, the kernel neither looks nor does anything.
+    pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
     pub(crate) commits: Arc<Mutex<usize>>,
     pub(crate) commits_refused: Arc<Mutex<usize>>,
 }
@@ -50,6 +52,8 @@ pub(crate) struct World {
 pub(crate) struct Ports {
     pub(crate) set: BTreeMap<SandboxId, Publication>,
     pub(crate) refuse: bool,
+    /// So many times more.
+    pub(crate) refusals: usize,
     /// By name.
     pub(crate) uplinks: BTreeSet<String>,
     pub(crate) refuse_uplinks: bool,
@@ -60,6 +64,8 @@ pub(crate) struct Names {
     pub(crate) open: BTreeSet<SandboxId>,
     pub(crate) intent: Intent,
     pub(crate) refuse: bool,
+    /// So many times more.
+    pub(crate) refusals: usize,
 }
 
 pub(crate) struct Process {
@@ -268,11 +274,13 @@ struct KernelSide {
 
 impl Kernel for KernelSide {
     async fn observe(&mut self, scope: &Scope) -> Result<Observed, KernelError> {
+        let _open = self.world.gate.read().await;
         *self.world.full_looks.lock().unwrap() += usize::from(matches!(scope, Scope::All { .. }));
         Ok(self.world.kernel.lock().unwrap().observe(scope))
     }
 
     async fn apply(&mut self, operations: &[Operation]) -> Vec<Result<(), KernelError>> {
+        let _open = self.world.gate.read().await;
         let mut results = Vec::new();
         for operation in operations {
             let dead = match &mut *self.world.life.lock().unwrap() {
@@ -335,9 +343,11 @@ impl PortMapper for World {
 
     fn set(&mut self, sandbox: &SandboxId, wanted: &Publication) -> Result<Vec<DeniedPort>, PortError> {
         let mut ports = self.ports.lock().unwrap();
+        let refused = ports.refusals > 0 && !wanted.mappings.is_empty();
+        ports.refusals -= usize::from(refused);
         if wanted.mappings.is_empty() {
             ports.set.remove(sandbox);
-        } else if ports.refuse {
+        } else if ports.refuse || refused {
             return Err(refusal("publish", &format!("{:?}", wanted.mappings[0].port)));
         } else {
             ports.set.insert(sandbox.clone(), wanted.clone());
@@ -368,7 +378,9 @@ impl NameServer for World {
     async fn open(&self, sandbox: &Sandbox, namespace: PathBuf) -> Result<(), NameError> {
         assert_eq!(namespace, PathBuf::from("/netns").join(sandbox.id.as_str()));
         let mut names = self.names.lock().unwrap();
-        if names.refuse {
+        let refused = names.refusals > 0;
+        names.refusals -= usize::from(refused);
+        if names.refuse || refused {
             let source = std::io::Error::from_raw_os_error(24);
             return Err(NameError { operation: "open", sandbox: sandbox.id.clone(), source });
         }
