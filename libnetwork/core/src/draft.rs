@@ -1,6 +1,9 @@
 //! A command judged against an intent: what to commit, and what to commit instead if the world refuses it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 use libnetwork_ipam::{Busy, Pool};
@@ -42,6 +45,9 @@ pub(crate) struct Draft {
 /// What keeps a range of host ports from being bound, if anything.
 pub type BusyPorts = Box<dyn FnMut(Protocol, Option<std::net::IpAddr>, PortRange) -> Option<Busy> + Send>;
 
+/// Sandboxes as they are put back if what is in hand of them is refused: their ports are not free yet.
+pub(crate) type Returning = BTreeMap<SandboxId, Arc<Sandbox>>;
+
 /// What a judgement may look at and draw from.
 pub(crate) struct Desk<'a> {
     pub(crate) intent: &'a Intent,
@@ -52,6 +58,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) hints: &'a mut Hints,
     pub(crate) random: &'a mut (dyn FnMut() -> [u8; 32] + Send),
     pub(crate) busy: &'a mut BusyPorts,
+    pub(crate) returning: &'a Returning,
 }
 
 impl Desk<'_> {

@@ -97,6 +97,7 @@ pub async fn start<S: Store, K: Kernel, M: PortMapper, N: NameServer>(
         hints: &mut Hints::default(),
         random: &mut *random,
         busy: &mut busy,
+        returning: &Default::default(),
     }
     .predefined()
     .map_err(StartError::Predefined)?;

@@ -6,7 +6,7 @@ mod world;
 use std::time::Duration;
 
 use libnetwork_core::{Error, Handle, Join};
-use libnetwork_model::{Intent, SandboxId};
+use libnetwork_model::{Intent, PortRange, PortWish, SandboxId};
 use libnetwork_plan::{Key, Operation};
 use tokio::{
     task::{JoinHandle, yield_now},
@@ -124,5 +124,35 @@ async fn ports_that_are_asked_for_while_a_network_changes_are_those_of_what_come
     assert!(matches!(changed.await.unwrap(), Err(Error::Refused { .. })));
     let intent = asked.await.unwrap().unwrap();
     assert!(!is_routed(&intent));
+    world.check(&core.intent().1).unwrap();
+}
+
+#[tokio::test]
+async fn a_port_that_may_come_back_is_nobody_else_s_until_it_is_settled() {
+    let (world, Process { core, .. }) = publishing().await;
+    world.ports.lock().unwrap().refusals = 1;
+    let gate = world.gate.write().await;
+    let moved = core.clone();
+    let moved = tokio::spawn(async move { moved.set_ports(id(1), vec![port(8081)]).await });
+    until(&core, |intent| intent.sandbox(&id(1)).unwrap().ports[0].host_ports.first() == 8081).await;
+    let other = || core.join(Join { ports: vec![port(8080)], ..sandbox(2, &["web"]) });
+    let taken = timeout(PATIENCE, other()).await.expect("an answer").unwrap_err();
+    assert_eq!(
+        taken.to_string(),
+        "Bind for 0.0.0.0:8080 failed: port is already allocated: container box1 publishes 8080/tcp"
+    );
+    // One that is free all along is had meanwhile, and so is one of several.
+    let range = PortWish { host_ports: PortRange::new(8080, 8082), ..port(8080) };
+    let any = core.clone();
+    let any =
+        tokio::spawn(async move { any.join(Join { ports: vec![range], ..sandbox(3, &["web"]) }).await });
+    idle().await;
+    drop(gate);
+    assert!(matches!(moved.await.unwrap(), Err(Error::Refused { .. })));
+    let intent = any.await.unwrap().unwrap();
+    assert_eq!(intent.sandbox(&id(3)).unwrap().ports[0].host_ports.first(), 8082);
+    check_intent(&core.intent().1).unwrap();
+    core.set_ports(id(1), Vec::new()).await.unwrap();
+    other().await.unwrap();
     world.check(&core.intent().1).unwrap();
 }
