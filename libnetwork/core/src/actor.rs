@@ -269,7 +269,6 @@ impl<S: Store> Actor<S> {
     fn refuse(&mut self, batch: &mut Batch, cause: Arc<StoreError>) {
         error!(error = chain(cause.as_ref()), "cannot commit");
         self.hand.hints.clear();
-        batch.intent = self.intent.clone();
         self.hand.owed.append(&mut batch.owed);
         for pending in batch.pending.drain(..).collect::<Vec<_>>() {
             match pending.cause.clone() {
@@ -282,8 +281,14 @@ impl<S: Store> Actor<S> {
                 None => self.finish(pending, Err(Error::Store(cause.clone()))),
             }
         }
-        // Those were waiting for what has just been let go; judged anew with the intent as it is.
+        // Those were waiting for what has just been let go. What is owed comes before them, or it would undo what they do.
+        *batch = self.batch();
         self.unpark(batch);
+        if batch.pending.is_empty() {
+            // Nobody waits for a commit: what is owed is tried again with the next one.
+            self.hand.owed = std::mem::take(&mut batch.owed);
+            batch.changes.clear();
+        }
     }
 
     async fn store(&mut self, changes: Vec<Change>) -> (Result<Revision, StoreError>, Vec<Change>) {

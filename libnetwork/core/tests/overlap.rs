@@ -156,3 +156,58 @@ async fn a_port_that_may_come_back_is_nobody_else_s_until_it_is_settled() {
     other().await.unwrap();
     world.check(&core.intent().1).unwrap();
 }
+
+#[tokio::test]
+async fn a_join_that_waited_for_a_refused_one_is_not_undone_with_it_though_the_store_refuses_too() {
+    let world = World::default();
+    let Process { core, .. } = world.start().await;
+    core.create_network(network("web")).await.unwrap();
+    world.names.lock().unwrap().refusals = 1;
+    let gate = world.gate.write().await;
+    let join = || {
+        let core = core.clone();
+        tokio::spawn(async move { core.join(sandbox(1, &["web"])).await.map(drop) })
+    };
+    let first = join();
+    until(&core, |intent| intent.sandbox(&id(1)).is_some()).await;
+    let second = join();
+    idle().await;
+    *world.commits_refused.lock().unwrap() = 1;
+    drop(gate);
+    assert!(matches!(first.await.unwrap(), Err(Error::Refused { .. })));
+    second.await.unwrap().unwrap();
+    // With any other command comes what is owed still.
+    core.create_network(network("other")).await.unwrap();
+    let (_, intent) = core.intent();
+    assert_eq!((intent.sandboxes().count(), intent.endpoints().count()), (1, 1));
+    world.check(&intent).unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_again_and_again_answers_all_and_owes_what_is_left() {
+    let world = World::default();
+    let Process { core, .. } = world.start().await;
+    core.create_network(network("web")).await.unwrap();
+    world.names.lock().unwrap().refusals = 1;
+    let gate = world.gate.write().await;
+    let join = |n: u8| {
+        let core = core.clone();
+        tokio::spawn(async move { core.join(sandbox(n, &["web"])).await.map(drop) })
+    };
+    let first = join(1);
+    until(&core, |intent| intent.sandbox(&id(1)).is_some()).await;
+    let waiting = [join(1), join(1)];
+    idle().await;
+    *world.commits_refused.lock().unwrap() = 100;
+    drop(gate);
+    assert!(matches!(first.await.unwrap(), Err(Error::Refused { .. })));
+    for answer in waiting {
+        assert!(matches!(timeout(PATIENCE, answer).await.unwrap().unwrap(), Err(Error::Store(_))));
+    }
+    assert!(*world.commits_refused.lock().unwrap() > 90, "it tries without end");
+    *world.commits_refused.lock().unwrap() = 0;
+    core.create_network(network("other")).await.unwrap();
+    let (_, intent) = core.intent();
+    assert_eq!((intent.sandboxes().count(), intent.endpoints().count()), (0, 0));
+    world.check(&intent).unwrap();
+}
