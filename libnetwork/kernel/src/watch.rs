@@ -150,13 +150,19 @@ impl Noticed {
         self.host = true;
     }
 
-    /// All that there is to tell, which is then told.
+    /// What there is to tell, which is then told; to be asked until there is nothing. What was heard of is told by itself: it
+    /// is repaired at once, though something else was lost.
     pub(crate) fn take(&mut self) -> Option<Drift> {
-        let Noticed { keys, all, lost, host, .. } = std::mem::take(self);
+        let keys = std::mem::take(&mut self.keys);
+        let (all, lost) = (std::mem::take(&mut self.all), std::mem::take(&mut self.lost));
+        let host = std::mem::take(&mut self.host);
         let what = match (all, lost) {
             (true, _) => Drifted::All,
-            (false, true) => Drifted::Lost,
-            (false, false) => Drifted::Keys(keys),
+            (false, true) if keys.is_empty() => Drifted::Lost,
+            (false, _) => {
+                self.lost = lost;
+                Drifted::Keys(keys)
+            }
         };
         let nothing = matches!(&what, Drifted::Keys(keys) if keys.is_empty()) && !host;
         (!nothing).then_some(Drift { what, host })
@@ -295,9 +301,9 @@ impl Noticed {
         if found.table != u32::from(libc::RT_TABLE_MAIN) {
             return;
         }
-        // Somebody else's that goes may have been in the place of ours.
-        let made_way = !ours && !added && found.destination.prefix_len() == 0 && *ns != Ns::Host;
-        if (ours && !added) || (!ours && replaced) || made_way {
+        // Somebody else's that comes in the place of ours, or goes from there: we have none but default routes of sandboxes.
+        let in_our_place = *ns != Ns::Host && found.destination.prefix_len() == 0;
+        if (ours && !added) || (!ours && in_our_place && (replaced || !added)) {
             let key = Key::Route { ns: ns.clone(), destination: found.destination, metric: found.metric };
             let known = links.0.get(&found.index);
             let doomed = known.is_some_and(|known| known.doomed);

@@ -244,6 +244,23 @@ fn changes_to_the_host_s_own_network_are_told() {
 }
 
 #[test]
+fn a_route_that_the_host_replaces_is_a_matter_of_its_facts_alone() {
+    host(|| async {
+        let (mut kernel, _) = quiet_host().await;
+        sh(
+            "ip link add up0 type veth peer name up1 && ip link set up0 up && ip addr add 192.0.2.1/24 dev up0 && \
+            ip link set up1 up && ip route add 198.51.100.0/24 via 192.0.2.2 && ip route add default via 192.0.2.2",
+        );
+        while changed(&mut kernel, Duration::from_millis(300)).await.is_some() {}
+        for replaced in ["198.51.100.0/24", "default"] {
+            sh(&format!("ip route replace {replaced} via 192.0.2.3"));
+            let drift = changed(&mut kernel, Duration::from_secs(20)).await.unwrap();
+            assert_eq!(drift, Drift { what: Drifted::Keys(Default::default()), host: true }, "{replaced}");
+        }
+    });
+}
+
+#[test]
 fn lost_notifications_mean_that_everything_is_looked_at() {
     host(|| async {
         let (mut kernel, _) = quiet_host().await;
@@ -255,6 +272,8 @@ fn lost_notifications_mean_that_everything_is_looked_at() {
             _ = &mut looking => panic!("it does not wait for the resolvers"),
             () = std::future::ready(()) => {}
         }
+        // What is heard of before is told all the same.
+        sh(&format!("ip addr del 10.100.1.1/24 dev {BRIDGE}"));
         let storm = "for i in $(seq 300); do for j in $(seq 120); do \
                      echo addr add 198.18.$((i % 250)).$j/32 dev lo; \
                      echo addr del 198.18.$((i % 250)).$j/32 dev lo; done; done | ip -force -batch -";
@@ -263,10 +282,14 @@ fn lost_notifications_mean_that_everything_is_looked_at() {
         sh(&format!("rm {RESOLV_CONF} && touch {RESOLV_CONF}"));
         drop(writer);
         looking.await.unwrap();
-        let mut lost = false;
+        let (mut lost, mut told) = (false, Vec::new());
         while !lost && let Some(drift) = changed(&mut kernel, Duration::from_secs(20)).await {
             lost = drift.what == Drifted::Lost;
+            if let Drifted::Keys(keys) = drift.what {
+                told.extend(keys.iter().map(ToString::to_string));
+            }
         }
         assert!(lost, "36,000 changes fit");
+        assert!(told.contains(&format!("address 10.100.1.1/24 on {BRIDGE}")), "{told:?}");
     });
 }
