@@ -23,7 +23,7 @@ use crate::{
     filters, host_port, judge, kernel_types,
     object::{self, SOCKET_HOOKS},
     sys::{self, Hook},
-    uplinks::{self, Uplink},
+    uplinks::{self, Side, Uplink},
 };
 
 /// What a link of our own is to published ports.
@@ -224,23 +224,27 @@ impl Links {
         Ok(())
     }
 
-    /// Makes these the uplinks. Interfaces that vanished meanwhile are left out.
+    /// Makes these the uplinks. Interfaces that vanished meanwhile are left out. One that refuses stops no other; the error is
+    /// the first that did.
     pub(crate) fn set_uplinks(&mut self, uplinks: &BTreeSet<Uplink>) -> Result<(), PortError> {
+        let mut result = Ok(());
         for uplink in uplinks.difference(&self.uplinks.clone()) {
             match self.attach_uplink(*uplink) {
+                Ok(()) => _ = self.uplinks.insert(*uplink),
                 Err(error) if is_gone(&error) => {
                     tracing::debug!(?uplink, "gone before it was attached to")
                 }
-                other => _ = other.map(|()| self.uplinks.insert(*uplink))?,
+                Err(error) => result = result.and(Err(error)),
             }
         }
         for uplink in self.uplinks.difference(uplinks).copied().collect::<Vec<_>>() {
-            for (name, ..) in uplink.all_sides() {
-                detach_pin(&self.pins.join(&name)).on("detach", name)?;
+            let detach = |(name, ..): Side| detach_pin(&self.pins.join(&name)).on("detach", name);
+            match uplink.all_sides().try_for_each(detach) {
+                Ok(()) => _ = self.uplinks.remove(&uplink),
+                Err(error) => result = result.and(Err(error)),
             }
-            self.uplinks.remove(&uplink);
         }
-        Ok(())
+        result
     }
 
     /// Anew where an attempt was cut off.

@@ -288,7 +288,8 @@ impl PortMapper for BpfPortMapper {
                 asked.push(probe::Uplink { name, index, mac, addresses: known.copied().collect() });
             }
         }
-        self.links.set_uplinks(&uplinks)?;
+        // The rest is true of those that did not refuse.
+        let attached = self.links.set_uplinks(&uplinks);
         self.asked = probe::Asker::follow(std::mem::take(&mut self.asked), asked);
 
         let mut addresses = host::addresses().on("list", "the host's addresses")?;
@@ -296,7 +297,7 @@ impl PortMapper for BpfPortMapper {
         addresses.extend(facts.filter(|ip| host::is_reachable(*ip)).map(host::address));
         addresses.extend(self.tables.targets().map(|target| target.gateway));
         addresses.extend(self.bridges.values().flat_map(|(_, addresses)| addresses));
-        self.tables.set_addresses(&addresses)
+        attached.and(self.tables.set_addresses(&addresses))
     }
 
     fn figures(

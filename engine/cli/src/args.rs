@@ -100,7 +100,8 @@ pub(crate) enum Network {
     /// gateway-mode-ipv6, label.NAME
     ///
     /// Running containers keep their connections where the setting allows them. An empty value takes a setting back to
-    /// what it is by itself. Subnets and gateways cannot be changed.
+    /// what it is by itself. Subnets and gateways cannot be changed. Of the default bridge only labels can: the rest is
+    /// said by daemon.json.
     Set {
         /// Sockets, namespaces, BPF pins: the run directory that `causeway up` was given
         #[arg(long, value_name = "DIR", default_value = "/run/causeway")]

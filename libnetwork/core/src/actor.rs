@@ -10,14 +10,14 @@ use std::{
 };
 
 use libnetwork_ipam::Pool;
-use libnetwork_model::{Change, HostFacts, Intent, Revision};
+use libnetwork_model::{Change, HostFacts, Intent, Mutation, Revision, Sandbox};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::{
     Cause, Defaults, Drivers, Error, Event, Store, StoreError,
-    draft::{BusyPorts, Desk, Draft, Subject, touches},
+    draft::{BusyPorts, Desk, Draft, Returning, Subject, touches},
     error::chain,
     hints::Hints,
     reconcile::{Report, Step},
@@ -78,6 +78,7 @@ pub(crate) struct Hand {
     pending: Vec<Pending>,
     /// What pending commands keep for themselves.
     held: HashMap<Subject, usize>,
+    returning: Returning,
     /// Waiting until what they touch is let go, in the order they came in.
     parked: VecDeque<Envelope>,
     /// Undos that the store refused; the next commit carries them.
@@ -166,6 +167,7 @@ impl<S: Store> Actor<S> {
             hints: &mut self.hand.hints,
             random: &mut *self.random,
             busy: &mut self.busy,
+            returning: &self.hand.returning,
         };
         match desk.judge(&command) {
             Err(error) => {
@@ -267,7 +269,6 @@ impl<S: Store> Actor<S> {
     fn refuse(&mut self, batch: &mut Batch, cause: Arc<StoreError>) {
         error!(error = chain(cause.as_ref()), "cannot commit");
         self.hand.hints.clear();
-        batch.intent = self.intent.clone();
         self.hand.owed.append(&mut batch.owed);
         for pending in batch.pending.drain(..).collect::<Vec<_>>() {
             match pending.cause.clone() {
@@ -280,8 +281,14 @@ impl<S: Store> Actor<S> {
                 None => self.finish(pending, Err(Error::Store(cause.clone()))),
             }
         }
-        // Those were waiting for what has just been let go; judged anew with the intent as it is.
+        // Those were waiting for what has just been let go. What is owed comes before them, or it would undo what they do.
+        *batch = self.batch();
         self.unpark(batch);
+        if batch.pending.is_empty() {
+            // Nobody waits for a commit: what is owed is tried again with the next one.
+            self.hand.owed = std::mem::take(&mut batch.owed);
+            batch.changes.clear();
+        }
     }
 
     async fn store(&mut self, changes: Vec<Change>) -> (Result<Revision, StoreError>, Vec<Change>) {
@@ -314,9 +321,13 @@ impl Hand {
         for subject in &draft.holds {
             *self.held.entry(subject.clone()).or_default() += 1;
         }
+        self.returning.extend(put_back(draft).map(|sandbox| (sandbox.id.clone(), sandbox.clone())));
     }
 
     fn release(&mut self, draft: &Draft) {
+        for sandbox in put_back(draft) {
+            self.returning.remove(&sandbox.id);
+        }
         for subject in &draft.holds {
             if let Some(count) = self.held.get_mut(subject) {
                 *count -= 1;
@@ -326,4 +337,12 @@ impl Hand {
             }
         }
     }
+}
+
+/// The sandboxes with ports that the undo of a draft puts back. Who puts one back holds it: it is nobody else's meanwhile.
+fn put_back(draft: &Draft) -> impl Iterator<Item = &Arc<Sandbox>> {
+    draft.undo.iter().flat_map(|undo| &undo.0).filter_map(|mutation| match mutation {
+        Mutation::PutSandbox(sandbox) if !sandbox.ports.is_empty() => Some(sandbox),
+        _ => None,
+    })
 }

@@ -104,7 +104,10 @@ async fn carry_out<K: Kernel>(
     done: &mut Vec<Operation>,
 ) -> Vec<KernelError> {
     let plan = plan(desired, observed, scope);
-    let mut failed: Vec<KernelError> = plan.foreign.into_iter().map(|(key, _)| foreign(key)).collect();
+    let in_the_way = plan.foreign.into_iter().map(|(key, _)| foreign(key.clone(), key));
+    // What is held back by someone else's object was not made either: whoever wants it has to hear why.
+    let held_back = plan.blocked.into_iter().map(|(key, by)| foreign(key, by));
+    let mut failed: Vec<KernelError> = in_the_way.chain(held_back).collect();
     if plan.operations.is_empty() {
         return failed;
     }
@@ -118,11 +121,11 @@ async fn carry_out<K: Kernel>(
     failed
 }
 
-fn foreign(key: Key) -> KernelError {
+fn foreign(key: Key, by: Key) -> KernelError {
     KernelError {
         operation: "create",
         namespace: key.ns().clone(),
-        cause: Cause::Foreign(Box::new(key.clone())),
+        cause: Cause::Foreign(Box::new(by)),
         key: Some(key),
     }
 }

@@ -139,6 +139,7 @@ impl Desk<'_> {
             hints: &mut Default::default(),
             random: &mut random,
             busy: &mut (Box::new(|_, _, _| None) as crate::BusyPorts),
+            returning: self.returning,
         }
         .settle(network)?;
         let lived_in = self.intent.endpoints_on(&old.id).next().is_some();

@@ -1,11 +1,14 @@
 //! A command judged against an intent: what to commit, and what to commit instead if the world refuses it.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 use libnetwork_ipam::{Busy, Pool};
 use libnetwork_model::{
-    Change, EndpointId, HostFacts, Intent, Network, NetworkId, PortRange, Protocol, SandboxId,
+    Change, EndpointId, HostFacts, Intent, Network, NetworkId, PortRange, Protocol, Sandbox, SandboxId,
 };
 
 use crate::{Defaults, Drivers, Error, Event, hints::Hints, request::Command};
@@ -42,6 +45,9 @@ pub(crate) struct Draft {
 /// What keeps a range of host ports from being bound, if anything.
 pub type BusyPorts = Box<dyn FnMut(Protocol, Option<std::net::IpAddr>, PortRange) -> Option<Busy> + Send>;
 
+/// Sandboxes as they are put back if what is in hand of them is refused: their ports are not free yet.
+pub(crate) type Returning = BTreeMap<SandboxId, Arc<Sandbox>>;
+
 /// What a judgement may look at and draw from.
 pub(crate) struct Desk<'a> {
     pub(crate) intent: &'a Intent,
@@ -52,6 +58,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) hints: &'a mut Hints,
     pub(crate) random: &'a mut (dyn FnMut() -> [u8; 32] + Send),
     pub(crate) busy: &'a mut BusyPorts,
+    pub(crate) returning: &'a Returning,
 }
 
 impl Desk<'_> {
@@ -81,15 +88,22 @@ pub(crate) fn touches(intent: &Intent, command: &Command) -> Vec<Subject> {
     let network = |reference: &str| resolve(intent, reference).ok().map(|n| Subject::Network(n.id.clone()));
     match command {
         Command::CreateNetwork(_) => Vec::new(),
-        Command::RemoveNetwork { reference } | Command::SetNetwork { reference, .. } => {
-            network(reference).into_iter().collect()
+        Command::RemoveNetwork { reference } => network(reference).into_iter().collect(),
+        // What it may settle anew: an undo of either would put back the other's.
+        Command::SetNetwork { reference, .. } => {
+            let on = resolve(intent, reference).ok().map(|n| publishing_on(intent, &n.id));
+            let sandboxes = on.into_iter().flatten().map(|s| Subject::Sandbox(s.id.clone()));
+            network(reference).into_iter().chain(sandboxes).collect()
         }
         Command::Join(join) => std::iter::once(Subject::Sandbox(join.id.clone()))
             .chain(join.endpoints.iter().filter_map(|e| network(&e.network)))
             .collect(),
-        Command::Leave { sandbox, .. }
-        | Command::Rename { sandbox, .. }
-        | Command::SetPorts { sandbox, .. } => vec![Subject::Sandbox(sandbox.clone())],
+        Command::Leave { sandbox, .. } | Command::Rename { sandbox, .. } => {
+            vec![Subject::Sandbox(sandbox.clone())]
+        }
+        Command::SetPorts { sandbox, .. } => std::iter::once(Subject::Sandbox(sandbox.clone()))
+            .chain(intent.endpoints_in(sandbox).map(|e| Subject::Network(e.network.clone())))
+            .collect(),
         Command::Reserve(request) => vec![Subject::Sandbox(request.sandbox.clone())],
         Command::Connect { sandbox, endpoint } => {
             std::iter::once(Subject::Sandbox(sandbox.clone())).chain(network(&endpoint.network)).collect()
@@ -98,8 +112,17 @@ pub(crate) fn touches(intent: &Intent, command: &Command) -> Vec<Subject> {
     }
 }
 
+/// The sandboxes on a network whose published ports follow its settings.
+pub(crate) fn publishing_on<'a>(
+    intent: &'a Intent,
+    network: &NetworkId,
+) -> impl Iterator<Item = &'a Arc<Sandbox>> {
+    let on = intent.endpoints_on(network).filter_map(|e| intent.sandbox(&e.sandbox));
+    on.filter(|sandbox| !sandbox.wishes.is_empty())
+}
+
 /// A network by full id, name, or unambiguous id prefix, in this order.
-pub fn resolve<'a>(intent: &'a Intent, reference: &str) -> Result<&'a std::sync::Arc<Network>, Error> {
+pub fn resolve<'a>(intent: &'a Intent, reference: &str) -> Result<&'a Arc<Network>, Error> {
     let by_id = reference.parse().ok().and_then(|id| intent.network(&id));
     if let Some(network) = by_id.or_else(|| intent.network_by_name(reference)) {
         return Ok(network);

@@ -97,6 +97,7 @@ pub async fn start<S: Store, K: Kernel, M: PortMapper, N: NameServer>(
         hints: &mut Hints::default(),
         random: &mut *random,
         busy: &mut busy,
+        returning: &Default::default(),
     }
     .predefined()
     .map_err(StartError::Predefined)?;
@@ -131,6 +132,8 @@ pub async fn start<S: Store, K: Kernel, M: PortMapper, N: NameServer>(
         open: Default::default(),
         ports_linger: false,
         bridges: Default::default(),
+        in_the_way: Default::default(),
+        heard: Default::default(),
     };
     let clean = reconciler.full(Reason::Start).await;
     let actor = Actor {

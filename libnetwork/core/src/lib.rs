@@ -18,6 +18,7 @@ mod drivers;
 mod error;
 mod event;
 mod handle;
+mod heard;
 mod hints;
 mod mapper;
 mod networks;

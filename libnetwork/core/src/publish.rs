@@ -13,7 +13,7 @@ use libnetwork_model::{
 
 use crate::{
     Error,
-    draft::{Desk, Draft, Subject},
+    draft::{Desk, Draft, Returning, Subject},
 };
 
 impl Desk<'_> {
@@ -86,10 +86,14 @@ impl Desk<'_> {
         let span = u32::from(ephemeral.last() - ephemeral.first()) + 1;
         let offset = u32::from(u16::from_le_bytes([random[0], random[1]])) % span;
         let from = ephemeral.first() + offset as u16;
-        let mut busy =
-            |protocol, ip, range: PortRange| busy_beyond(&before, protocol, ip, range, &mut self.busy);
+        let returning = self.returning;
+        let mut busy = |protocol, ip, range: PortRange| {
+            let back = returned(returning, &sandbox.id, protocol, ip, range);
+            back.map(|(_, port)| Busy::Taken(port))
+                .or_else(|| busy_beyond(&before, protocol, ip, range, &mut self.busy))
+        };
         let settled = allocate_ports(&wishes, &sandbox.id, taken, &mut busy, ephemeral, from)
-            .map_err(|error| name_holder(error, intent, sandbox))?;
+            .map_err(|error| name_holder(error, intent, returning, sandbox))?;
         Ok(settled.into_iter().flat_map(|port| around(port, &before)).chain(routed).collect())
     }
 
@@ -232,6 +236,21 @@ fn busy_beyond(
     busy(protocol, ip, PortRange::new(first?, range.last())?)
 }
 
+/// Who gets some of these ports of the host back if what is in hand is refused, and the first of them.
+fn returned<'a>(
+    returning: &'a Returning,
+    asking: &SandboxId,
+    protocol: Protocol,
+    host_ip: Option<IpAddr>,
+    host_ports: PortRange,
+) -> Option<(&'a Sandbox, u16)> {
+    let asked = PublishedPort { protocol, host_ip, host_ports, container_port: 1, routed: false };
+    let others = returning.values().filter(|sandbox| sandbox.id != *asking);
+    others.flat_map(|s| s.ports.iter().map(move |port| (s, port))).find_map(|(sandbox, port)| {
+        port.collides(&asked).then(|| (&**sandbox, port.host_ports.first().max(host_ports.first())))
+    })
+}
+
 /// What everybody but this sandbox has published.
 fn others(intent: &Intent, sandbox: &SandboxId) -> PortIndex {
     let mut others = intent.published().clone();
@@ -243,7 +262,14 @@ fn others(intent: &Intent, sandbox: &SandboxId) -> PortIndex {
 
 /// A port that is taken, with whose it is. Ports of the host's own processes are for the caller to name: nothing here
 /// knows processes.
-fn name_holder(error: PortError, intent: &Intent, sandbox: &Sandbox) -> Error {
+fn name_holder(error: PortError, intent: &Intent, returning: &Returning, sandbox: &Sandbox) -> Error {
+    if let PortError::Busy { protocol, host_ip, ports, .. } = error
+        && let Some((holder, port)) = returned(returning, &sandbox.id, protocol, host_ip, ports)
+    {
+        let error = PortError::Allocated { protocol, host_ip, ports };
+        let (by, port) = (format!("container {}", holder.name), format!("{port}/{protocol}"));
+        return Error::PortTaken { error, by, port };
+    }
     let PortError::Allocated { protocol, host_ip, ports } = error else { return Error::Port(error) };
     let asked = PublishedPort { protocol, host_ip, host_ports: ports, container_port: 1, routed: false };
     let others = others(intent, &sandbox.id);

@@ -12,8 +12,9 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use libnetwork_model::{Change, HostFacts, Intent, NetworkId, PublishedPort, Revision, SandboxId};
-use libnetwork_plan::{Desired, Drift, Drifted, KernelError, Key, Ns, Operation, Scope};
+use libnetwork_plan::{Cause as Why, Desired, KernelError, Key, Ns, Operation, Scope};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     time::Instant,
@@ -26,14 +27,13 @@ use crate::{
     converge::{Round, converge, converge_new},
     draft::Subject,
     error::chain,
+    heard::Heard,
     mapper::Mapper,
     owners::Owners,
 };
 
 /// How often everything is looked at although nothing was heard.
 const RESYNC: Duration = Duration::from_secs(30);
-/// How long after a first notification its companions are waited for (a flush is many), so that they become one repair.
-const SETTLE: Duration = Duration::from_millis(100);
 /// When what could not be repaired is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -76,10 +76,14 @@ pub(crate) struct Reconciler<K, M, N> {
     pub(crate) owners: Owners,
     /// The sandboxes whose resolver is open.
     pub(crate) open: BTreeSet<SandboxId>,
-    /// The mapper refused to take back ports: it is asked for all that it has until it does.
+    /// The mapper refused to take back ports, or an uplink: it is told all, and asked for all that it has, until it does
+    /// not.
     pub(crate) ports_linger: bool,
     /// What the mapper was last told of bridges.
     pub(crate) bridges: BTreeMap<NetworkId, (String, Vec<IpAddr>)>,
+    /// Other people's objects in the place of ours, as far as they were warned of.
+    pub(crate) in_the_way: BTreeSet<Key>,
+    pub(crate) heard: Heard,
 }
 
 /// What a pass is made for.
@@ -93,10 +97,8 @@ pub(crate) enum Reason {
 impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
     pub(crate) async fn run(mut self, mut clean: bool) {
         let mut resync = Instant::now() + if clean { RESYNC } else { RETRY };
-        // What drifted, and when to look at it.
-        let mut drifted: Option<(Drifted, Instant)> = None;
         loop {
-            let repair_at = drifted.as_ref().map_or(resync, |(_, at)| (*at).min(resync));
+            let look_at = self.heard.next().map_or(resync, |at| at.min(resync));
             tokio::select! {
                 step = self.steps.recv() => {
                     let Some(step) = step else { break };
@@ -104,24 +106,30 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
                 }
                 Some(question) = self.questions.recv() => self.answer(question).await,
                 drift = self.kernel.changed() => {
-                    let Drift { what, host } = drift;
-                    if host {
-                        clean &= self.look_at_host().await;
+                    self.heard.note(drift);
+                    // Whatever else was told while something else was done.
+                    while let Some(drift) = self.kernel.changed().now_or_never() {
+                        self.heard.note(drift);
                     }
-                    drifted = merge(drifted, what);
                 }
-                () = tokio::time::sleep_until(repair_at) => {}
+                () = tokio::time::sleep_until(look_at) => {}
             }
             let now = Instant::now();
-            if now >= resync || matches!(&drifted, Some((Drifted::All, at)) if now >= *at) {
-                let reason = if drifted.take().is_some() { Reason::Drift } else { Reason::Resync };
+            if now >= resync || self.heard.is_all_due(now) {
+                let reason = if self.heard.take_all() { Reason::Drift } else { Reason::Resync };
                 clean = self.full(reason).await;
                 resync = Instant::now() + if clean { RESYNC } else { RETRY };
-            } else if let Some((Drifted::Keys(keys), _)) = drifted.take_if(|(_, at)| now >= *at) {
-                if !self.repair(keys).await {
-                    resync = resync.min(Instant::now() + RETRY);
-                }
-            } else if !clean {
+                continue;
+            }
+            if self.heard.take_host(now) {
+                clean &= self.look_at_host().await;
+            }
+            if let Some(keys) = self.heard.take_keys(now)
+                && !self.repair(keys).await
+            {
+                resync = resync.min(Instant::now() + RETRY);
+            }
+            if !clean {
                 resync = resync.min(now + RETRY);
             }
         }
@@ -187,7 +195,9 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         let desired = compiler.everything(&intent);
         let scope = Scope::all(&desired);
         let round = converge(&mut self.kernel, desired, scope, Desired::new).await;
-        clean &= round.failed.is_empty();
+        clean &= all_in_the_way(&round.failed);
+        let there: BTreeSet<&Key> = round.failed.iter().filter_map(in_the_way).collect();
+        self.in_the_way.retain(|key| there.contains(key));
         self.speak_of(&round, reason);
 
         let all: Vec<SandboxId> = intent.sandboxes().map(|s| s.id.clone()).collect();
@@ -200,6 +210,7 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         for (subject, cause) in &failures {
             warn!(?subject, cause = chain(cause.as_ref()), "not as it should be");
         }
+        self.heard.all_was_seen();
         clean && failures.is_empty()
     }
 
@@ -212,7 +223,9 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         let drivers = self.drivers.clone();
         let compiler = Compiler { drivers: &drivers, host: &host };
         let intent = self.intent.clone();
-        let Some(touched) = self.owners.touched(&intent, &keys) else {
+        // With a link that went out of the way comes all that was held back by it.
+        let makes_way = keys.iter().any(|k| matches!(k, Key::Link { .. }) && self.in_the_way.contains(k));
+        let Some(touched) = self.owners.touched(&intent, &keys).filter(|_| !makes_way) else {
             return self.full(Reason::Drift).await;
         };
         // All that is theirs, though little is looked at: what hangs on a lost object is made again with it.
@@ -221,17 +234,19 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         let round = converge(&mut self.kernel, desired, Scope::Keys(keys), below).await;
         self.speak_of(&round, Reason::Drift);
         if round.done.is_empty() {
-            return round.failed.is_empty();
+            return all_in_the_way(&round.failed);
         }
         let sandboxes: Vec<SandboxId> = touched.sandboxes.iter().cloned().collect();
         let mut failures = self.open_resolvers(&intent, &sandboxes, &round.done).await;
         failures.extend(self.publish_again(&compiler, &intent, &touched, &round.done).await);
-        round.failed.is_empty() && failures.is_empty()
+        all_in_the_way(&round.failed) && failures.is_empty()
     }
 
     /// The host's facts again; who depends on them hears of a change.
     async fn look_at_host(&mut self) -> bool {
-        let facts = match self.kernel.host().await {
+        let facts = self.kernel.host().await;
+        self.heard.host_was_seen();
+        let facts = match facts {
             Ok(facts) => Arc::new(facts),
             Err(error) => {
                 warn!(error = chain(&error), "cannot look at the host");
@@ -249,6 +264,8 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
             let told = facts.clone();
             if let Some(Err(error)) = self.mapper.call(move |mapper| mapper.uplinks(&told)).await {
                 warn!(error = chain(&error), "cannot publish ports on the uplinks");
+                // The next look finds the same facts, and would not tell of them.
+                self.ports_linger = true;
                 clean = false;
             }
         }
@@ -256,9 +273,11 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         clean && old.mtu == facts.mtu && old.closed == facts.closed && old.bridges == facts.bridges
     }
 
-    fn speak_of(&self, round: &Round, reason: Reason) {
+    fn speak_of(&mut self, round: &Round, reason: Reason) {
         for error in &round.failed {
-            warn!(error = chain(error), "not as it should be");
+            if in_the_way(error).is_none_or(|key| self.in_the_way.insert(key.clone())) {
+                warn!(error = chain(error), "not as it should be");
+            }
         }
         if round.done.is_empty() {
             return;
@@ -289,16 +308,17 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
     }
 }
 
-fn merge(pending: Option<(Drifted, Instant)>, what: Drifted) -> Option<(Drifted, Instant)> {
-    match (pending, what) {
-        (None, Drifted::Keys(keys)) if keys.is_empty() => None,
-        (None, what) => Some((what, Instant::now() + SETTLE)),
-        (Some((Drifted::Keys(mut old), at)), Drifted::Keys(new)) => {
-            old.extend(new);
-            Some((Drifted::Keys(old), at))
-        }
-        (Some((_, at)), _) => Some((Drifted::All, at)),
+/// What somebody else has in the place of what failed, or of what it hangs on.
+fn in_the_way(error: &KernelError) -> Option<&Key> {
+    match &error.cause {
+        Why::Foreign(key) => Some(key),
+        _ => None,
     }
+}
+
+/// Whether trying again soon is of no use: who goes out of the way is heard of.
+fn all_in_the_way(failed: &[KernelError]) -> bool {
+    failed.iter().all(|error| in_the_way(error).is_some())
 }
 
 /// Whose failures these are, the root causes first. What cannot be told apart (a failed listing) is everybody's.
@@ -312,7 +332,7 @@ fn attribute(
     if failed.is_empty() {
         return Vec::new();
     }
-    failed.sort_by_key(|e| matches!(e.cause, libnetwork_plan::Cause::Prerequisite(_)));
+    failed.sort_by_key(|e| matches!(e.cause, Why::Prerequisite(_)));
     let subjects: Vec<(Subject, Desired)> = touched
         .subjects()
         .chain([Subject::Shared])

@@ -135,21 +135,27 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         let bridges: Bridges = self.bridges.values().cloned().collect();
         let host = self.host.borrow().clone();
         let answer = self.mapper.call(move |mapper| {
-            mapper.uplinks(&host)?;
-            mapper.bridges(&bridges)?;
-            mapper.sandboxes()
+            // An uplink that refuses is no reason to publish nothing on the others.
+            let uplinks = mapper.uplinks(&host);
+            (uplinks, mapper.bridges(&bridges).and_then(|()| mapper.sandboxes()))
         });
-        let known = match answer.await {
-            Some(Ok(known)) => known,
-            Some(Err(error)) => return vec![(Subject::Shared, Arc::new(Cause::Port(error)))],
-            None => return Failures::new(),
+        let Some((uplinks, known)) = answer.await else { return Failures::new() };
+        let failed = |error| (Subject::Shared, Arc::new(Cause::Port(error)));
+        let mut failures: Failures = uplinks.err().map(failed).into_iter().collect();
+        let known = match known {
+            Ok(known) => known,
+            Err(error) => {
+                failures.push(failed(error));
+                return failures;
+            }
         };
         let mut wanted: BTreeMap<SandboxId, Publication> =
             known.into_iter().map(|id| (id, Publication::default())).collect();
         for sandbox in intent.sandboxes().filter(|s| !s.ports.is_empty()) {
             wanted.insert(sandbox.id.clone(), compiler.publication(intent, sandbox));
         }
-        ports_failed(self.set(intent, wanted.into_iter().collect()).await)
+        failures.extend(ports_failed(self.set(intent, wanted.into_iter().collect()).await));
+        failures
     }
 
     pub(crate) async fn tell_bridges(

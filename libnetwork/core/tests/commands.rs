@@ -4,64 +4,12 @@
 mod world;
 
 use libnetwork_core::{CreateNetwork, EndpointSpec, Join, Reserve, chain};
-use libnetwork_model::{ErrorKind, HasKind, NamespaceKind, PortRange, PortWish, Protocol, SandboxId, Subnet};
+use libnetwork_model::{ErrorKind, HasKind, NamespaceKind, PortWish, SandboxId, Subnet};
 use libnetwork_plan::{BridgePort, Key, Link, LinkKind, LinkRank, Ns, Object};
-use world::{Process, World};
-
-fn network(name: &str) -> CreateNetwork {
-    CreateNetwork {
-        name: name.into(),
-        driver: String::new(),
-        ipv4: None,
-        ipv6: None,
-        internal: false,
-        attachable: false,
-        subnets: Vec::new(),
-        labels: Default::default(),
-        options: Default::default(),
-        ipam_driver: String::new(),
-        ipam_options: Default::default(),
-        config_only: false,
-        config_from: None,
-    }
-}
-
-fn with_subnet(name: &str, subnet: &str) -> CreateNetwork {
-    let subnet = Subnet {
-        subnet: subnet.parse().unwrap(),
-        gateway: None,
-        gateway_chosen: false,
-        ip_range: None,
-        auxiliary: Default::default(),
-        requested: true,
-    };
-    CreateNetwork { subnets: vec![subnet], ..network(name) }
-}
-
-fn sandbox(n: u8, networks: &[&str]) -> Join {
-    Join {
-        id: SandboxId::from_bytes([n; 32]),
-        name: format!("box{n}"),
-        namespace: NamespaceKind::Own,
-        resolver: Default::default(),
-        endpoints: networks.iter().map(|n| on(n)).collect(),
-        ports: Vec::new(),
-    }
-}
-
-fn on(network: &str) -> EndpointSpec {
-    EndpointSpec { network: network.into(), ..Default::default() }
-}
-
-fn port(host: u16) -> PortWish {
-    PortWish {
-        protocol: Protocol::Tcp,
-        host_ip: None,
-        host_ports: PortRange::one(host),
-        container_port: 80,
-        count: 1,
-    }
-}
+use world::{
+    Process, World,
+    requests::{network, on, port, sandbox, with_subnet},
+};
 
 async fn world() -> (World, Process) {
     let world = World::default();
@@ -538,4 +486,36 @@ async fn a_network_grows_by_bridges_until_it_is_full_and_shrinks_with_its_endpoi
     }
     assert_eq!(core.intent().1.segments_of(&id).count(), 0);
     world.check(&core.intent().1).unwrap();
+}
+
+#[tokio::test]
+async fn what_the_configuration_says_of_the_default_bridge_is_refused_as_a_command_and_labels_are_kept() {
+    let (world, Process { core, shutdown, running, .. }) = world().await;
+    let set = |key: &str, value: &str| {
+        core.set_network(
+            "bridge".into(),
+            [("label.a", "b"), (key, value)].map(|(k, v)| (k.into(), v.into())).into(),
+        )
+    };
+    let before = core.intent().1;
+    is(
+        set("icc", "false").await,
+        ErrorKind::Invalid,
+        "icc of the predefined network bridge cannot be changed by command: set \"icc\" in daemon.json and send SIGHUP, \
+         or make a network of your own",
+    );
+    for (key, instead) in
+        [("mtu", "\"mtu\""), ("masquerade", "\"ip-masq\""), ("gateway-mode-ipv4", "of your own")]
+    {
+        let error = set(key, "").await.unwrap_err().to_string();
+        assert!(error.contains(key) && error.contains(instead), "{error}");
+    }
+    assert_eq!(core.intent().1, before);
+    set("label.c", "d").await.unwrap();
+    shutdown.cancel();
+    running.finished().await.unwrap();
+    let process = world.start().await;
+    let intent = process.core.intent().1;
+    let labels: Vec<_> = intent.network_by_name("bridge").unwrap().labels.keys().cloned().collect();
+    assert_eq!(labels, ["a", "c"]);
 }

@@ -25,6 +25,7 @@ enum Command {
     Disconnect(u8, u8),
     Rename(u8, u8),
     Set(u8, u8),
+    Publish(u8, Option<u16>),
 }
 
 #[derive(Debug, Clone)]
@@ -116,6 +117,16 @@ fn spec(n: u8) -> EndpointSpec {
     EndpointSpec { network: network(n), ..Default::default() }
 }
 
+fn wish(port: u16) -> PortWish {
+    PortWish {
+        protocol: Protocol::Tcp,
+        host_ip: None,
+        host_ports: PortRange::one(port),
+        container_port: 80,
+        count: 1,
+    }
+}
+
 async fn run(core: &Handle, command: &Command) -> Result<(), Error> {
     match command.clone() {
         Command::Create(n) => {
@@ -138,13 +149,6 @@ async fn run(core: &Handle, command: &Command) -> Result<(), Error> {
         }
         Command::Remove(n) => core.remove_network(network(n)).await,
         Command::Join { sandbox, networks, port } => {
-            let wish = |port| PortWish {
-                protocol: Protocol::Tcp,
-                host_ip: None,
-                host_ports: PortRange::one(port),
-                container_port: 80,
-                count: 1,
-            };
             let request = Join {
                 id: sandbox_id(sandbox),
                 name: format!("box{sandbox}"),
@@ -166,6 +170,9 @@ async fn run(core: &Handle, command: &Command) -> Result<(), Error> {
         Command::Connect(s, n) => core.connect(sandbox_id(s), spec(n)).await.map(drop),
         Command::Disconnect(s, n) => core.disconnect(sandbox_id(s), network(n)).await.map(drop),
         Command::Rename(s, n) => core.rename(sandbox_id(s), format!("other{n}")).await.map(drop),
+        Command::Publish(s, port) => {
+            core.set_ports(sandbox_id(s), port.map(wish).into_iter().collect()).await.map(drop)
+        }
     }
 }
 
@@ -310,6 +317,7 @@ fn command() -> impl Strategy<Value = Command> {
         2 => (0u8..4, 0u8..4).prop_map(|(s, n)| Command::Disconnect(s, n)),
         1 => (0u8..4, 0u8..4).prop_map(|(s, n)| Command::Rename(s, n)),
         2 => (0u8..4, 0u8..4).prop_map(|(n, s)| Command::Set(n, s)),
+        2 => (0u8..4, prop::option::of(8080u16..8083)).prop_map(|(s, port)| Command::Publish(s, port)),
     ]
 }
 

@@ -241,3 +241,49 @@ async fn purge_leaves_nothing() {
     // And again, where there is nothing.
     run(host.causewayd(&["purge"]), b"").ok();
 }
+
+/// Its options are made from the configuration by every start: what a command could change would be gone with the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_default_bridge_is_after_a_kill_as_it_was_answered_before() {
+    let mut host = Host::started("default");
+    let client = host.client();
+    let set = |settings: [(&str, &str); 1]| {
+        let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let request = v1::SetNetworkRequest { reference: "bridge".into(), settings };
+        let mut client = client.clone();
+        async move { client.set_network(request).await }
+    };
+    let bridge = || async {
+        let listed = client.clone().list_networks(v1::ListNetworksRequest {}).await.unwrap().into_inner();
+        listed.networks.into_iter().find(|network| network.name == "bridge").unwrap()
+    };
+    set([("label.tier", "front")]).await.unwrap();
+    let icc = set([("icc", "false")]).await;
+    let before = bridge().await;
+    host.kill();
+    host.start();
+    assert_eq!(bridge().await, before);
+    assert_eq!(before.labels["tier"], "front");
+    let refused = icc.unwrap_err();
+    assert!(refused.message().contains("daemon.json"), "{}", refused.message());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_has_a_bridge_s_name_since_the_boot_is_named_to_who_joins_and_missed_by_nobody() {
+    let mut host = Host::started("taken");
+    let mut client = host.client();
+    let options = [("com.docker.network.bridge.name".to_owned(), "lan0".to_owned())].into();
+    client.create_network(v1::CreateNetworkRequest { options, ..network("lan") }).await.unwrap();
+    host.kill();
+    host.sh("ip link del lan0 && ip link add lan0 type veth peer name lan1");
+    host.start();
+    let refused = client.join(join(1, &["lan"])).await.unwrap_err();
+    assert!(refused.message().ends_with("link lan0 exists and is not ours"), "{}", refused.message());
+    let left = client.list_sandboxes(v1::ListSandboxesRequest {}).await.unwrap().into_inner();
+    assert!(left.sandboxes.is_empty());
+    host.sh("ip link del lan0");
+    eventually("the bridge is there", || host.sh("ip -d link show lan0 2>&1 || true").contains(" bridge "));
+    let joined = client.join(join(1, &["lan"])).await.unwrap().into_inner();
+    let gateway = joined.endpoints[0].ipv4.replace(".2/", ".1/");
+    run(host.inside(&joined.namespace, &["busybox", "ping", "-c1", "-W2", bare(&gateway)]), b"").ok();
+}

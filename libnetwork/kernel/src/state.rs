@@ -106,7 +106,7 @@ impl State {
     }
 
     fn tell(&mut self) {
-        if let Some(drift) = self.noticed.take() {
+        while let Some(drift) = self.noticed.take() {
             // Nobody listens any more when the handle is gone.
             let _ended = self.drifts.send(drift);
         }

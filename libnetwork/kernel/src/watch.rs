@@ -14,7 +14,7 @@ use libnetwork_plan::{Drift, Drifted, Key, LinkKind, Name, Ns, Object, Operation
 
 use crate::{
     inet, link,
-    netlink::{Message, Received, Socket},
+    netlink::{Message, Socket, drain},
     nft,
     ownership::{DOOMED, PROTOCOL, is_ours},
     spaces::Spaces,
@@ -138,6 +138,7 @@ impl Expected {
 pub(crate) struct Noticed {
     keys: BTreeSet<Key>,
     all: bool,
+    lost: bool,
     host: bool,
     /// Indexes, in the host, of veth pairs whose far ends changed.
     pairs: Vec<i32>,
@@ -149,15 +150,25 @@ impl Noticed {
         self.host = true;
     }
 
-    /// All that there is to tell, which is then told.
+    /// What there is to tell, which is then told; to be asked until there is nothing. What was heard of is told by itself: it
+    /// is repaired at once, though something else was lost.
     pub(crate) fn take(&mut self) -> Option<Drift> {
-        let Noticed { keys, all, host, .. } = std::mem::take(self);
-        let what = if all { Drifted::All } else { Drifted::Keys(keys) };
+        let keys = std::mem::take(&mut self.keys);
+        let (all, lost) = (std::mem::take(&mut self.all), std::mem::take(&mut self.lost));
+        let host = std::mem::take(&mut self.host);
+        let what = match (all, lost) {
+            (true, _) => Drifted::All,
+            (false, true) if keys.is_empty() => Drifted::Lost,
+            (false, _) => {
+                self.lost = lost;
+                Drifted::Keys(keys)
+            }
+        };
         let nothing = matches!(&what, Drifted::Keys(keys) if keys.is_empty()) && !host;
         (!nothing).then_some(Drift { what, host })
     }
 
-    /// Reads all that waits of links, addresses and routes.
+    /// Reads what waits of links, addresses and routes.
     pub(crate) fn read(
         &mut self,
         socket: &mut Socket,
@@ -165,21 +176,16 @@ impl Noticed {
         expected: &Expected,
         buffer: &mut Vec<u8>,
     ) {
-        loop {
-            let received = socket.poll(buffer, |nsid, message| {
+        self.lost |= drain(|| {
+            socket.poll(buffer, |nsid, message| {
                 if let Some((ns, space)) = spaces.named(nsid) {
                     self.notice(&ns, &mut space.links, expected, message);
                 }
-            });
-            match received {
-                Received::Messages => {}
-                Received::Nothing => return,
-                Received::Overrun => (self.all, self.host) = (true, true),
-            }
-        }
+            })
+        });
     }
 
-    /// Reads all that waits of nftables.
+    /// Reads what waits of nftables.
     pub(crate) fn read_nft(
         &mut self,
         socket: &mut Socket,
@@ -187,8 +193,8 @@ impl Noticed {
         expected: &Expected,
         buffer: &mut Vec<u8>,
     ) {
-        loop {
-            let received = socket.poll(buffer, |nsid, message| {
+        self.lost |= drain(|| {
+            socket.poll(buffer, |nsid, message| {
                 let Some((ns, space)) = spaces.named(nsid) else { return };
                 let Some(table) = nft::loser(&ns, message) else { return };
                 if ns == Ns::Host {
@@ -201,13 +207,8 @@ impl Noticed {
                 if !expected.inside(key.ns()) && !expected.keys.contains(&key) {
                     self.keys.insert(key);
                 }
-            });
-            match received {
-                Received::Messages => {}
-                Received::Nothing => return,
-                Received::Overrun => self.all = true,
-            }
-        }
+            })
+        });
     }
 
     /// The host's ends of the pairs whose far ends changed.
@@ -251,6 +252,10 @@ impl Noticed {
         }
         if !is_ours(ns, found.group) {
             self.host |= *ns == Ns::Host;
+            // It may have been in the place of a network's bridge: their names are people's choice.
+            if *ns == Ns::Host && !links.0.contains_key(&found.index) {
+                self.keys.insert(link_key(libnetwork_plan::LinkRank::Bridge, ns, &found.name));
+            }
             return;
         }
         let inside = matches!(ns, Ns::Sandbox(_));
@@ -271,7 +276,8 @@ impl Noticed {
             self.host |= *ns == Ns::Host;
             return;
         }
-        if message.kind == libc::RTM_NEWADDR || found.protocol != PROTOCOL {
+        // Somebody else's that goes may have been in the place of ours; what the kernel gives by itself is not.
+        if message.kind == libc::RTM_NEWADDR || (found.protocol != PROTOCOL && found.link_local) {
             return;
         }
         let Some(known) = links.0.get(&found.index).filter(|known| !known.doomed) else { return };
@@ -294,7 +300,9 @@ impl Noticed {
         if found.table != u32::from(libc::RT_TABLE_MAIN) {
             return;
         }
-        if (ours && !added) || (!ours && replaced) {
+        // Somebody else's that comes in the place of ours, or goes from there: we have none but default routes of sandboxes.
+        let in_our_place = *ns != Ns::Host && found.destination.prefix_len() == 0;
+        if (ours && !added) || (!ours && in_our_place && (replaced || !added)) {
             let key = Key::Route { ns: ns.clone(), destination: found.destination, metric: found.metric };
             let known = links.0.get(&found.index);
             let doomed = known.is_some_and(|known| known.doomed);

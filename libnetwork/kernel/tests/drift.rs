@@ -24,7 +24,7 @@ async fn repair(kernel: &mut LinuxKernel, desired: &Desired) -> Vec<String> {
             };
         }
         let scope = match drift.what {
-            Drifted::All => Scope::all(desired),
+            Drifted::All | Drifted::Lost => Scope::all(desired),
             Drifted::Keys(keys) => Scope::Keys(keys),
         };
         let plan = scoped_pass(kernel, desired, &scope).await;
@@ -165,6 +165,30 @@ fn a_renamed_interface_is_made_anew_under_its_name() {
 }
 
 #[test]
+fn what_somebody_else_had_in_the_place_of_ours_is_missed_when_it_goes() {
+    for (comes, goes) in [
+        (in_sandbox("ip route replace default dev lo"), in_sandbox("ip route del default dev lo")),
+        (
+            in_sandbox("sh -c 'ip addr flush dev eth0; ip addr add 10.100.1.2/24 dev eth0'"),
+            in_sandbox("ip addr del 10.100.1.2/24 dev eth0"),
+        ),
+        (
+            format!("ip link del {BRIDGE} && ip link add {BRIDGE} type veth peer name theirs"),
+            format!("ip link del {BRIDGE}"),
+        ),
+    ] {
+        host(|| async {
+            let (mut kernel, desired) = quiet_host().await;
+            sh(&comes);
+            repair(&mut kernel, &desired).await;
+            sh(&goes);
+            let done = repair(&mut kernel, &desired).await;
+            assert!(!done.is_empty(), "nothing was noticed of: {goes}");
+        });
+    }
+}
+
+#[test]
 fn a_sandbox_that_loses_the_resolver_s_rules_gets_them_back() {
     for line in ["nft flush ruleset", "nft flush chain ip causeway resolver"] {
         host(|| async {
@@ -220,6 +244,23 @@ fn changes_to_the_host_s_own_network_are_told() {
 }
 
 #[test]
+fn a_route_that_the_host_replaces_is_a_matter_of_its_facts_alone() {
+    host(|| async {
+        let (mut kernel, _) = quiet_host().await;
+        sh(
+            "ip link add up0 type veth peer name up1 && ip link set up0 up && ip addr add 192.0.2.1/24 dev up0 && \
+            ip link set up1 up && ip route add 198.51.100.0/24 via 192.0.2.2 && ip route add default via 192.0.2.2",
+        );
+        while changed(&mut kernel, Duration::from_millis(300)).await.is_some() {}
+        for replaced in ["198.51.100.0/24", "default"] {
+            sh(&format!("ip route replace {replaced} via 192.0.2.3"));
+            let drift = changed(&mut kernel, Duration::from_secs(20)).await.unwrap();
+            assert_eq!(drift, Drift { what: Drifted::Keys(Default::default()), host: true }, "{replaced}");
+        }
+    });
+}
+
+#[test]
 fn lost_notifications_mean_that_everything_is_looked_at() {
     host(|| async {
         let (mut kernel, _) = quiet_host().await;
@@ -231,6 +272,8 @@ fn lost_notifications_mean_that_everything_is_looked_at() {
             _ = &mut looking => panic!("it does not wait for the resolvers"),
             () = std::future::ready(()) => {}
         }
+        // What is heard of before is told all the same.
+        sh(&format!("ip addr del 10.100.1.1/24 dev {BRIDGE}"));
         let storm = "for i in $(seq 300); do for j in $(seq 120); do \
                      echo addr add 198.18.$((i % 250)).$j/32 dev lo; \
                      echo addr del 198.18.$((i % 250)).$j/32 dev lo; done; done | ip -force -batch -";
@@ -239,10 +282,14 @@ fn lost_notifications_mean_that_everything_is_looked_at() {
         sh(&format!("rm {RESOLV_CONF} && touch {RESOLV_CONF}"));
         drop(writer);
         looking.await.unwrap();
-        let mut all = false;
-        while !all && let Some(drift) = changed(&mut kernel, Duration::from_secs(20)).await {
-            all = drift.what == Drifted::All;
+        let (mut lost, mut told) = (false, Vec::new());
+        while !lost && let Some(drift) = changed(&mut kernel, Duration::from_secs(20)).await {
+            lost = drift.what == Drifted::Lost;
+            if let Drifted::Keys(keys) = drift.what {
+                told.extend(keys.iter().map(ToString::to_string));
+            }
         }
-        assert!(all, "36,000 changes fit");
+        assert!(lost, "36,000 changes fit");
+        assert!(told.contains(&format!("address 10.100.1.1/24 on {BRIDGE}")), "{told:?}");
     });
 }

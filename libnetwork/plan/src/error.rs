@@ -53,8 +53,11 @@ pub struct Drift {
 pub enum Drifted {
     /// These objects; may be empty when only the host's facts changed.
     Keys(BTreeSet<Key>),
-    /// Notifications were lost, or too much changed to tell: look at everything.
+    /// Too much changed to tell: look at everything.
     All,
+    /// Notifications were lost: look at everything, the host's facts included. Whoever may change enough, as any container with
+    /// CAP_NET_ADMIN may, can make this happen again and again.
+    Lost,
 }
 
 impl Cause {

@@ -45,6 +45,8 @@ pub struct Plan {
     pub operations: Vec<Operation>,
     /// Objects of someone else's under a key that we want. They stay; ours, and what hangs on it, is not made.
     pub foreign: Vec<(Key, Object)>,
+    /// What is not made because of them, each with the key that someone else has.
+    pub blocked: Vec<(Key, Key)>,
 }
 
 impl Plan {

@@ -55,8 +55,9 @@ struct Pass<'a> {
     gone: BTreeSet<Thing>,
     /// Is made, so that nothing hangs on it yet.
     fresh: BTreeSet<Thing>,
-    /// Is someone else's, or hangs on what is: not to be touched.
-    blocked: BTreeSet<Thing>,
+    /// Is someone else's, or hangs on what is: not to be touched. With the key that someone else has.
+    blocked: BTreeMap<Thing, &'a Key>,
+    held_back: Vec<(Key, Key)>,
 }
 
 impl<'a> Pass<'a> {
@@ -69,7 +70,8 @@ impl<'a> Pass<'a> {
             foreign: Vec::new(),
             gone: BTreeSet::new(),
             fresh: BTreeSet::new(),
-            blocked: BTreeSet::new(),
+            blocked: BTreeMap::new(),
+            held_back: Vec::new(),
         }
     }
 
@@ -78,18 +80,22 @@ impl<'a> Pass<'a> {
     fn find_foreign(&mut self, key: &Key) {
         let Some((key, want)) = self.desired.get_key_value(key) else { return };
         if let Some((_, have)) = self.foreign_at(key) {
-            self.blocked.extend(want.provides(key));
+            self.blocked.extend(want.provides(key).into_iter().map(|thing| (thing, key)));
             // By the key that is wanted: a link that is in the way of another kind's is known by that one's owner.
             self.foreign.push((key.clone(), have.clone()));
         }
     }
 
     fn visit(&mut self, key: &Key) {
-        let desired = self.desired.get_key_value(key).filter(|(key, want)| !self.is_blocked(key, want));
-        if let Some((key, want)) = self.desired.get_key_value(key)
-            && desired.is_none()
+        let mut desired = self.desired.get_key_value(key);
+        if let Some((key, want)) = desired
+            && let Some(by) = self.blocked_by(key, want)
         {
-            self.blocked.extend(want.provides(key));
+            self.blocked.extend(want.provides(key).into_iter().map(|thing| (thing, by)));
+            if key != by {
+                self.held_back.push((key.clone(), by.clone()));
+            }
+            desired = None;
         }
         match (desired, self.observed.get_key_value(key)) {
             (_, Some((_, (Owner::Foreign, _)))) | (None, None) => {}
@@ -166,20 +172,21 @@ impl<'a> Pass<'a> {
         !self.gone.is_empty() && have.hangs_on(key).iter().any(|thing| self.gone.contains(thing))
     }
 
-    fn is_blocked(&self, key: &Key, want: &Object) -> bool {
+    /// The key that someone else has, where that keeps us from this object.
+    fn blocked_by(&self, key: &Key, want: &Object) -> Option<&'a Key> {
         if self.blocked.is_empty() {
-            return false;
+            return None;
         }
-        let blocked = |thing: &Thing| self.blocked.contains(thing);
-        let names_blocked = match key {
-            Key::SetElement { ns, element, .. } => element.iter().any(|datum| match datum {
+        let blocked = |thing: &Thing| self.blocked.get(thing).copied();
+        let by_name = match key {
+            Key::SetElement { ns, element, .. } => element.iter().find_map(|datum| match datum {
                 Datum::Ifname(name) => blocked(&Thing::Link(ns.clone(), name.clone())),
-                _ => false,
+                _ => None,
             }),
             Key::Link { ns, name, .. } => blocked(&Thing::Link(ns.clone(), name.clone())),
-            _ => false,
+            _ => None,
         };
-        names_blocked || want.requires(key).iter().any(blocked)
+        by_name.or_else(|| want.requires(key).iter().find_map(blocked))
     }
 
     /// What hangs on a thing that is made cannot be there, looked at or not.
@@ -187,7 +194,7 @@ impl<'a> Pass<'a> {
         let desired = self.desired;
         for thing in std::mem::take(&mut self.fresh) {
             for (key, want) in dependents(desired, &thing) {
-                if !self.put.contains_key(key) && !self.is_blocked(key, want) {
+                if !self.put.contains_key(key) && self.blocked_by(key, want).is_none() {
                     self.put.insert(key, Operation::Create { key: key.clone(), object: want.clone() });
                 }
             }
@@ -200,7 +207,11 @@ impl<'a> Pass<'a> {
             .into_iter()
             .rev()
             .map(|(key, object)| Operation::Delete { key: key.clone(), object: object.clone() });
-        Plan { operations: deletions.chain(self.put.into_values()).collect(), foreign: self.foreign }
+        Plan {
+            operations: deletions.chain(self.put.into_values()).collect(),
+            foreign: self.foreign,
+            blocked: self.held_back,
+        }
     }
 }
 

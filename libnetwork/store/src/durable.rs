@@ -109,7 +109,9 @@ impl Durable {
     ) -> Result<(), StoreError> {
         self.database = Some(Self::database(&self.path)?);
         let networks: Vec<Mutation> = intent.networks().cloned().map(Mutation::PutNetwork).collect();
-        let surplus = self.load()?.networks.into_iter().filter_map(|mutation| match mutation {
+        // What is in the file is not known until it was read: as broken as before.
+        let loaded = self.load().inspect_err(|_| self.database = None)?;
+        let surplus = loaded.networks.into_iter().filter_map(|mutation| match mutation {
             Mutation::PutNetwork(network) if intent.network(&network.id).is_none() => {
                 Some(Mutation::RemoveNetwork(network.id.clone()))
             }
@@ -249,4 +251,41 @@ pub(crate) fn io(
     source: impl Error + Send + Sync + 'static,
 ) -> StoreError {
     StoreError::Io { operation, path: path.into(), source: Box::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_not_restored_until_it_can_be() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("intent.redb");
+        drop(Durable::open(&path).unwrap());
+        let write = |row: Option<&[u8]>| {
+            let transaction = Durable::database(&path).unwrap().begin_write().unwrap();
+            let mut table = transaction.open_table(NETWORKS).unwrap();
+            match row {
+                Some(row) => _ = table.insert("x", row).unwrap(),
+                None => _ = table.remove("x").unwrap(),
+            }
+            drop(table);
+            transaction.commit().unwrap();
+        };
+        write(Some(b"half of a netw"));
+        // As a commit that failed leaves it.
+        let mut durable = Durable { database: None, path: path.clone() };
+        let intent = Intent::default();
+        let tail = Tail { boot: "b1".into(), revision: 1, mutations: Vec::new() };
+        for _ in 0..2 {
+            let failed = durable.restore(1, &intent, &tail);
+            assert!(matches!(failed, Err(StoreError::Corrupt { .. })), "{failed:?}");
+            assert!(durable.is_broken(), "the next commit would be made on what nobody has read");
+        }
+        write(None);
+        durable.restore(1, &intent, &tail).unwrap();
+        assert!(!durable.is_broken());
+        durable.commit(2, std::iter::empty(), &tail).unwrap();
+        assert_eq!(durable.load().unwrap().revision, 2);
+    }
 }

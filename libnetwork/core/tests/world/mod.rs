@@ -1,6 +1,8 @@
 //! A world for the core to act on: it outlives the process that acts, keeps state, refuses, and can stop a process dead.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
+pub(crate) mod requests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
@@ -36,6 +38,12 @@ pub(crate) struct World {
     pub(crate) defaults: Arc<Mutex<Defaults>>,
     /// Operations that the process may still do before it is stopped dead. None: as many as it likes.
     pub(crate) life: Arc<Mutex<Option<usize>>>,
+    /// Looks at everything.
+    pub(crate) full_looks: Arc<Mutex<usize>>,
+    /// Looks at the host's facts.
+    pub(crate) host_looks: Arc<Mutex<usize>>,
+    /// While a test has it, the kernel neither looks nor does anything.
+    pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
     pub(crate) commits: Arc<Mutex<usize>>,
     pub(crate) commits_refused: Arc<Mutex<usize>>,
 }
@@ -44,6 +52,11 @@ pub(crate) struct World {
 pub(crate) struct Ports {
     pub(crate) set: BTreeMap<SandboxId, Publication>,
     pub(crate) refuse: bool,
+    /// So many times more.
+    pub(crate) refusals: usize,
+    /// By name.
+    pub(crate) uplinks: BTreeSet<String>,
+    pub(crate) refuse_uplinks: bool,
 }
 
 #[derive(Default)]
@@ -51,6 +64,8 @@ pub(crate) struct Names {
     pub(crate) open: BTreeSet<SandboxId>,
     pub(crate) intent: Intent,
     pub(crate) refuse: bool,
+    /// So many times more.
+    pub(crate) refusals: usize,
 }
 
 pub(crate) struct Process {
@@ -259,10 +274,13 @@ struct KernelSide {
 
 impl Kernel for KernelSide {
     async fn observe(&mut self, scope: &Scope) -> Result<Observed, KernelError> {
+        let _open = self.world.gate.read().await;
+        *self.world.full_looks.lock().unwrap() += usize::from(matches!(scope, Scope::All { .. }));
         Ok(self.world.kernel.lock().unwrap().observe(scope))
     }
 
     async fn apply(&mut self, operations: &[Operation]) -> Vec<Result<(), KernelError>> {
+        let _open = self.world.gate.read().await;
         let mut results = Vec::new();
         for operation in operations {
             let dead = match &mut *self.world.life.lock().unwrap() {
@@ -282,6 +300,7 @@ impl Kernel for KernelSide {
     }
 
     async fn host(&mut self) -> Result<HostFacts, KernelError> {
+        *self.world.host_looks.lock().unwrap() += 1;
         Ok(self.world.host.lock().unwrap().clone())
     }
 
@@ -324,23 +343,34 @@ impl PortMapper for World {
 
     fn set(&mut self, sandbox: &SandboxId, wanted: &Publication) -> Result<Vec<DeniedPort>, PortError> {
         let mut ports = self.ports.lock().unwrap();
+        let refused = ports.refusals > 0 && !wanted.mappings.is_empty();
+        ports.refusals -= usize::from(refused);
         if wanted.mappings.is_empty() {
             ports.set.remove(sandbox);
-        } else if ports.refuse {
-            return Err(PortError {
-                operation: "publish",
-                object: format!("{:?}", wanted.mappings[0].port),
-                kind: ErrorKind::Exhausted,
-                source: Box::new(std::io::Error::from_raw_os_error(28)),
-            });
+        } else if ports.refuse || refused {
+            return Err(refusal("publish", &format!("{:?}", wanted.mappings[0].port)));
         } else {
             ports.set.insert(sandbox.clone(), wanted.clone());
         }
         Ok(Vec::new())
     }
 
-    fn uplinks(&mut self, _host: &HostFacts) -> Result<(), PortError> {
+    fn uplinks(&mut self, host: &HostFacts) -> Result<(), PortError> {
+        let mut ports = self.ports.lock().unwrap();
+        if ports.refuse_uplinks {
+            return Err(refusal("attach", "uplink"));
+        }
+        ports.uplinks = host.uplinks.keys().cloned().collect();
         Ok(())
+    }
+}
+
+fn refusal(operation: &'static str, object: &str) -> PortError {
+    PortError {
+        operation,
+        object: object.into(),
+        kind: ErrorKind::Exhausted,
+        source: Box::new(std::io::Error::from_raw_os_error(28)),
     }
 }
 
@@ -348,7 +378,9 @@ impl NameServer for World {
     async fn open(&self, sandbox: &Sandbox, namespace: PathBuf) -> Result<(), NameError> {
         assert_eq!(namespace, PathBuf::from("/netns").join(sandbox.id.as_str()));
         let mut names = self.names.lock().unwrap();
-        if names.refuse {
+        let refused = names.refusals > 0;
+        names.refusals -= usize::from(refused);
+        if names.refuse || refused {
             let source = std::io::Error::from_raw_os_error(24);
             return Err(NameError { operation: "open", sandbox: sandbox.id.clone(), source });
         }

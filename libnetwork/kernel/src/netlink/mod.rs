@@ -15,4 +15,4 @@ mod tests;
 
 pub(crate) use message::Request;
 pub(crate) use read::{Message, attributes};
-pub(crate) use socket::{Protocol, Received, Socket};
+pub(crate) use socket::{Protocol, Socket, drain};

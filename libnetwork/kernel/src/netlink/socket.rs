@@ -42,7 +42,8 @@ pub(crate) struct Socket {
 
 /// What [`Socket::poll`] found.
 pub(crate) enum Received {
-    Messages,
+    /// So many bytes of them.
+    Messages(usize),
     Nothing,
     /// Notifications were dropped, since nobody read them in time.
     Overrun,
@@ -56,11 +57,35 @@ const BUFFER: usize = 64 * 1024;
 const ATTEMPTS: usize = 10;
 /// Notifications wait here for their reader; counted against the socket, not set aside.
 const WATCH_BUFFER: usize = 4 << 20;
+/// What a notification takes of it at least, besides its own bytes (struct sk_buff and skb_shared_info).
+const NOTIFICATION: usize = 512;
 
 /// struct nlmsghdr.
 const HEADER: usize = 16;
 /// linux/netlink.h
 const NLMSGERR_ATTR_MSG: u16 = 1;
+
+/// Reads as much as can have waited, whole: what comes while it reads is the next call's. True when something was lost, or is
+/// left, so that nobody knows of what is still to come whether it was before or after. A sender who is as fast as this would
+/// otherwise keep it here for good.
+pub(crate) fn drain(mut poll: impl FnMut() -> Received) -> bool {
+    // The kernel doubles what is asked for (SO_RCVBUF, socket(7)).
+    let (mut room, mut lost) = (2 * WATCH_BUFFER, false);
+    loop {
+        let taken = match poll() {
+            Received::Nothing => return lost,
+            Received::Messages(bytes) => bytes,
+            Received::Overrun => {
+                lost = true;
+                0
+            }
+        };
+        match room.checked_sub(taken + NOTIFICATION) {
+            Some(rest) => room = rest,
+            None => return true,
+        }
+    }
+}
 
 impl Socket {
     pub(crate) fn open(protocol: Protocol) -> Result<Self, Cause> {
@@ -266,7 +291,7 @@ impl Socket {
             }
         };
         messages(&buffer[..length]).for_each(|message| each(nsid, &message));
-        Received::Messages
+        Received::Messages(length)
     }
 
     fn send(&mut self, requests: &mut [Request]) -> Result<(), Cause> {

@@ -10,8 +10,8 @@ use std::{
 
 use nix::sched::{CloneFlags, unshare};
 
-use super::{Protocol, Socket};
-use crate::link;
+use super::{Protocol, Socket, drain};
+use crate::{inet, link};
 
 /// More than one piece of a listing holds.
 const LASTING: usize = 100;
@@ -69,4 +69,39 @@ fn dump_of_links() -> super::Request {
     let mut request = link::question(Default::default());
     request.add_flags(netlink_packet_core::NLM_F_DUMP);
     request
+}
+
+#[test]
+fn who_makes_changes_as_fast_as_they_are_read_keeps_no_reader() {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            let mut sender = Socket::open(Protocol::Route).unwrap();
+            let loopback = link::list(&mut sender).unwrap()[0].index;
+            let mut watcher = Socket::watch(Protocol::Route, &[5]).unwrap();
+            let address = "198.18.0.1/32".parse().unwrap();
+            let (mut buffer, mut reads) = (Vec::new(), 0);
+            let is_lost = drain(|| {
+                let change =
+                    [inet::create_address(loopback, address), inet::delete_address(loopback, address)];
+                for result in sender.request(&mut Vec::from(change)) {
+                    result.unwrap();
+                }
+                reads += 1;
+                assert!(reads < 50_000, "it reads on and on");
+                watcher.poll(&mut buffer, |_, _| {})
+            });
+            assert!(is_lost, "nobody knows when what is left was done");
+            // What fits is read whole, and nothing of it is lost.
+            while drain(|| watcher.poll(&mut buffer, |_, _| {})) {}
+            for _ in 0..1000 {
+                let change =
+                    [inet::create_address(loopback, address), inet::delete_address(loopback, address)];
+                sender.request(&mut Vec::from(change)).into_iter().for_each(|result| result.unwrap());
+            }
+            let mut heard = 0;
+            assert!(!drain(|| watcher.poll(&mut buffer, |_, _| heard += 1)));
+            assert_eq!(heard, 2000);
+        });
+    });
 }
