@@ -22,6 +22,7 @@ use std::{
 };
 
 use hickory_proto::op::ResponseCode;
+use libnetwork_model::SandboxId;
 use nix::sys::socket::{MsgFlags, SockType, recv};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
@@ -33,7 +34,7 @@ use crate::{
     listener::Served,
     message::{self, PLAIN_UDP, Reply},
     namespace,
-    respond::{Forward, Transport},
+    respond::{Forward, Route, Transport},
 };
 
 const PORT: u16 = 53;
@@ -48,12 +49,12 @@ const AVOIDED_FOR: Duration = Duration::from_secs(10);
 pub(crate) async fn forward(served: &Served, mut ask: Forward) -> (Vec<u8>, Option<IpAddr>) {
     let shared = &served.shared;
     let mut last = None;
-    for (server, is_last_chance) in shared.health.attempts(&ask.route.servers) {
+    for (server, is_last_chance) in shared.health.attempts(&ask.route) {
         let id = shared.ids.next();
         message::set_id(&mut ask.packet, id);
         match exchange(served, &ask, id, server).await {
             Ok(reply) => {
-                shared.health.answered(server);
+                shared.health.answered(&ask.route, server);
                 // A server that will not say may not be the only one that knows.
                 let code = reply.metadata.response_code;
                 let unhelpful =
@@ -65,7 +66,7 @@ pub(crate) async fn forward(served: &Served, mut ask: Forward) -> (Vec<u8>, Opti
             }
             Err(error) => {
                 tracing::debug!(%server, %error, sandbox = served.sandbox.short(), "an upstream server failed");
-                shared.health.failed(server);
+                shared.health.failed(&ask.route, server);
             }
         }
     }
@@ -167,24 +168,27 @@ impl Ids {
     }
 }
 
+/// A server as it is seen from one place: the host, or a sandbox where another one may have that address, or nobody.
+type Place = (Option<SandboxId>, IpAddr);
+
 /// Which servers were silent lately.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     /// Whether there is any: the usual case takes no lock.
     is_any: AtomicBool,
-    silent_since: Mutex<HashMap<IpAddr, Instant>>,
+    silent_since: Mutex<HashMap<Place, Instant>>,
 }
 
 impl Health {
     /// The servers in the order to ask them, the silent ones last; with the last one marked. A server that is alone is
     /// asked twice: a datagram may get lost.
-    fn attempts(&self, servers: &[IpAddr]) -> Vec<(IpAddr, bool)> {
-        let mut order = servers.to_vec();
+    fn attempts(&self, route: &Route) -> Vec<(IpAddr, bool)> {
+        let mut order = route.servers.to_vec();
         if self.is_any.load(Ordering::Relaxed) {
             let mut silent = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
             silent.retain(|_, since| since.elapsed() < AVOIDED_FOR);
             self.is_any.store(!silent.is_empty(), Ordering::Relaxed);
-            order.sort_by_key(|server| silent.contains_key(server));
+            order.sort_by_key(|server| silent.contains_key(&(route.inside.clone(), *server)));
         }
         if let [only] = order[..] {
             return vec![(only, true), (only, true)];
@@ -193,15 +197,16 @@ impl Health {
         order.into_iter().enumerate().map(|(n, server)| (server, n + 1 == last)).collect()
     }
 
-    fn failed(&self, server: IpAddr) {
+    fn failed(&self, route: &Route, server: IpAddr) {
         let mut silent = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
-        silent.insert(server, Instant::now());
+        silent.insert((route.inside.clone(), server), Instant::now());
         self.is_any.store(true, Ordering::Relaxed);
     }
 
-    fn answered(&self, server: IpAddr) {
+    fn answered(&self, route: &Route, server: IpAddr) {
         if self.is_any.load(Ordering::Relaxed) {
-            self.silent_since.lock().unwrap_or_else(PoisonError::into_inner).remove(&server);
+            let mut silent = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
+            silent.remove(&(route.inside.clone(), server));
         }
     }
 }

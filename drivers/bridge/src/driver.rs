@@ -94,6 +94,9 @@ impl Driver for BridgeDriver {
         if host.bridges.contains_key(&*bridge) {
             return;
         }
+        if !self.publishes {
+            publish::localhost(&bridge, false, out);
+        }
         let link = Link {
             kind: LinkKind::Bridge,
             id: network.id.as_str().into(),

@@ -53,22 +53,23 @@ pub(crate) fn sets() -> Vec<Set> {
     sets
 }
 
-/// Before routing. A bridge may send to 127.0.0.0/8 as far as the kernel cares ([`localhost`]), so that is refused here.
+/// Before routing. What comes by a link and is for 127.0.0.0/8 would be led to who publishes there, before the kernel finds
+/// out that it is forged; from a bridge, the kernel would not mind ([`localhost`]). So it is refused here.
 pub(crate) fn chains() -> Vec<Chain> {
     let base = |kind, hook, priority| Some(Base { kind, hook, priority });
-    let forged = Rule::new(
-        "a container has no business on the loopback",
-        [
-            rules::lookup(&[Field::InputName], rules::BRIDGES, false),
-            Expr::ToLoopback,
-            Expr::Verdict(Verdict::Drop),
-        ],
-    );
+    let own = Expr::Is(Field::InputName, Datum::Ifname("lo".into()));
+    let forged = vec![
+        Rule::new("the host's own", [own, Expr::Verdict(Verdict::Return)]),
+        Rule::new(
+            "nobody else has any business on the loopback",
+            [Expr::ToLoopback, Expr::Verdict(Verdict::Drop)],
+        ),
+    ];
     vec![
         Chain {
             name: "loopback".into(),
             base: base(ChainKind::Filter, Hook::Prerouting, priority::RAW),
-            rules: vec![forged],
+            rules: forged,
         },
         Chain {
             name: "prerouting".into(),
@@ -155,15 +156,16 @@ pub(crate) fn network_elements(bridge: &Name, ipv4: bool, out: &mut Desired) {
     let pair = vec![Datum::Ifname(bridge.clone()); 2];
     out.insert(rules::element_of(OWN, pair), Object::SetElement(None));
     if ipv4 {
-        let (key, value) = localhost(bridge);
-        out.insert(key, value);
+        localhost(bridge, true, out);
     }
 }
 
-/// Lets what a process sends from 127.0.0.1 leave by the bridge, once it was redirected.
-fn localhost(bridge: &Name) -> (Key, Object) {
+/// Whether what a process sends from 127.0.0.1 may leave by the bridge, once it was redirected. Said either way: with it, and
+/// without the rules that are there for it, a container could reach what listens on the host's loopback.
+pub(crate) fn localhost(bridge: &Name, leaves: bool, out: &mut Desired) {
     let name = format!("net/ipv4/conf/{bridge}/route_localnet");
-    (Key::LinkSysctl { ns: Ns::Host, link: bridge.clone(), name: name.into() }, Object::Sysctl("1".into()))
+    let key = Key::LinkSysctl { ns: Ns::Host, link: bridge.clone(), name: name.into() };
+    out.insert(key, Object::Sysctl(if leaves { "1" } else { "0" }.into()));
 }
 
 /// `published`: those of a family, on ports of the host. `beside`: the bridges of the container's other networks.

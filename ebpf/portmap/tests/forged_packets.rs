@@ -22,7 +22,10 @@ const B: [u8; 4] = [10, 1, 0, 3];
 
 /// Container a publishes, and so does b, whose veth therefore has the program for answers too.
 fn world() -> World {
-    let mut world = World::open();
+    published(World::open())
+}
+
+fn published(mut world: World) -> World {
     world.serve("a", 80);
     world.publish(&web());
     let mut other = mapping(Protocol::Udp, None, 9090, 9090, 90);
@@ -99,4 +102,24 @@ fn what_a_container_sends_by_itself_begins_no_flow() {
     world.udp("b", "192.0.2.1:8080").unwrap();
     let begun = flows(&world) - before;
     assert_eq!(begun, 2 * 2, "two questions, two entries each");
+}
+
+#[test]
+fn what_comes_from_outside_under_an_address_of_the_host_s_begins_no_flow() {
+    // Where the host's filter is obeyed the host is asked, and refuses it.
+    let mut world = World::new();
+    world.obey = false;
+    world.reopen();
+    let world = published(world);
+    let before = flows(&world);
+    let mac = world.inside("host", || hardware_address("up0"));
+    world.inside("outside", || {
+        // The uplink's own address, and the one that a container takes for the host's.
+        for source in [[192, 0, 2, 1], [10, 1, 0, 1]] {
+            let datagram = transport(17, &source, &[192, 0, 2, 1], [5555, 8080], b"trust me");
+            world::send_frame("eth0", &frame(mac, &ip(17, &source, &[192, 0, 2, 1], 0, &datagram)));
+        }
+    });
+    world.udp("outside", "192.0.2.1:8080").unwrap();
+    assert_eq!(flows(&world) - before, 2 * 2, "two questions, two entries each");
 }

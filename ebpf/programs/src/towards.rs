@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    SCTP, UDP, figures,
+    SCTP, TCP, UDP, figures,
     flows::{self, Place},
     fragments, icmp,
     judge::{self, Look, Verdict},
@@ -80,6 +80,11 @@ pub fn run(ctx: &TcContext, network: u32) -> i32 {
 #[inline(never)]
 pub fn follow(ctx: &TcContext, packet: &mut Packet, now: u32) -> bool {
     let Some((flow, place)) = flows::find(&packet.key) else { return false };
+    // What would go on after that long begins anew, and is judged anew. TCP says itself when it begins.
+    if packet.key.protocol != TCP && flows::is_over(&packet.key, flow, now) {
+        flows::forget(&packet.key);
+        return false;
+    }
     let link = unsafe { (*ctx.skb.skb).ifindex };
     if flows::target(&packet.key, flow, link).is_none() || !keep(packet, flow, place, now) {
         flows::forget(&packet.key);
@@ -108,6 +113,10 @@ fn first(ctx: &TcContext, packet: &mut Packet, second_look: bool, now: u32) -> u
     };
     let id = ports::by_link(id, unsafe { (*ctx.skb.skb).ifindex });
     let Some(target) = ports::target(id) else { return NOT_OURS };
+    // Nobody else sends from the host's own addresses: the host's routing, which refuses it, is not to be passed by.
+    if ports::is_host_address(&key.source) {
+        return NOT_OURS;
+    }
     if sent::is_answer(key, now) || belongs_to_host(ctx, packet) {
         return NOT_OURS;
     }

@@ -117,29 +117,32 @@ impl Inner {
         }
         drop(turn);
         if again {
-            self.restart_later(container.clone());
+            let pause = container.read(|live| live.pause);
+            self.restart_after(pause, container.clone());
         }
     }
 
-    /// Starts it again after its pause, unless a person ends the pause first.
-    pub(crate) fn restart_later(self: &Arc<Self>, container: Arc<Container>) {
+    /// Starts it again after a pause, and after those that it needs, unless a person decides otherwise first.
+    pub(crate) fn restart_after(self: &Arc<Self>, pause: Duration, container: Arc<Container>) {
         let inner = self.clone();
         let token = container.restart_token();
-        let pause = container.read(|live| live.pause);
         tokio::spawn(async move {
+            let waited = async {
+                tokio::time::sleep(pause).await;
+                inner.let_others_start(&container).await;
+            };
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = waited => {}
                 () = token.cancelled() => return,
             }
-            inner.restart_now(&container).await;
+            if let Err(error) = inner.start(&container, Starter::RestartPolicy).await {
+                tracing::warn!(
+                    container = container.id,
+                    error = crate::error::chain(&error),
+                    "cannot restart"
+                );
+            }
         });
-    }
-
-    pub(crate) async fn restart_now(self: &Arc<Self>, container: &Arc<Container>) {
-        self.let_others_start(container).await;
-        if let Err(error) = self.start(container, Starter::RestartPolicy).await {
-            tracing::warn!(container = container.id, error = crate::error::chain(&error), "cannot restart");
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The engine's start: whatever it was doing when it ended, the disk, the shims and causewayd say what there is.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use engine_runtime::{ExitStatus, Status as TaskStatus, Task};
 use libnetwork_rpc::{client::again, v1};
@@ -92,8 +92,7 @@ impl Containers {
         inner.remove_strays(sandboxes).await?;
         inner.recovered.send_replace(true);
         for container in restart {
-            let inner = inner.clone();
-            tokio::spawn(async move { inner.restart_now(&container).await });
+            inner.restart_after(Duration::ZERO, container);
         }
         Ok(Self { inner })
     }

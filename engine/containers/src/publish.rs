@@ -65,9 +65,7 @@ impl Inner {
             let live = container.live();
             let name = &live.config.name;
             let mode = live.config.host.network_mode.as_str();
-            if live.removed {
-                return Err(Error::Conflict(format!("container {name} is being removed")));
-            }
+            container.stays("changed")?;
             let none = live.config.networks.contains_key("none");
             if mode == "host" || none || mode.starts_with("container:") {
                 return Err(Error::Conflict(format!(

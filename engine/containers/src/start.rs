@@ -59,8 +59,13 @@ impl Inner {
             _ => {}
         }
         self.parts.runtime.anticipate();
-        let config = self.settle_hostname(container).await?;
-        match self.bring_up(container, &config).await {
+        let settled = self.settle_hostname(container).await;
+        let config = container.config();
+        let result = match settled {
+            Ok(()) => self.bring_up(container, &config).await,
+            Err(error) => Err(error),
+        };
+        match result {
             Ok((task, sandbox)) => {
                 self.started(container, &task, sandbox, starter).await;
                 Ok(Outcome::Done)
@@ -72,18 +77,15 @@ impl Inner {
         }
     }
 
-    /// The container's record, with the host name of the one whose network it is to share: that may be younger.
-    async fn settle_hostname(&self, container: &Container) -> Result<Arc<Config>> {
+    /// Gives the container's record the host name of the one whose network it is to share: that may be younger.
+    async fn settle_hostname(&self, container: &Container) -> Result<()> {
         let config = container.config();
         let other = config.host.network_mode.strip_prefix("container:");
         // Where there is none, who looks for its namespace says so.
-        let Some(Ok(other)) = other.map(|other| self.find(other)) else { return Ok(config) };
+        let Some(Ok(other)) = other.map(|other| self.find(other)) else { return Ok(()) };
         let mut named = (*config).clone();
         name_as(&mut named.config, &other.config().config);
-        if named != *config {
-            self.save_config(container, named).await?;
-        }
-        Ok(container.config())
+        if named == *config { Ok(()) } else { self.save_config(container, named).await }
     }
 
     async fn bring_up(

@@ -71,7 +71,12 @@ fn its_ipv6_subnet_range_and_way_out_are_as_configured() {
     assert!(address.starts_with("fd51::8"), "{address}");
     assert!(host.d("exec cc ip -6 route").contains("default via fd51::fe"));
     assert!(host.host.ip("addr show docker0").contains("fd51::1/64"));
+    host.d("rm -f cc");
     running.end().ok();
+    // Without IPv6 all that is said of it means nothing.
+    let idle = host.run_dockerd_by(r#"{"fixed-cidr-v6": "fd52::/64", "default-gateway-v6": "fd52::1"}"#);
+    assert_eq!(host.inspect("bridge")["EnableIPv6"], false);
+    idle.end().ok();
     // Nobody chooses a subnet by naming a router on it.
     let refused = host.dockerd_refuses(&["--default-gateway", "10.52.0.254"]);
     assert!(refused.contains("default-gateway: 10.52.0.254 must be an address of"), "{refused}");

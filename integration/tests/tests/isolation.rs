@@ -1,6 +1,12 @@
 //! What must not arrive does not: each packet that is kept back stands beside one that goes the same way and arrives.
 
+#[allow(dead_code)]
+mod published;
+
 use integration_testkit::{Host, Namespace, eventually, probe};
+use published::{Backend, with_each_backend};
+
+with_each_backend!(container_addresses_are_closed_to_the_lan_and_loopback_ports_to_all_but_the_host);
 
 /// A server on a network of its own, and what else a test asks for.
 fn serving(host: &Host, name: &str, args: &str) {
@@ -46,9 +52,8 @@ fn networks_are_apart_in_both_families_and_meet_at_published_ports_by_the_host_s
     assert!(!reaches(&host, "stranger", "10.86.0.2", 80));
 }
 
-#[test]
-fn container_addresses_are_closed_to_the_lan_and_loopback_ports_to_all_but_the_host() {
-    let host = Host::with_image();
+fn container_addresses_are_closed_to_the_lan_and_loopback_ports_to_all_but_the_host(backend: Backend) {
+    let host = backend.with_image();
     host.d("network create --ipv6 --subnet 10.88.0.0/24 --subnet fd88::/64 net");
     let open = "-o com.docker.network.bridge.gateway_mode_ipv4=nat-unprotected \
                 -o com.docker.network.bridge.gateway_mode_ipv6=nat-unprotected";

@@ -96,7 +96,9 @@ impl Desk<'_> {
 
     /// Leads the default bridge's containers out by the routers that were said for it.
     pub(crate) fn give_routers(&self, network: &mut Network) -> Result<(), Error> {
-        for router in self.defaults.bridge_routers.iter().flatten() {
+        // As by Docker, what is said of a family that is off means nothing.
+        let on = |router: &&IpAddr| if router.is_ipv4() { network.ipv4 } else { network.ipv6 };
+        for router in self.defaults.bridge_routers.iter().flatten().filter(on) {
             let own = network.subnets.iter_mut().find(|own| own.subnet.addr().is_ipv4() == router.is_ipv4());
             match own {
                 Some(own) if own.subnet.contains(router) => {

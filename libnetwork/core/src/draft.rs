@@ -91,8 +91,10 @@ pub(crate) fn touches(intent: &Intent, command: &Command) -> Vec<Subject> {
         Command::RemoveNetwork { reference } => network(reference).into_iter().collect(),
         // What it may settle anew: an undo of either would put back the other's.
         Command::SetNetwork { reference, .. } => {
-            let on = resolve(intent, reference).ok().map(|n| publishing_on(intent, &n.id));
-            let sandboxes = on.into_iter().flatten().map(|s| Subject::Sandbox(s.id.clone()));
+            // Also of those that publish nothing now: a change that is being made may be undone.
+            let on = resolve(intent, reference).ok().map(|n| intent.endpoints_on(&n.id));
+            let sandboxes: BTreeSet<Subject> =
+                on.into_iter().flatten().map(|e| Subject::Sandbox(e.sandbox.clone())).collect();
             network(reference).into_iter().chain(sandboxes).collect()
         }
         Command::Join(join) => std::iter::once(Subject::Sandbox(join.id.clone()))
