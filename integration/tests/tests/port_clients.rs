@@ -4,7 +4,7 @@ mod published;
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream, UdpSocket},
     time::{Duration, Instant},
 };
 
@@ -15,6 +15,7 @@ with_each_backend!(
     connections_end_when_their_container_goes,
     connections_end_when_their_port_or_network_goes_and_the_container_stays,
     who_asks_by_ipv6_for_a_container_without_is_refused_at_once,
+    a_client_that_goes_on_sending_datagrams_is_heard_again_after_a_restart,
 );
 
 /// Far less than TCP waits before it gives up.
@@ -84,6 +85,28 @@ fn connections_end_when_their_port_or_network_goes_and_the_container_stays(backe
     let stream = connection(&host);
     host.d("network disconnect only web");
     ends_when_used(&stream, "network disconnect");
+}
+
+fn a_client_that_goes_on_sending_datagrams_is_heard_again_after_a_restart(backend: Backend) {
+    let host = backend.with_image();
+    serve(&host, "web", &["-p", "8080:80/udp"]);
+    let namespace = host.client.path();
+    let socket = std::thread::spawn(move || {
+        let _there = Talk::enter(&namespace);
+        UdpSocket::bind((Host::CLIENT, 7777)).unwrap()
+    });
+    let socket = socket.join().unwrap();
+    socket.connect((Host::ADDRESS, 8080)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    // From one port, without a pause in which anybody could forget it.
+    let heard = || socket.send(b"who?").and_then(|_| socket.recv(&mut [0; 64])).is_ok();
+    eventually("it is heard", heard);
+    host.d("stop -t 0 web");
+    for _ in 0..5 {
+        assert!(!heard());
+    }
+    host.d("start web");
+    eventually("it is heard again", heard);
 }
 
 /// As where nobody listens; Docker's proxy would translate, and hide who asks.

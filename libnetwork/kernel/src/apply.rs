@@ -6,7 +6,7 @@ use libnetwork_plan::{Cause, KernelError, Key, LinkRank, Name, Ns, Object, Opera
 
 use crate::{
     before::Before,
-    flows::{self, Gone},
+    flows::{self, Turned},
     inet, link,
     netlink::Request,
     nft::Transaction,
@@ -234,13 +234,22 @@ impl Work<'_> {
         }
     }
 
-    /// Who came by a port that is not published any more is not to be led to whoever has the address next.
+    /// Who came by a port that is not published any more is not to be led to whoever has the address next; and who came in
+    /// vain is to be led on when it is.
     fn forget_flows(&mut self, ns: &Ns, places: &[usize]) {
-        let gone: Vec<Gone> = places.iter().filter_map(|place| Gone::by(&self.operations[*place])).collect();
-        if gone.is_empty() {
+        let turned = places.iter().filter_map(|place| Turned::by(&self.operations[*place]));
+        let turned: Vec<Turned> = turned.collect();
+        if turned.is_empty() {
             return;
         }
-        let done = self.spaces.nft(ns).and_then(|socket| flows::forget(socket, &gone));
+        let mut host = HashSet::new();
+        let done = (|| {
+            if turned.iter().any(Turned::begins) {
+                let found = inet::list_addresses(&mut self.spaces.get(ns)?.route)?;
+                host.extend(found.iter().map(|found| found.address.addr()));
+            }
+            flows::forget(self.spaces.nft(ns)?, &turned, &host)
+        })();
         if let Err(cause) = done {
             // They end by their own timeouts.
             tracing::warn!(%cause, "cannot end the connections by ports that were published");
