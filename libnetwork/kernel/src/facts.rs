@@ -15,7 +15,6 @@ use crate::{
     before::Before,
     inet::{self, FoundRoute},
     link,
-    ownership::is_ours,
     spaces::Spaces,
 };
 
@@ -40,10 +39,10 @@ pub(crate) fn host(
     let routes = inet::list_routes_everywhere(&mut space.route).map_err(error)?;
 
     let by_index: HashMap<i32, &link::Found> = links.iter().map(|link| (link.index, link)).collect();
-    let foreign = |index: i32| by_index.get(&index).filter(|link| !is_ours(&Ns::Host, link.group));
+    let foreign = |index: i32| by_index.get(&index).filter(|link| !link.is_ours(&Ns::Host));
     let mut uplinks: BTreeMap<String, Uplink> = BTreeMap::new();
     let mut taken = Vec::new();
-    let others = links.iter().filter(|link| link.kind == "bridge" && !is_ours(&Ns::Host, link.group));
+    let others = links.iter().filter(|link| link.kind == "bridge" && !link.is_ours(&Ns::Host));
     let mut bridges: BTreeMap<String, Vec<IpNet>> =
         others.map(|link| (link.name.to_string(), Vec::new())).collect();
     for found in &addresses {
@@ -62,7 +61,7 @@ pub(crate) fn host(
     // The default route says nothing of what is there, nor do its two halves, which VPNs put before it.
     for route in routes.iter().filter(|r| r.destination.prefix_len() > 1) {
         // One without a single link (a blackhole, several hops) is taken all the same.
-        let ours = by_index.get(&route.index).is_some_and(|link| is_ours(&Ns::Host, link.group));
+        let ours = by_index.get(&route.index).is_some_and(|link| link.is_ours(&Ns::Host));
         let link_local = matches!(route.destination, IpNet::V6(net) if net.addr().is_unicast_link_local());
         if !ours && !link_local {
             taken.push(route.destination);

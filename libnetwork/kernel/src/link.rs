@@ -74,6 +74,12 @@ impl Found {
         }
     }
 
+    /// Whether it is ours where it is. What containers of earlier versions have is of the host's group, and has no alias.
+    pub(crate) fn is_ours(&self, ns: &Ns) -> bool {
+        let is_earlier = || self.group == GROUP && self.kind == "veth" && self.alias.is_empty();
+        self.group == DOOMED || self.group == group_in(ns) || (*ns != Ns::Host && is_earlier())
+    }
+
     /// Whether this is the near end of a pair whose far end is the other, both in the host's own namespace.
     pub(crate) fn leads_to(&self, far: &Found) -> bool {
         self.other == far.index

@@ -24,10 +24,6 @@ pub(crate) struct Alias<'a> {
     pub(crate) peer: Option<(Ns, Name)>,
 }
 
-pub(crate) fn is_ours(ns: &Ns, group: u32) -> bool {
-    group == DOOMED || group == group_in(ns)
-}
-
 /// The group of our links there.
 pub(crate) fn group_in(ns: &Ns) -> u32 {
     match ns {

@@ -16,7 +16,7 @@ use crate::{
     inet, link,
     netlink::{Message, Socket, drain},
     nft,
-    ownership::{DOOMED, PROTOCOL, is_ours},
+    ownership::{DOOMED, PROTOCOL},
     spaces::Spaces,
     sysctl,
 };
@@ -48,7 +48,7 @@ impl Links {
         let known = Known {
             name: found.name.clone(),
             print: hasher.finish(),
-            ours: is_ours(ns, found.group),
+            ours: found.is_ours(ns),
             far_end: found.far_end_in_host(),
             doomed: found.group == DOOMED,
         };
@@ -250,7 +250,7 @@ impl Noticed {
         if expected.link(ns, &found.name) || found.group == DOOMED {
             return;
         }
-        if !is_ours(ns, found.group) {
+        if !found.is_ours(ns) {
             self.host |= *ns == Ns::Host;
             // It may have been in the place of a network's bridge: their names are people's choice.
             if *ns == Ns::Host && !links.0.contains_key(&found.index) {

@@ -95,3 +95,20 @@ fn a_causeway_in_a_container_leaves_what_the_outer_one_gave_it_and_is_left_alone
         assert!(!left.contains("br-") && !left.contains("bridge causeway"), "{left}");
     });
 }
+
+#[test]
+fn what_containers_of_an_earlier_version_have_is_ours_still() {
+    host(|| async {
+        let (mut kernel, mut world) = (kernel(), World::new());
+        world.network(1, |_| {});
+        world.endpoint(1, 2);
+        settle(&mut kernel, &world).await;
+        // There was one group for all links then.
+        assert!(inside(2, "ip link set eth0 group 1129775105").status.success());
+        let desired = world.desired();
+        assert_settled(&mut kernel, &desired).await;
+        assert!(inside(2, "ip route del default").status.success());
+        pass(&mut kernel, &desired).await;
+        assert_settled(&mut kernel, &desired).await;
+    });
+}

@@ -12,7 +12,7 @@ use libnetwork_plan::{
 use crate::{
     inet::{self, FoundAddress, FoundNeighbour, FoundRoute},
     link::{self, Found},
-    ownership::{DOOMED, PROTOCOL, is_ours, read_alias},
+    ownership::{DOOMED, PROTOCOL, read_alias},
     spaces::Spaces,
     sysctl,
 };
@@ -65,7 +65,7 @@ impl Look<'_> {
         let names: HashMap<i32, (Name, bool)> = self.links[ns]
             .values()
             .flatten()
-            .map(|link| (link.index, (link.name.clone(), is_ours(ns, link.group))))
+            .map(|link| (link.index, (link.name.clone(), link.is_ours(ns))))
             .collect();
         let route = &mut self.spaces.get(ns).map_err(at("open", ns))?.route;
         let addresses = inet::list_addresses(route).map_err(&error)?;
@@ -160,7 +160,7 @@ impl Look<'_> {
 
     /// Whether a link of the host's is the far end of a pair, which is known by its near end alone.
     fn is_far_end(&mut self, found: &Found) -> Result<bool, KernelError> {
-        if !is_ours(&Ns::Host, found.group) || found.kind != "veth" || !found.alias.is_empty() {
+        if !found.is_ours(&Ns::Host) || found.kind != "veth" || !found.alias.is_empty() {
             return Ok(false);
         }
         let route = &mut self.spaces.get(&Ns::Host).map_err(at("open", &Ns::Host))?.route;
@@ -199,7 +199,7 @@ impl Look<'_> {
             port: found.port,
             ipv6: found.ipv6(),
         };
-        let owner = if is_ours(ns, found.group) { Owner::Ours } else { Owner::Foreign };
+        let owner = if found.is_ours(ns) { Owner::Ours } else { Owner::Foreign };
         self.observed.insert(key, (owner, Object::Link(link)));
         Ok(())
     }
@@ -290,7 +290,7 @@ impl Look<'_> {
         for route in found {
             let socket = &mut self.spaces.get(ns).map_err(at("open", ns))?.route;
             let link = link::by_index(socket, route.index).map_err(at("look at", ns))?;
-            self.route(ns, link.as_ref().map(|link| (&link.name, is_ours(ns, link.group))), &route);
+            self.route(ns, link.as_ref().map(|link| (&link.name, link.is_ours(ns))), &route);
         }
         Ok(())
     }
