@@ -163,7 +163,8 @@ impl Driver for BridgeDriver {
                 // Where the bridge hands its frames to the inet rules (br_netfilter), a container that asks for its own
                 // published port is led back without the host's routing.
                 hairpin: self.publishes,
-                forwards_reserved: true,
+                // Past the rules that drop them, they would leave by a bridge that somebody else made.
+                forwards_reserved: options.anti_spoofing,
             },
             ipv6: Ipv6::Off,
         };

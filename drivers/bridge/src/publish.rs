@@ -53,28 +53,33 @@ pub(crate) fn sets() -> Vec<Set> {
     sets
 }
 
-/// Before routing. What comes by a link and is for 127.0.0.0/8 would be led to who publishes there, before the kernel finds
-/// out that it is forged; from a bridge, the kernel would not mind ([`localhost`]). So it is refused here.
+/// Before routing. A bridge may send to 127.0.0.0/8 as far as the kernel cares ([`localhost`]), so that is refused here.
 pub(crate) fn chains() -> Vec<Chain> {
     let base = |kind, hook, priority| Some(Base { kind, hook, priority });
-    let own = Expr::Is(Field::InputName, Datum::Ifname("lo".into()));
-    let forged = vec![
-        Rule::new("the host's own", [own, Expr::Verdict(Verdict::Return)]),
-        Rule::new(
-            "nobody else has any business on the loopback",
-            [Expr::ToLoopback, Expr::Verdict(Verdict::Drop)],
-        ),
-    ];
+    let forged = Rule::new(
+        "a container has no business on the loopback",
+        [
+            rules::lookup(&[Field::InputName], rules::BRIDGES, false),
+            Expr::ToLoopback,
+            Expr::Verdict(Verdict::Drop),
+        ],
+    );
+    // What the host sends there itself was led on its way out. What comes by a link is forged, which the kernel finds out
+    // if it is not led elsewhere before.
+    let martian = Rule::new(
+        "nobody else is led by an address of the loopback",
+        [Expr::ToLoopback, Expr::Verdict(Verdict::Return)],
+    );
     vec![
         Chain {
             name: "loopback".into(),
             base: base(ChainKind::Filter, Hook::Prerouting, priority::RAW),
-            rules: forged,
+            rules: vec![forged],
         },
         Chain {
             name: "prerouting".into(),
             base: base(ChainKind::Nat, Hook::Prerouting, priority::DSTNAT),
-            rules: redirections(),
+            rules: std::iter::once(martian).chain(redirections()).collect(),
         },
         Chain {
             name: "output".into(),

@@ -5,18 +5,13 @@ mod world;
 
 use std::{
     io,
-    net::UdpSocket,
     process::Command,
     time::{Duration, Instant},
 };
 
 use libnetwork_core::{DeniedPort, Families, PortFigures, PortMapper};
 use libnetwork_model::Protocol;
-use world::{
-    World, mapping, publication, sandbox,
-    talk::{self, Connection},
-    web,
-};
+use world::{World, mapping, publication, sandbox, talk::Connection, web};
 
 const OUTSIDE: [&str; 2] = ["192.0.2.1:8080", "[2001:db8::1]:8080"];
 
@@ -237,39 +232,4 @@ fn asking_the_filter_lets_nothing_leave_the_host() {
     let ports: Vec<_> = web().into_iter().map(|mapping| mapping.port).collect();
     assert_eq!(world.mapper(|m| m.denied(&ports, Families::Both)).len(), 4);
     assert_eq!(received(&world), before);
-}
-
-/// Makes every flow as old as if nothing had been seen of it for so many seconds more.
-fn age(world: &World, seconds: u32) {
-    use aya::maps::{HashMap, Map, MapData};
-    const SEEN: std::ops::Range<usize> = 44..48;
-    for map in ["FLOWS", "PROBATION"] {
-        let pin = world.pins().join(format!("v{}/maps/{map}", ebpf_layouts::VERSION));
-        let map = Map::LruHashMap(MapData::from_pin(pin).unwrap());
-        let mut map = HashMap::<_, [u8; 40], [u8; 52]>::try_from(map).unwrap();
-        let entries: Vec<_> = map.iter().collect::<Result<_, _>>().unwrap();
-        for (key, mut flow) in entries {
-            let seen = u32::from_ne_bytes(flow[SEEN].try_into().unwrap());
-            flow[SEEN].copy_from_slice(&seen.wrapping_sub(seconds).to_ne_bytes());
-            map.insert(key, flow, 0).unwrap();
-        }
-    }
-}
-
-#[test]
-fn a_client_of_udp_that_was_silent_for_long_is_judged_anew() {
-    let mut world = World::open();
-    world.serve("a", 80);
-    world.publish(&web());
-    let client = world.inside("outside", || UdpSocket::bind("192.0.2.2:7777").unwrap());
-    client.set_read_timeout(Some(talk::PATIENCE)).unwrap();
-    client.connect(OUTSIDE[0]).unwrap();
-    let ask = || client.send(b"who?").and_then(|_| client.recv(&mut [0; 64]));
-    ask().unwrap();
-    world.nft(&filter("drop", "reject"));
-    ask().expect("what goes on is let in");
-    age(&world, 200);
-    assert_eq!(ask().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
-    world.nft(&filter("accept", ""));
-    ask().expect("it is let in again");
 }

@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    SCTP, TCP, UDP, figures,
+    SCTP, UDP, figures,
     flows::{self, Place},
     fragments, icmp,
     judge::{self, Look, Verdict},
@@ -80,11 +80,6 @@ pub fn run(ctx: &TcContext, network: u32) -> i32 {
 #[inline(never)]
 pub fn follow(ctx: &TcContext, packet: &mut Packet, now: u32) -> bool {
     let Some((flow, place)) = flows::find(&packet.key) else { return false };
-    // What would go on after that long begins anew, and is judged anew. TCP says itself when it begins.
-    if packet.key.protocol != TCP && flows::is_over(&packet.key, flow, now) {
-        flows::forget(&packet.key);
-        return false;
-    }
     let link = unsafe { (*ctx.skb.skb).ifindex };
     if flows::target(&packet.key, flow, link).is_none() || !keep(packet, flow, place, now) {
         flows::forget(&packet.key);

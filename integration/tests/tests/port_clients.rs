@@ -102,6 +102,8 @@ fn a_client_that_goes_on_sending_datagrams_is_heard_again_after_a_restart(backen
     let heard = || socket.send(b"who?").and_then(|_| socket.recv(&mut [0; 64])).is_ok();
     eventually("it is heard", heard);
     host.d("stop -t 0 web");
+    // What was asked twice on a busy machine may have been answered twice.
+    while socket.recv(&mut [0; 64]).is_ok() {}
     for _ in 0..5 {
         assert!(!heard());
     }
