@@ -21,7 +21,7 @@ use libnetwork_model::{
     Change, Endpoint, ErrorKind, HostFacts, Intent, NamespaceKind, Revision, Sandbox, SandboxId,
 };
 use libnetwork_plan::{
-    Desired, Drift, KernelError, Link, LinkKind, Object, Observed, Operation, Owner, Scope, Segments,
+    Desired, Drift, KernelError, Key, Link, LinkKind, Object, Observed, Operation, Owner, Scope, Segments,
     fake::FakeKernel, sandbox_objects,
 };
 use tokio::sync::mpsc;
@@ -128,8 +128,11 @@ impl World {
             sandbox_objects(intent, sandbox, &mut desired);
         }
         let kernel = self.kernel.lock().unwrap();
+        // A setting that nobody wrote has a value all the same.
+        let settings = desired.keys().filter(|k| matches!(k, Key::Sysctl { .. } | Key::LinkSysctl { .. }));
+        let settings = kernel.observe(&Scope::Keys(settings.cloned().collect()));
         for (key, want) in &desired {
-            match kernel.objects().get(key) {
+            match settings.get(key).or_else(|| kernel.objects().get(key)) {
                 None => return Err(format!("{key} in {} is missing", key.ns())),
                 Some((_, have)) if !satisfies(want, have) => {
                     return Err(format!("{key} in {} is {have:?}, not {want:?}", key.ns()));
