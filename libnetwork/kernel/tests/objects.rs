@@ -137,8 +137,9 @@ fn what_needs_something_that_failed_is_not_tried() {
         assert_eq!(first.0, &bridge("br-010101010101"));
         assert_eq!(first.1.cause.errno(), Some(22), "{}", first.1.cause);
         assert!(first.1.to_string().contains("br-010101010101"), "{}", first.1);
-        // The veth pair that would be its port, the addresses on both, the routes by way of them, and who is where.
-        assert_eq!(rest.len(), 10, "{rest:#?}");
+        // The veth pair that would be its port, the addresses on both, the bridge's setting, the routes by way of them, and
+        // who is where.
+        assert_eq!(rest.len(), 11, "{rest:#?}");
         assert!(rest.iter().all(|(_, error)| matches!(error.cause, Cause::Prerequisite(_))), "{rest:#?}");
     });
 }
