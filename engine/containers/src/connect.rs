@@ -9,7 +9,7 @@ use crate::{
     Containers, Error, Result,
     config::EndpointSettings,
     container::Container,
-    create::{requested, settled},
+    endpoint_settings::{requested, settled},
     follow::is_on,
     links::BRIDGE,
     record::{self, Config},

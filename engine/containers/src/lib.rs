@@ -18,6 +18,7 @@ mod container;
 mod copy;
 mod create;
 mod defaults;
+mod endpoint_settings;
 mod error;
 pub mod events;
 mod exec;
