@@ -1,17 +1,15 @@
 //! What must not arrive does not: each packet that is kept back stands beside one that goes the same way and arrives.
 
-#[allow(dead_code)]
 mod published;
 
 use integration_testkit::{Host, Namespace, eventually, probe};
-use published::{Backend, with_each_backend};
+use published::{Backend, serve, with_each_backend};
 
 with_each_backend!(container_addresses_are_closed_to_the_lan_and_loopback_ports_to_all_but_the_host);
 
 /// A server on a network of its own, and what else a test asks for.
 fn serving(host: &Host, name: &str, args: &str) {
-    host.d(&format!("run -d --name {name} {args} box probe serve 80"));
-    eventually("the server serves", || host.d(&format!("logs {name}")).contains("serving"));
+    serve(host, name, &args.split_whitespace().collect::<Vec<_>>());
 }
 
 /// What is to arrive may take a while on a busy machine: a link's carrier, a neighbour that was asked for in vain.

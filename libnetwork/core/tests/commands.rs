@@ -5,9 +5,9 @@ mod world;
 
 use libnetwork_core::{CreateNetwork, EndpointSpec, Join, Reserve, chain};
 use libnetwork_model::{ErrorKind, HasKind, NamespaceKind, PortWish, SandboxId, Subnet};
-use libnetwork_plan::{BridgePort, Key, Link, LinkKind, LinkRank, Ns, Object};
+use libnetwork_plan::{Key, Link, LinkKind, LinkRank, Ns, Object};
 use world::{
-    Process, World,
+    Process, World, foreign_link,
     requests::{network, on, port, sandbox, with_subnet},
 };
 
@@ -210,16 +210,7 @@ async fn networks_that_do_not_go_together_are_refused() {
 async fn a_foreign_link_in_the_way_is_named_and_left_alone() {
     let (world, Process { core, .. }) = world().await;
     let key = Key::Link { rank: LinkRank::Bridge, ns: Ns::Host, name: "br-mine".into() };
-    let link = Link {
-        kind: LinkKind::Bridge,
-        id: "".into(),
-        mtu: 1500,
-        mac: None,
-        up: true,
-        master: None,
-        port: BridgePort::default(),
-        ipv6: libnetwork_plan::Ipv6::Other,
-    };
+    let link = foreign_link(LinkKind::Bridge);
     world.kernel.lock().unwrap().put_foreign(key.clone(), Object::Link(link)).unwrap();
     let options = [("com.docker.network.bridge.name".to_owned(), "br-mine".to_owned())];
     let refused = core.create_network(CreateNetwork { options: options.into(), ..network("web") }).await;

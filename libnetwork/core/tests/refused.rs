@@ -5,9 +5,9 @@ mod world;
 
 use libnetwork_core::{CreateNetwork, chain};
 use libnetwork_model::{ErrorKind, HasKind, SandboxId};
-use libnetwork_plan::{BridgePort, Drift, Drifted, Ipv6, Key, Link, LinkKind, LinkRank, Ns, Object};
+use libnetwork_plan::{Drift, Drifted, Key, LinkKind, LinkRank, Ns, Object};
 use world::{
-    Process, World,
+    Process, World, foreign_link,
     requests::{network, on, sandbox},
 };
 
@@ -25,16 +25,7 @@ async fn world_with_a_link_in_the_way() -> (World, Process) {
 
     *world.kernel.lock().unwrap() = Default::default();
     let key = Key::Link { rank: LinkRank::Other, ns: Ns::Host, name: LAN.into() };
-    let link = Link {
-        kind: LinkKind::Other("dummy".into()),
-        id: "".into(),
-        mtu: 1500,
-        mac: None,
-        up: true,
-        master: None,
-        port: BridgePort::default(),
-        ipv6: Ipv6::Other,
-    };
+    let link = foreign_link(LinkKind::Other("dummy".into()));
     world.kernel.lock().unwrap().put_foreign(key, Object::Link(link)).unwrap();
     let process = world.start().await;
     (world, process)

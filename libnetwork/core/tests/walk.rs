@@ -10,10 +10,10 @@ use std::{
 };
 
 use libnetwork_core::{CreateNetwork, EndpointSpec, Error, Handle, Join};
-use libnetwork_model::{Intent, NamespaceKind, PortRange, PortWish, Protocol, SandboxId};
+use libnetwork_model::{Intent, SandboxId};
 use libnetwork_plan::{Drift, Drifted, Key, Owner};
 use proptest::prelude::*;
-use world::{World, check_intent};
+use world::{World, check_intent, requests};
 
 #[derive(Debug, Clone)]
 enum Command {
@@ -114,49 +114,22 @@ fn sandbox_id(n: u8) -> SandboxId {
 }
 
 fn spec(n: u8) -> EndpointSpec {
-    EndpointSpec { network: network(n), ..Default::default() }
-}
-
-fn wish(port: u16) -> PortWish {
-    PortWish {
-        protocol: Protocol::Tcp,
-        host_ip: None,
-        host_ports: PortRange::one(port),
-        container_port: 80,
-        count: 1,
-    }
+    requests::on(&network(n))
 }
 
 async fn run(core: &Handle, command: &Command) -> Result<(), Error> {
     match command.clone() {
         Command::Create(n) => {
-            let request = CreateNetwork {
-                name: network(n),
-                driver: String::new(),
-                ipv4: None,
-                ipv6: Some(n % 2 == 1),
-                internal: n == 3,
-                attachable: false,
-                subnets: Vec::new(),
-                labels: Default::default(),
-                options: Default::default(),
-                ipam_driver: String::new(),
-                ipam_options: Default::default(),
-                config_only: false,
-                config_from: None,
-            };
+            let (ipv6, internal) = (Some(n % 2 == 1), n == 3);
+            let request = CreateNetwork { ipv6, internal, ..requests::network(&network(n)) };
             core.create_network(request).await.map(drop)
         }
         Command::Remove(n) => core.remove_network(network(n)).await,
         Command::Join { sandbox, networks, port } => {
-            let request = Join {
-                id: sandbox_id(sandbox),
-                name: format!("box{sandbox}"),
-                namespace: NamespaceKind::Own,
-                resolver: Default::default(),
-                endpoints: networks.into_iter().map(spec).collect(),
-                ports: port.map(wish).into_iter().collect(),
-            };
+            let (endpoints, ports) =
+                (networks.into_iter().map(spec).collect(), port.map(requests::port).into_iter().collect());
+            let request =
+                Join { id: sandbox_id(sandbox), endpoints, ports, ..requests::sandbox(sandbox, &[]) };
             core.join(request).await.map(drop)
         }
         // Some come back to what was kept for them.
@@ -171,7 +144,7 @@ async fn run(core: &Handle, command: &Command) -> Result<(), Error> {
         Command::Disconnect(s, n) => core.disconnect(sandbox_id(s), network(n)).await.map(drop),
         Command::Rename(s, n) => core.rename(sandbox_id(s), format!("other{n}")).await.map(drop),
         Command::Publish(s, port) => {
-            core.set_ports(sandbox_id(s), port.map(wish).into_iter().collect()).await.map(drop)
+            core.set_ports(sandbox_id(s), port.map(requests::port).into_iter().collect()).await.map(drop)
         }
     }
 }

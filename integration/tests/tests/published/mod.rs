@@ -1,4 +1,5 @@
-//! Containers that publish ports, by each way to do it, and clients.
+//! Containers that publish ports, by each way to do it, and clients. Each test that has it uses a part.
+#![allow(dead_code)]
 
 use integration_testkit::{Finished, Host, Namespace, eventually, probe, run};
 

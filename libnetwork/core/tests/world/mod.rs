@@ -21,8 +21,8 @@ use libnetwork_model::{
     Change, Endpoint, ErrorKind, HostFacts, Intent, NamespaceKind, Revision, Sandbox, SandboxId,
 };
 use libnetwork_plan::{
-    Desired, Drift, KernelError, Key, Link, LinkKind, Object, Observed, Operation, Owner, Scope, Segments,
-    fake::FakeKernel, sandbox_objects,
+    BridgePort, Desired, Drift, Ipv6, KernelError, Key, Link, LinkKind, Object, Observed, Operation, Owner,
+    Scope, Segments, fake::FakeKernel, sandbox_objects,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -73,6 +73,20 @@ pub(crate) struct Process {
     pub(crate) drifts: mpsc::UnboundedSender<Drift>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) running: Running,
+}
+
+/// A link of somebody else's.
+pub(crate) fn foreign_link(kind: LinkKind) -> Link {
+    Link {
+        kind,
+        id: "".into(),
+        mtu: 1500,
+        mac: None,
+        up: true,
+        master: None,
+        port: BridgePort::default(),
+        ipv6: Ipv6::Other,
+    }
 }
 
 impl World {
