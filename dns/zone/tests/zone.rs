@@ -80,6 +80,7 @@ fn endpoint(network: u8, sandbox: u8, aliases: &[&str]) -> Endpoint {
         ipv6: None,
         aliases: aliases.iter().map(|a| (*a).into()).collect(),
         links: BTreeMap::new(),
+        openings: Vec::new(),
         gateway_priority: 0,
         segment: 0,
         link_local: Vec::new(),

@@ -1,14 +1,16 @@
 use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
-use libnetwork_model::{Endpoint, HostFacts, Intent, MacAddress, Network, NetworkId, PublishedPort, Subnet};
+use libnetwork_model::{
+    Endpoint, HostFacts, Intent, MacAddress, Network, NetworkId, Opening, PublishedPort, Subnet,
+};
 use libnetwork_plan::{
     Attachment, BridgePort, Desired, Driver, DriverError, Ipv6, Key, Link, LinkKind, LinkRank, Name,
     Neighbour, Ns, Object, Peer, Segments, Value, Verdict,
 };
 
 use crate::{
-    guard,
+    guard, links,
     options::{DRIVER, GatewayMode, INHIBIT_IPV4, NAME, Options, refuse_empty, sysctls as sysctls_of},
     ports, publish, rules, segment,
 };
@@ -157,8 +159,7 @@ impl Driver for BridgeDriver {
             up: true,
             master: Some(segment::bridge_of(network, &options, endpoint.segment)),
             port: BridgePort {
-                // The bridge itself keeps such ports apart, without a rule.
-                isolated: !options.icc,
+                isolated: !options.icc && endpoint.openings.is_empty(),
                 known_only: options.anti_spoofing && has_own_mac(endpoint),
                 // Where the bridge hands its frames to the inet rules (br_netfilter), a container that asks for its own
                 // published port is led back without the host's routing.
@@ -170,6 +171,9 @@ impl Driver for BridgeDriver {
         };
         if endpoint.segment > 0 {
             out.insert(guard::segmented(&veth_name(endpoint)), Object::SetElement(None));
+        }
+        if !options.icc {
+            out.insert(guard::walled(&veth_name(endpoint)), Object::SetElement(None));
         }
         if options.anti_spoofing {
             guard::elements(endpoint, &veth_name(endpoint), local_ipv6, out);
@@ -190,6 +194,19 @@ impl Driver for BridgeDriver {
         let besides = besides.filter(|a| a.addr().is_ipv4() || endpoint.ipv6.is_some());
         let addresses = leases.chain(besides);
         out.extend(addresses.map(|address| (address_key(&ns, &inside, address), Object::Address)));
+    }
+
+    fn opening_objects(
+        &self,
+        network: &Network,
+        from: &Endpoint,
+        to: &Endpoint,
+        opening: &Opening,
+        out: &mut Desired,
+    ) {
+        if !Options::of(network).icc {
+            links::objects(from, to, opening, out);
+        }
     }
 
     fn attachment(&self, network: &Network, endpoint: &Endpoint) -> Option<Attachment> {
@@ -321,7 +338,7 @@ fn elements(network: &Network, options: &Options<'_>, bridge: &Name, out: &mut D
             None => member(rules::MASQUERADE[family], None),
         };
     }
-    let within = if options.icc { Verdict::Accept } else { Verdict::Drop };
+    let within = if options.icc { Verdict::Accept } else { Verdict::Goto(links::APART.into()) };
     out.insert(rules::element(rules::WITHIN, bridge), Object::SetElement(Some(Value::Verdict(within))));
 }
 

@@ -57,6 +57,7 @@ fn endpoint(network: &Network) -> Endpoint {
         ipv6: network.ipv6.then(|| "fd00:7::2/64".parse().unwrap()),
         aliases: Vec::new(),
         links: BTreeMap::new(),
+        openings: Vec::new(),
         gateway_priority: 0,
         link_local: Vec::new(),
         options: BTreeMap::new(),

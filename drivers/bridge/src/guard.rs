@@ -16,8 +16,12 @@ use libnetwork_plan::{
     Ruleset, Set, SetType, Table, Value, Verdict, priority,
 };
 
+use crate::links;
+
 /// Ports of the segments beyond a network's first, guarded or not.
 const SEGMENTED: &str = "segmented";
+/// Ports that are kept from each other: endpoints of networks without icc, and what leads to those of other segments.
+const WALLED: &str = "walled";
 /// The host's ends of guarded endpoints.
 const PORTS: &str = "ports";
 /// Those of them on bridges of ours, where nobody listens for who is in which multicast group.
@@ -38,10 +42,10 @@ const TAG: u16 = 0x8100;
 const SERVICE_TAG: u16 = 0x88a8;
 /// RFC 4861: what only a router says, and what says where an address is.
 const ROUTER_ADVERTISEMENT: u8 = 134;
-const NEIGHBOUR_SOLICITATION: u8 = 135;
-const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+pub(crate) const NEIGHBOUR_SOLICITATION: u8 = 135;
+pub(crate) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const REDIRECT: u8 = 137;
-const ICMPV6: u8 = 58;
+pub(crate) const ICMPV6: u8 = 58;
 /// RFC 3376. MLD's messages are ICMPv6's (RFC 2710, RFC 3810).
 const IGMP: u8 = 2;
 
@@ -56,8 +60,9 @@ pub(crate) static RULES: LazyLock<Arc<Ruleset>> = LazyLock::new(|| {
         |name: &str, key: &[SetType]| Set { name: name.into(), key: key.to_vec(), data: None, ranges: false };
     Arc::new(Ruleset {
         table: Table { family: Family::Bridge, name: "causeway".into() },
-        sets: vec![
+        sets: [
             set(SEGMENTED, &[SetType::Ifname]),
+            set(WALLED, &[SetType::Ifname]),
             set(PORTS, &[SetType::Ifname]),
             set(HUSHED, &[SetType::Ifname]),
             set(MACS, &[SetType::Ifname, SetType::Mac]),
@@ -65,8 +70,11 @@ pub(crate) static RULES: LazyLock<Arc<Ruleset>> = LazyLock::new(|| {
             set(SOURCES_IPV6, &[SetType::Ifname, SetType::V6]),
             map(HOMES_IPV4, SetType::V4),
             map(HOMES_IPV6, SetType::V6),
-        ],
-        chains: vec![prerouting(), resolution(), input()],
+        ]
+        .into_iter()
+        .chain(links::sets())
+        .collect(),
+        chains: vec![prerouting(), resolution(), input(), forward(), apart()],
     })
 });
 
@@ -79,12 +87,17 @@ pub(crate) fn hushed(port: &Name) -> Key {
     element(HUSHED, vec![Datum::Ifname(port.clone())])
 }
 
+/// The element that stands for a port that is kept from others of its network.
+pub(crate) fn walled(port: &Name) -> Key {
+    element(WALLED, vec![Datum::Ifname(port.clone())])
+}
+
 /// The element that stands for a port of a segment beyond a network's first.
 pub(crate) fn segmented(port: &Name) -> Key {
     element(SEGMENTED, vec![Datum::Ifname(port.clone())])
 }
 
-fn element(set: &str, element: Vec<Datum>) -> Key {
+pub(crate) fn element(set: &str, element: Vec<Datum>) -> Key {
     Key::SetElement { ns: Ns::Host, table: RULES.table.clone(), set: set.into(), element }
 }
 
@@ -162,6 +175,26 @@ fn input() -> Chain {
         Rule::new("the host is not on this segment", [port(SEGMENTED, false), Expr::Verdict(Verdict::Drop)]);
     let base = Base { kind: ChainKind::Filter, hook: Hook::Input, priority: priority::RAW };
     Chain { name: "input".into(), base: Some(base), rules: vec![rule] }
+}
+
+/// Most of those that are kept apart are isolated ports, whose frames to others do not come this far.
+fn forward() -> Chain {
+    let walled = |field: Field| Expr::Lookup { fields: vec![field], set: WALLED.into(), not: false };
+    let rule = Rule::new(
+        "both are kept apart",
+        [
+            walled(Field::InputName),
+            walled(Field::OutputName),
+            Expr::Verdict(Verdict::Goto(links::APART.into())),
+        ],
+    );
+    let base = Base { kind: ChainKind::Filter, hook: Hook::Forward, priority: priority::RAW };
+    Chain { name: "forward".into(), base: Some(base), rules: vec![rule] }
+}
+
+fn apart() -> Chain {
+    let arp = Rule::new("ARP", [Expr::EtherType(ARP), Expr::Verdict(Verdict::Accept)]);
+    links::chain(Some(arp), |ipv6| Expr::EtherType(if ipv6 { IPV6 } else { IPV4 }))
 }
 
 fn port(set: &str, not: bool) -> Expr {

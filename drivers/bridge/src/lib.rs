@@ -10,6 +10,7 @@ mod driver;
 #[cfg(test)]
 mod golden;
 mod guard;
+mod links;
 mod options;
 mod ports;
 mod publish;

@@ -7,7 +7,7 @@ use libnetwork_plan::{
     PUBLISHED_MARK, Rule, Ruleset, Set, SetType, Table, Verdict, priority,
 };
 
-use crate::publish;
+use crate::{links, publish};
 
 /// Every bridge of ours.
 pub(crate) const BRIDGES: &str = "bridges";
@@ -50,14 +50,15 @@ static RULES: LazyLock<[Arc<Ruleset>; 32]> = LazyLock::new(|| {
 static TABLE: LazyLock<Table> = LazyLock::new(|| Table { family: Family::Inet, name: "causeway".into() });
 
 fn ruleset(closed: [bool; 2], publishes: bool, ruled: [bool; 2]) -> Ruleset {
-    let (mut sets, mut chains) = (sets(), vec![forward(closed, publishes), postrouting(publishes)]);
+    let apart = links::chain(None, |ipv6| Expr::Nfproto { ipv6 });
+    let (mut sets, mut chains) = (sets(), vec![forward(closed, publishes), postrouting(publishes), apart]);
     if publishes {
         sets.extend(publish::sets());
         chains.extend(publish::chains());
     }
-    // The sets alone do nothing.
+    // The sets alone do nothing, nor does what their elements lead to.
     if ruled == [false; 2] {
-        chains.clear();
+        chains.retain(|chain| chain.base.is_none());
     }
     let hands_off = [false, true].into_iter().filter(|ipv6| !ruled[usize::from(*ipv6)]).map(|ipv6| {
         let family = if ipv6 { "IPv6" } else { "IPv4" };
@@ -90,6 +91,7 @@ fn sets() -> Vec<Set> {
         let open = set(OPEN[family], &[address, SetType::Protocol, SetType::Port], None);
         sets.push(Set { ranges: true, ..open });
     }
+    sets.extend(links::sets());
     sets
 }
 

@@ -71,11 +71,14 @@ pub(crate) fn objects(network: &Network, segment: u16, host: &HostFacts, out: &m
         mac: None,
         up: true,
         master: Some(bridge_name(network, &options)),
-        // Keeps the segment's endpoints from those of the others, as the endpoints' own ports keep them apart on it. The
-        // far end is not isolated: the way to the gateway stays open.
-        port: BridgePort { isolated: !options.icc, ..BridgePort::default() },
+        port: BridgePort::default(),
         ipv6: Ipv6::Off,
     };
+    if !options.icc {
+        // Keeps the segment's endpoints from those of the others; an isolated port would also keep them from whom they are
+        // linked to. The far end is not among them: the way to the gateway stays open.
+        out.insert(guard::walled(&near), Object::SetElement(None));
+    }
     out.insert(link_key(LinkRank::Veth, &near), Object::Link(pair));
 }
 

@@ -10,7 +10,6 @@ use libnetwork_rpc::{client::again, kind, v1};
 use crate::{
     Result,
     container::Container,
-    network::endpoint,
     record::Config,
     reserve::held,
     service::{Inner, blocking},
@@ -25,7 +24,7 @@ impl Inner {
 
     /// Puts a container's sandbox on one more network of its record.
     pub(crate) async fn attach(&self, config: &Config, network: &str) -> Result<v1::Sandbox> {
-        let endpoint = Some(endpoint(config, network));
+        let endpoint = Some(self.endpoint(config, network));
         let request = v1::ConnectRequest { sandbox_id: config.id.clone(), endpoint };
         let call = || {
             let (mut client, request) = (self.parts.network.clone(), request.clone());
@@ -116,6 +115,9 @@ impl Inner {
             if let Err(error) = refreshed.await {
                 complain(container, &error, "cannot bring its files up to date");
             }
+        }
+        if let Err(error) = self.follow_links(container).await {
+            complain(container, &error, "cannot open or close what its links lead to");
         }
         self.follow_ports(container).await;
     }

@@ -42,7 +42,7 @@ impl Inner {
             name: config.name.clone(),
             host_namespace,
             resolver: Some(resolver(config, &self.settings().dns)),
-            endpoints: endpoints(config),
+            endpoints: self.endpoints(config),
             ports,
         };
         let call = || {
@@ -272,14 +272,7 @@ pub(crate) fn main(config: &Config) -> Option<&String> {
     }
 }
 
-/// All endpoints, the network that `NetworkMode` names first.
-fn endpoints(config: &Config) -> Vec<v1::EndpointSpec> {
-    let main = main(config);
-    let first = config.networks.keys().filter(|name| Some(*name) == main);
-    let rest = config.networks.keys().filter(|name| Some(*name) != main);
-    first.chain(rest).map(|name| endpoint(config, name)).collect()
-}
-
+/// An endpoint as it is asked for, but for what depends on others.
 pub(crate) fn endpoint(config: &Config, network: &str) -> v1::EndpointSpec {
     let settings = config.networks.get(network).cloned().unwrap_or_default();
     let ipam = settings.ipam_config.unwrap_or_default();
@@ -300,6 +293,7 @@ pub(crate) fn endpoint(config: &Config, network: &str) -> v1::EndpointSpec {
         mac: settings.mac_address,
         aliases,
         links,
+        openings: Vec::new(),
         gateway_priority: settings.gw_priority,
         without_ipv6: sysctls::without_ipv6(&config.host, settings.driver_opts.as_ref()),
         options: settings.driver_opts.unwrap_or_default().into_iter().collect(),

@@ -88,6 +88,7 @@ impl Inner {
         if before.state.has_process() {
             let sandbox = before.sandbox.as_deref();
             blocking(self.refreshed_files(&container, &before, &config, sandbox).await?).await?;
+            self.follow_links(&container).await?;
         }
         Ok(())
     }

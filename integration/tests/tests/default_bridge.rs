@@ -104,6 +104,48 @@ fn without_icc_and_with_ports_on_one_address_it_keeps_to_that() {
 }
 
 #[test]
+fn without_icc_a_link_opens_what_its_target_exposes() {
+    let host = Host::new();
+    let running = host.run_dockerd_by(r#"{"icc": false, "ipv6": true, "fixed-cidr-v6": "fd51::/64"}"#);
+    host.import("box");
+    serve(&host, "db", "--expose 80 --expose 90-95/udp");
+    host.d("run -d --name web --link db --link db:store box sleep 1000");
+    let address6 = |name: &str| {
+        host.inspect(name)["NetworkSettings"]["Networks"]["bridge"]["GlobalIPv6Address"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    for target in ["db", "store", &host.address("db", "bridge"), &address6("db")] {
+        eventually("what is exposed", || reaches(&host, "web", target, 80));
+    }
+    host.d("exec -d db probe serve 81");
+    host.d("exec -d web probe serve 80");
+    host.d("run -d --name other box sleep 1000");
+    eventually("the server serves", || reaches(&host, "db", "127.0.0.1", 81));
+    assert!(!reaches(&host, "web", "db", 81), "a port that is not exposed");
+    assert!(!reaches(&host, "db", &host.address("web", "bridge"), 80), "the way back");
+    assert!(!reaches(&host, "other", &host.address("db", "bridge"), 80), "by who has no link");
+
+    // It follows the target, and ends with the link.
+    host.d("stop -t 0 db");
+    host.d("run -d --name usurper box probe serve 80");
+    assert!(
+        !reaches(&host, "web", &host.address("usurper", "bridge"), 80),
+        "who has the target's address now"
+    );
+    host.d("start db");
+    eventually("where the target is now", || reaches(&host, "web", "db", 80));
+    host.d("rm --link web/store");
+    assert!(reaches(&host, "web", "db", 80), "by the other link");
+    let address = host.address("db", "bridge");
+    host.d("rm --link web/db");
+    assert!(!reaches(&host, "web", &address, 80), "without a link");
+    running.end().ok();
+    host.purge_dockerd().ok();
+}
+
+#[test]
 fn ports_are_of_ipv6_alone_where_the_default_address_is() {
     let host = Host::new();
     let running = host.run_dockerd_by(r#"{"ip": "::", "ipv6": true, "fixed-cidr-v6": "fd51::/64"}"#);

@@ -19,6 +19,8 @@ pub(crate) struct Touched {
     pub(crate) endpoints: BTreeSet<EndpointId>,
     /// Those of `sandboxes` that no change names. An endpoint of theirs came or went, and may have changed a route.
     beside: BTreeSet<SandboxId>,
+    /// Who has openings to one of `endpoints`.
+    opened: BTreeSet<EndpointId>,
 }
 
 /// What a pass makes of changes.
@@ -87,6 +89,8 @@ impl Touched {
         let there = [before.endpoint(id), after.endpoint(id)];
         for endpoint in there.into_iter().flatten() {
             self.sandboxes.insert(endpoint.sandbox.clone());
+            let opened = [before, after].into_iter().flat_map(|i| i.endpoints_opened_to(&endpoint.sandbox));
+            self.opened.extend(opened.filter(|e| e.network == endpoint.network).map(|e| e.id.clone()));
             let (network, segment) = (&endpoint.network, endpoint.segment);
             let inhabited = |intent: &Intent| intent.population(network, segment) > 0;
             if segment > 0 && inhabited(before) != inhabited(after) {
@@ -158,6 +162,9 @@ impl Compiler<'_> {
         }
         for id in &touched.beside {
             self.subject(intent, &Subject::Sandbox(id.clone()), &mut out);
+        }
+        for endpoint in touched.opened.iter().filter_map(|id| intent.endpoint(id)) {
+            self.openings(intent, endpoint, &mut out);
         }
         out
     }
@@ -318,6 +325,19 @@ impl Compiler<'_> {
             && let Some(driver) = self.drivers.of(network)
         {
             driver.endpoint_objects(network, endpoint, self.host, out);
+        }
+        self.openings(intent, endpoint, out);
+    }
+
+    fn openings(&self, intent: &Intent, endpoint: &Endpoint, out: &mut Desired) {
+        if let Some(network) = intent.network(&endpoint.network)
+            && let Some(driver) = self.drivers.of(network)
+        {
+            for opening in &endpoint.openings {
+                for other in intent.endpoints_in(&opening.sandbox).filter(|e| e.network == network.id) {
+                    driver.opening_objects(network, endpoint, other, opening, out);
+                }
+            }
         }
     }
 }

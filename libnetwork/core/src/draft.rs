@@ -74,6 +74,9 @@ impl Desk<'_> {
             Command::Disconnect { sandbox, network } => self.disconnect(sandbox, network),
             Command::Rename { sandbox, name } => self.rename(sandbox, name),
             Command::SetPorts { sandbox, ports } => self.set_ports(sandbox, ports),
+            Command::SetOpenings { sandbox, network, openings } => {
+                self.set_openings(sandbox, network, openings)
+            }
         }
     }
 
@@ -110,7 +113,9 @@ pub(crate) fn touches(intent: &Intent, command: &Command) -> Vec<Subject> {
         Command::Connect { sandbox, endpoint } => {
             std::iter::once(Subject::Sandbox(sandbox.clone())).chain(network(&endpoint.network)).collect()
         }
-        Command::Disconnect { sandbox, .. } => vec![Subject::Sandbox(sandbox.clone())],
+        Command::Disconnect { sandbox, .. } | Command::SetOpenings { sandbox, .. } => {
+            vec![Subject::Sandbox(sandbox.clone())]
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use libnetwork_ipam::Pool;
-use libnetwork_model::{HostFacts, Intent, NetworkId, PortWish, PublishedPort, Revision, SandboxId};
+use libnetwork_model::{HostFacts, Intent, NetworkId, Opening, PortWish, PublishedPort, Revision, SandboxId};
 use libnetwork_plan::KernelError;
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
@@ -246,6 +246,16 @@ impl Handle {
     /// Makes the published ports of a live sandbox exactly these, or leaves them as they are.
     pub async fn set_ports(&self, sandbox: SandboxId, ports: Vec<PortWish>) -> Result<Intent, Error> {
         self.ask(Command::SetPorts { sandbox, ports }).await.map(|a| a.intent)
+    }
+
+    /// Makes what an endpoint reaches, where its network keeps endpoints apart, exactly this.
+    pub async fn set_openings(
+        &self,
+        sandbox: SandboxId,
+        network: String,
+        openings: Vec<Opening>,
+    ) -> Result<Intent, Error> {
+        self.ask(Command::SetOpenings { sandbox, network, openings }).await.map(|a| a.intent)
     }
 
     /// The published ports of a sandbox with what went through them, where that is counted.

@@ -22,6 +22,7 @@ mod heard;
 mod hints;
 mod mapper;
 mod networks;
+mod openings;
 mod owners;
 mod publish;
 mod reconcile;

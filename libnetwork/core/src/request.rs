@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use libnetwork_model::{MacAddress, NamespaceKind, PortWish, Resolver, SandboxId, Subnet};
+use libnetwork_model::{MacAddress, NamespaceKind, Opening, PortWish, Resolver, SandboxId, Subnet};
 
 #[derive(Debug, Clone)]
 pub struct CreateNetwork {
@@ -42,6 +42,8 @@ pub struct EndpointSpec {
     pub aliases: Vec<String>,
     /// Names for this sandbox alone, each with the name that it stands for on the network.
     pub links: BTreeMap<String, String>,
+    /// What it reaches where the network keeps its endpoints apart.
+    pub openings: Vec<Opening>,
     pub gateway_priority: i32,
     /// It gets no IPv6 address, whatever the network has.
     pub without_ipv6: bool,
@@ -84,4 +86,5 @@ pub(crate) enum Command {
     Disconnect { sandbox: SandboxId, network: String },
     Rename { sandbox: SandboxId, name: String },
     SetPorts { sandbox: SandboxId, ports: Vec<PortWish> },
+    SetOpenings { sandbox: SandboxId, network: String, openings: Vec<Opening> },
 }

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 use libnetwork_ipam::{Wish, lease};
 use libnetwork_model::{
-    Change, Endpoint, EndpointId, Intent, MacAddress, Mutation, NamespaceKind, Network, Reservation, Sandbox,
-    SandboxId,
+    Change, Endpoint, EndpointId, Intent, MacAddress, Mutation, NamespaceKind, Network, Opening, Reservation,
+    Sandbox, SandboxId,
 };
 
 use libnetwork_plan::{Driver, Segments};
@@ -135,11 +135,7 @@ impl Desk<'_> {
         if network.driver == HOST {
             return invalid("container cannot be disconnected from host network - container must be created in host network mode".into());
         }
-        let endpoint = self.intent.endpoints_in(id).find(|e| e.network == network.id);
-        let Some(endpoint) = endpoint else {
-            let (sandbox, network) = (sandbox.name.clone(), network.name.clone());
-            return Err(Error::NotConnected { sandbox, network });
-        };
+        let endpoint = self.endpoint_on(&sandbox, network)?;
         let mut change = vec![Mutation::RemoveEndpoint(endpoint.id.clone())];
         let kept = self.intent.reservations_of(id).filter(|r| r.network == network.id);
         change.extend(kept.map(release));
@@ -151,7 +147,7 @@ impl Desk<'_> {
             undo: None,
             subjects: [Subject::Endpoint(endpoint.id.clone()), Subject::Sandbox(id.clone())].into(),
             holds: vec![Subject::Sandbox(id.clone())],
-            events: vec![Event::endpoint("disconnect", self.intent, endpoint)],
+            events: vec![Event::endpoint("disconnect", self.intent, &endpoint)],
             about: Subject::Sandbox(id.clone()),
             object: format!("the endpoint of container {} on network {}", sandbox.name, network.name),
         })
@@ -174,6 +170,14 @@ impl Desk<'_> {
 
     pub(crate) fn sandbox(&self, id: &SandboxId) -> Result<Arc<Sandbox>, Error> {
         self.intent.sandbox(id).cloned().ok_or_else(|| Error::SandboxNotFound { id: id.to_string() })
+    }
+
+    pub(crate) fn endpoint_on(&self, sandbox: &Sandbox, network: &Network) -> Result<Arc<Endpoint>, Error> {
+        let endpoint = self.intent.endpoints_in(&sandbox.id).find(|e| e.network == network.id);
+        endpoint.cloned().ok_or_else(|| Error::NotConnected {
+            sandbox: sandbox.name.clone(),
+            network: network.name.clone(),
+        })
     }
 
     /// `intent` has the sandbox and none of `old`, the endpoints that it had before; one of them on the same network
@@ -259,6 +263,7 @@ impl Desk<'_> {
             ipv6,
             aliases: spec.aliases.clone(),
             links: spec.links.clone(),
+            openings: Opening::merged(&spec.openings),
             gateway_priority: spec.gateway_priority,
             link_local: spec.link_local.iter().map(|a| with_link_local_length(*a)).collect(),
             options: spec.options.clone(),

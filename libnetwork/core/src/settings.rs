@@ -228,6 +228,7 @@ mod tests {
                 ipv6: None,
                 aliases: Vec::new(),
                 links: BTreeMap::new(),
+                openings: Vec::new(),
                 gateway_priority: 0,
                 segment: 0,
                 link_local: Vec::new(),

@@ -10,7 +10,7 @@ use std::{
 };
 
 use libnetwork_core::{CreateNetwork, EndpointSpec, Error, Handle, Join};
-use libnetwork_model::{Intent, SandboxId};
+use libnetwork_model::{Intent, Opening, PortRange, Protocol, SandboxId};
 use libnetwork_plan::{Drift, Drifted, Key, Owner};
 use proptest::prelude::*;
 use world::{World, check_intent, requests};
@@ -19,13 +19,19 @@ use world::{World, check_intent, requests};
 enum Command {
     Create(u8),
     Remove(u8),
-    Join { sandbox: u8, networks: Vec<u8>, port: Option<u16> },
+    Join {
+        sandbox: u8,
+        networks: Vec<u8>,
+        port: Option<u16>,
+    },
     Leave(u8),
     Connect(u8, u8),
     Disconnect(u8, u8),
     Rename(u8, u8),
     Set(u8, u8),
     Publish(u8, Option<u16>),
+    /// What the first reaches of the last on a network.
+    Open(u8, u8, Option<u8>),
 }
 
 #[derive(Debug, Clone)]
@@ -145,6 +151,12 @@ async fn run(core: &Handle, command: &Command) -> Result<(), Error> {
         Command::Rename(s, n) => core.rename(sandbox_id(s), format!("other{n}")).await.map(drop),
         Command::Publish(s, port) => {
             core.set_ports(sandbox_id(s), port.map(requests::port).into_iter().collect()).await.map(drop)
+        }
+        Command::Open(s, n, other) => {
+            let ports = PortRange::one(80).unwrap();
+            let to = |other| Opening { sandbox: sandbox_id(other), protocol: Protocol::Tcp, ports };
+            let openings = other.map(to).into_iter().collect();
+            core.set_openings(sandbox_id(s), network(n), openings).await.map(drop)
         }
     }
 }
@@ -291,6 +303,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (0u8..4, 0u8..4).prop_map(|(s, n)| Command::Rename(s, n)),
         2 => (0u8..4, 0u8..4).prop_map(|(n, s)| Command::Set(n, s)),
         2 => (0u8..4, prop::option::of(8080u16..8083)).prop_map(|(s, port)| Command::Publish(s, port)),
+        2 => (0u8..4, 0u8..4, prop::option::of(0u8..4)).prop_map(|(s, n, other)| Command::Open(s, n, other)),
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::Path};
 
 use libnetwork_core::{Drivers, Event, EventKind};
-use libnetwork_model::{Endpoint, HostFacts, Intent, NamespaceKind, Network, Sandbox};
+use libnetwork_model::{Endpoint, HostFacts, Intent, NamespaceKind, Network, Opening, Sandbox};
 use libnetwork_rpc::{network_fields, port_to_v1, resolver_to_v1, v1};
 
 use crate::firewall;
@@ -90,6 +90,7 @@ impl Replies<'_> {
             options: endpoint.options.clone().into_iter().collect(),
             host_link: text(attachment.map(|a| a.link)),
             link_local: endpoint.link_local.iter().map(|net| net.addr().to_string()).collect(),
+            openings: endpoint.openings.iter().map(opening).collect(),
         }
     }
 }
@@ -148,4 +149,13 @@ fn is_default_bridge(network: &Network) -> bool {
 
 fn text<T: ToString>(value: Option<T>) -> String {
     value.map(|v| v.to_string()).unwrap_or_default()
+}
+
+fn opening(opening: &Opening) -> v1::Opening {
+    v1::Opening {
+        sandbox_id: opening.sandbox.to_string(),
+        protocol: opening.protocol.to_string(),
+        first: opening.ports.first().into(),
+        last: opening.ports.last().into(),
+    }
 }

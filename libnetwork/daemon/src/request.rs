@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use libnetwork_core::{CreateNetwork, EndpointSpec, Join, Reserve};
-use libnetwork_model::{ErrorKind, NamespaceKind, PortRange, PortWish, SandboxId};
+use libnetwork_model::{
+    ErrorKind, NamespaceKind, Opening, PortRange, PortWish, Protocol, ProtocolError, SandboxId,
+};
 use libnetwork_rpc::{address, mac, resolver, status, subnet, v1};
 use tonic::Status;
 
@@ -62,6 +64,7 @@ pub(crate) fn endpoint(message: v1::EndpointSpec) -> Result<EndpointSpec, Status
         network: message.network,
         aliases: message.aliases,
         links: message.links.into_iter().collect(),
+        openings: openings(&message.openings)?,
         gateway_priority: message.gateway_priority,
         without_ipv6: message.without_ipv6,
         link_local: addresses("link-local address", &message.link_local)?,
@@ -101,10 +104,29 @@ pub(crate) fn ports(messages: &[v1::PortSpec]) -> Result<Vec<PortWish>, Status> 
     messages.iter().map(port).collect()
 }
 
+pub(crate) fn openings(messages: &[v1::Opening]) -> Result<Vec<Opening>, Status> {
+    messages.iter().map(opening).collect()
+}
+
+fn opening(message: &v1::Opening) -> Result<Opening, Status> {
+    let (first, last) = (number("port", message.first)?, number("port", message.last)?);
+    Ok(Opening {
+        sandbox: sandbox_id(&message.sandbox_id)?,
+        protocol: protocol(&message.protocol)?,
+        ports: PortRange::new(first, last)
+            .ok_or_else(|| invalid(format!("invalid range of ports {first}-{last}")))?,
+    })
+}
+
+fn number(what: &str, value: u32) -> Result<u16, Status> {
+    u16::try_from(value).map_err(|_| invalid(format!("invalid {what} {value}: ports end at 65535")))
+}
+
+fn protocol(text: &str) -> Result<Protocol, Status> {
+    text.parse().map_err(|error: ProtocolError| invalid(error.to_string()))
+}
+
 fn port(message: &v1::PortSpec) -> Result<PortWish, Status> {
-    let number = |what: &str, value: u32| {
-        u16::try_from(value).map_err(|_| invalid(format!("invalid {what} {value}: ports end at 65535")))
-    };
     let (first, last) = (number("host port", message.host_first)?, number("host port", message.host_last)?);
     let last = if last == 0 { first } else { last };
     let host_ports = match (first, last) {
@@ -115,10 +137,7 @@ fn port(message: &v1::PortSpec) -> Result<PortWish, Status> {
         ),
     };
     Ok(PortWish {
-        protocol: message
-            .protocol
-            .parse()
-            .map_err(|error: libnetwork_model::ProtocolError| invalid(error.to_string()))?,
+        protocol: protocol(&message.protocol)?,
         host_ip: address("host IP", &message.host_ip)?,
         host_ports,
         container_port: number("container port", message.container_port)?,

@@ -181,6 +181,14 @@ impl Libnetwork for Service {
         }
     }
 
+    async fn set_openings(&self, request: Request<v1::SetOpeningsRequest>) -> Answer<v1::Sandbox> {
+        let message = request.into_inner();
+        let id = request::sandbox_id(&message.sandbox_id)?;
+        let openings = request::openings(&message.openings)?;
+        let intent = self.core.set_openings(id.clone(), message.network, openings).await.map_err(failed)?;
+        self.sandbox(&intent, &id)
+    }
+
     async fn get_ports(&self, request: Request<v1::GetPortsRequest>) -> Answer<v1::GetPortsReply> {
         let id = request::sandbox_id(&request.into_inner().sandbox_id)?;
         let counted = self.core.figures(id).await.map_err(failed)?;

@@ -195,6 +195,7 @@ mod tests {
             ipv6: None,
             aliases: Vec::new(),
             links: Default::default(),
+            openings: Vec::new(),
             gateway_priority: 0,
             segment: 0,
             link_local: Vec::new(),

@@ -352,12 +352,12 @@ impl Work<'_> {
 }
 
 fn table_change(transaction: &mut Transaction, operation: &Operation) {
-    let value = |object: &Object| -> Option<Value> {
+    fn value(object: &Object) -> Option<&Value> {
         match object {
-            Object::SetElement(value) => *value,
+            Object::SetElement(value) => value.as_ref(),
             _ => None,
         }
-    };
+    }
     match (operation, operation.key()) {
         (Operation::Delete { .. }, Key::Ruleset { table, .. }) => transaction.delete_ruleset(table),
         (Operation::Delete { .. }, Key::SetElement { table, set, element, .. }) => {

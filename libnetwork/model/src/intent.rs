@@ -25,6 +25,8 @@ pub struct Intent {
     leases: OrdMap<(NetworkId, IpAddr), EndpointId>,
     by_network: OrdSet<(NetworkId, EndpointId)>,
     by_sandbox: OrdSet<(SandboxId, EndpointId)>,
+    /// Who has openings to a sandbox.
+    by_opened: OrdSet<(SandboxId, EndpointId)>,
     /// How many endpoints are on a segment of a network; none for one that is empty.
     populations: OrdMap<(NetworkId, u16), u32>,
     reservations: OrdMap<(NetworkId, IpAddr), Reservation>,
@@ -150,6 +152,11 @@ impl Intent {
     /// The endpoints of a sandbox, by id.
     pub fn endpoints_in<'a>(&'a self, sandbox: &SandboxId) -> impl Iterator<Item = &'a Arc<Endpoint>> {
         members(&self.by_sandbox, sandbox, lowest_endpoint()).filter_map(|id| self.endpoints.get(id))
+    }
+
+    /// The endpoints that have openings to a sandbox, by id.
+    pub fn endpoints_opened_to<'a>(&'a self, sandbox: &SandboxId) -> impl Iterator<Item = &'a Arc<Endpoint>> {
+        members(&self.by_opened, sandbox, lowest_endpoint()).filter_map(|id| self.endpoints.get(id))
     }
 
     /// Who holds an address on a network.
@@ -285,6 +292,7 @@ impl Intent {
         self.by_network.insert((endpoint.network.clone(), id.clone()));
         *self.populations.entry((endpoint.network.clone(), endpoint.segment)).or_insert(0) += 1;
         self.by_sandbox.insert((endpoint.sandbox.clone(), id.clone()));
+        self.by_opened.extend(endpoint.openings.iter().map(|o| (o.sandbox.clone(), id.clone())));
         self.endpoints.insert(id.clone(), endpoint.clone());
     }
 
@@ -300,6 +308,9 @@ impl Intent {
             others => self.populations.insert(part, others - 1),
         };
         self.by_sandbox.remove(&(old.sandbox.clone(), id.clone()));
+        for opening in &old.openings {
+            self.by_opened.remove(&(opening.sandbox.clone(), id.clone()));
+        }
     }
 }
 

@@ -20,7 +20,7 @@ mod port_index;
 mod sandbox;
 
 pub use dns::{DnsOptionError, DnsOptions};
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, Opening};
 pub use error::{ErrorKind, HasKind};
 pub use host::{HostFacts, Uplink};
 pub use id::{EndpointId, IdError, NetworkId, SandboxId};

@@ -75,6 +75,11 @@ impl PortRange {
         self.last
     }
 
+    /// With all ports up to `last`, where it does not reach that far.
+    pub(crate) fn up_to(self, last: u16) -> Self {
+        Self { first: self.first, last: self.last.max(last) }
+    }
+
     /// From 1 to 65535.
     pub fn count(self) -> u16 {
         self.last - self.first + 1

@@ -1,6 +1,6 @@
 use std::{net::IpAddr, sync::Arc};
 
-use libnetwork_model::{Endpoint, ErrorKind, HasKind, HostFacts, Intent, Network, PublishedPort};
+use libnetwork_model::{Endpoint, ErrorKind, HasKind, HostFacts, Intent, Network, Opening, PublishedPort};
 
 use crate::{Desired, Name};
 
@@ -40,6 +40,18 @@ pub trait Driver: Send + Sync {
     /// What one endpoint adds to it, in the host and in its sandbox. The sandbox's own objects (namespace, default
     /// routes, DNS rules) are [`crate::sandbox_objects`].
     fn endpoint_objects(&self, network: &Network, endpoint: &Endpoint, host: &HostFacts, out: &mut Desired);
+
+    /// What one of an endpoint's openings needs, to another endpoint of the network. It goes with either of them.
+    fn opening_objects(
+        &self,
+        network: &Network,
+        from: &Endpoint,
+        to: &Endpoint,
+        opening: &Opening,
+        out: &mut Desired,
+    ) {
+        let _ = (network, from, to, opening, out);
+    }
 
     /// Where published ports of an endpoint lead, for drivers whose networks can publish.
     fn attachment(&self, network: &Network, endpoint: &Endpoint) -> Option<Attachment> {

@@ -178,7 +178,7 @@ impl FakeKernel {
                 let found = self.objects.get(&Key::Ruleset { ns: ns.clone(), table: table.clone() });
                 let Some((_, Object::Ruleset(ruleset))) = found else { return Err(ENOENT) };
                 let set = ruleset.sets.iter().find(|s| s.name == *set).ok_or(ENOENT)?;
-                let data = value.map(crate::Value::map_type);
+                let data = value.as_ref().map(crate::Value::map_type);
                 let fits = set.key.len() == element.len() && set.data == data;
                 fits.then_some(()).ok_or(EINVAL)?;
                 let other = |key: &Key| match key {

@@ -261,6 +261,7 @@ impl fmt::Display for Field {
             Field::Destination4 => "ip daddr",
             Field::Destination6 => "ip6 daddr",
             Field::Transport => "meta l4proto",
+            Field::SourcePort => "th sport",
             Field::DestinationPort => "th dport",
             Field::ArpSenderMac => "arp saddr ether",
             Field::ArpSender => "arp saddr ip",
@@ -285,11 +286,12 @@ impl fmt::Display for SetType {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Verdict::Accept => "accept",
-            Verdict::Drop => "drop",
-            Verdict::Return => "return",
-        })
+        match self {
+            Verdict::Accept => f.write_str("accept"),
+            Verdict::Drop => f.write_str("drop"),
+            Verdict::Return => f.write_str("return"),
+            Verdict::Goto(chain) => write!(f, "goto {chain}"),
+        }
     }
 }
 

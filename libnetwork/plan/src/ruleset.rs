@@ -38,7 +38,7 @@ pub enum MapType {
 }
 
 /// What an element of a map leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
     Verdict(Verdict),
     Mac(MacAddress),
@@ -47,7 +47,7 @@ pub enum Value {
 }
 
 impl Value {
-    pub fn map_type(self) -> MapType {
+    pub fn map_type(&self) -> MapType {
         match self {
             Value::Verdict(_) => MapType::Verdict,
             Value::Mac(_) => MapType::Mac,
@@ -210,6 +210,7 @@ pub enum Field {
     Destination6,
     /// The transport protocol.
     Transport,
+    SourcePort,
     DestinationPort,
     /// Who an ARP message says that it is from.
     ArpSenderMac,
@@ -220,11 +221,13 @@ pub enum Field {
     NdTarget,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Accept,
     Drop,
     Return,
+    /// On to another chain of the table, and not back.
+    Goto(Name),
 }
 
 impl PartialEq for Rule {

@@ -1,6 +1,8 @@
 use std::{fs, sync::Arc};
 
-use libnetwork_model::{Endpoint, EndpointId, NamespaceKind, Network, NetworkId, Sandbox, SandboxId};
+use libnetwork_model::{
+    Endpoint, EndpointId, NamespaceKind, Network, NetworkId, Opening, PortRange, Protocol, Sandbox, SandboxId,
+};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -50,6 +52,11 @@ fn endpoint(n: u8, network: u8) -> Mutation {
         ipv6: None,
         aliases: vec!["é\u{0}\"".into()],
         links: [("db".into(), "postgres".into())].into(),
+        openings: vec![Opening {
+            sandbox: SandboxId::from_bytes([n ^ 0xff; 32]),
+            protocol: Protocol::Sctp,
+            ports: PortRange::new(1, u16::MAX).unwrap(),
+        }],
         gateway_priority: 0,
         segment: 0,
         link_local: Vec::new(),

@@ -50,6 +50,7 @@ pub(crate) fn endpoint(network: u8, sandbox: u16, aliases: &[&str]) -> Endpoint 
         ipv6: None,
         aliases: aliases.iter().map(|a| (*a).into()).collect(),
         links: BTreeMap::new(),
+        openings: Vec::new(),
         gateway_priority: 0,
         segment: 0,
         link_local: Vec::new(),

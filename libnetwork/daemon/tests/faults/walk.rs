@@ -64,7 +64,9 @@ pub(crate) async fn step(client: &mut Client, number: usize) -> Result<(), Statu
             client.set_network(request).await.map(drop)
         }
         5 => {
-            let endpoint = Some(on("closed", "10.62.0.3"));
+            let (sandbox_id, protocol) = (id(1), "tcp".into());
+            let openings = vec![v1::Opening { sandbox_id, protocol, first: 80, last: 90 }];
+            let endpoint = Some(v1::EndpointSpec { openings, ..on("closed", "10.62.0.3") });
             client.connect(v1::ConnectRequest { sandbox_id: id(2), endpoint }).await.map(drop)
         }
         6 => {

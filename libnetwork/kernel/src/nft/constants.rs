@@ -1,6 +1,6 @@
 //! linux/netfilter/nf_tables.h and nfnetlink.h, as far as we speak it.
 
-use libnetwork_plan::{Family, MapType, SetType, Verdict};
+use libnetwork_plan::{Family, MapType, Name, SetType, Verdict};
 
 /// NFNLGRP_NFTABLES: notifications of every change.
 pub(crate) const GROUP: u32 = 7;
@@ -36,16 +36,23 @@ const VERDICT_ACCEPT: u32 = 1;
 /// NFT_RETURN, -5.
 const VERDICT_RETURN: u32 = 0xffff_fffb;
 
-pub(super) fn verdict_code(verdict: Verdict) -> u32 {
+/// NFT_GOTO, -4.
+const VERDICT_GOTO: u32 = 0xffff_fffc;
+
+/// A verdict's number, and the chain that it leads to.
+pub(super) fn verdict_code(verdict: &Verdict) -> (u32, Option<&Name>) {
     match verdict {
-        Verdict::Accept => VERDICT_ACCEPT,
-        Verdict::Drop => VERDICT_DROP,
-        Verdict::Return => VERDICT_RETURN,
+        Verdict::Accept => (VERDICT_ACCEPT, None),
+        Verdict::Drop => (VERDICT_DROP, None),
+        Verdict::Return => (VERDICT_RETURN, None),
+        Verdict::Goto(chain) => (VERDICT_GOTO, Some(chain)),
     }
 }
 
-pub(super) fn verdict_of(code: u32) -> Option<Verdict> {
-    [Verdict::Accept, Verdict::Drop, Verdict::Return].into_iter().find(|v| verdict_code(*v) == code)
+pub(super) fn verdict_of(code: u32, chain: Option<&str>) -> Option<Verdict> {
+    let led = chain.map(|chain| Verdict::Goto(chain.into()));
+    let known = [Verdict::Accept, Verdict::Drop, Verdict::Return].into_iter().chain(led);
+    known.into_iter().find(|verdict| verdict_code(verdict).0 == code)
 }
 
 /// Numbers and lengths by which nft knows types (enum datatypes in its own datatype.h): they tell `nft list` how to

@@ -104,8 +104,13 @@ pub(super) fn write(rule: &mut Rule, family: Family, expression: &Expr) {
         Expr::SourcePort(port) => port_is(rule, SOURCE_PORT, *port),
         Expr::DestinationPort(port) => port_is(rule, DESTINATION_PORT, *port),
         Expr::Verdict(verdict) => {
+            let (code, chain) = verdict_code(verdict);
             let immediate = Expression::new(c"immediate").number(sys::NFTNL_EXPR_IMM_DREG, REGISTER_VERDICT);
-            rule.add(immediate.number(sys::NFTNL_EXPR_IMM_VERDICT, verdict_code(*verdict)));
+            let immediate = immediate.number(sys::NFTNL_EXPR_IMM_VERDICT, code);
+            rule.add(match chain {
+                Some(chain) => immediate.text(sys::NFTNL_EXPR_IMM_CHAIN, chain),
+                None => immediate,
+            });
         }
         Expr::EtherDestination { fields, map } => {
             let lookup = lookup(rule, fields, map);
@@ -173,7 +178,7 @@ fn field_type(field: Field) -> SetType {
         Field::Source4 | Field::Destination4 | Field::ArpSender | Field::ArpTarget => SetType::V4,
         Field::Source6 | Field::Destination6 | Field::NdTarget => SetType::V6,
         Field::Transport => SetType::Protocol,
-        Field::DestinationPort => SetType::Port,
+        Field::SourcePort | Field::DestinationPort => SetType::Port,
     }
 }
 
@@ -189,6 +194,7 @@ fn load_field(rule: &mut Rule, register: u32, field: Field) {
         Field::Destination4 => payload(rule, register, BASE_NETWORK, 16, 4),
         Field::Destination6 => payload(rule, register, BASE_NETWORK, 24, 16),
         Field::Transport => meta(rule, META_L4PROTO, register),
+        Field::SourcePort => payload(rule, register, BASE_TRANSPORT, SOURCE_PORT, 2),
         Field::DestinationPort => payload(rule, register, BASE_TRANSPORT, DESTINATION_PORT, 2),
         Field::ArpSenderMac => payload(rule, register, BASE_NETWORK, 8, 6),
         Field::ArpSender => payload(rule, register, BASE_NETWORK, 14, 4),

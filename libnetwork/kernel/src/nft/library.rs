@@ -167,8 +167,12 @@ impl Elements {
                     sys::nftnl_set_elem_set(raw, attribute as u16, bytes, length);
                 }
             }
-            if let Some(verdict) = element.verdict {
-                sys::nftnl_set_elem_set_u32(raw, sys::NFTNL_SET_ELEM_VERDICT as u16, verdict);
+            if let Some((verdict, chain)) = &element.verdict {
+                sys::nftnl_set_elem_set_u32(raw, sys::NFTNL_SET_ELEM_VERDICT as u16, *verdict);
+                if let Some(chain) = chain {
+                    let chain = c_string(chain);
+                    sys::nftnl_set_elem_set_str(raw, sys::NFTNL_SET_ELEM_CHAIN as u16, chain.as_ptr());
+                }
             }
             sys::nftnl_set_elem_add(self.raw.as_ptr(), raw);
         }
@@ -197,11 +201,15 @@ impl Elements {
                     })
                 };
                 let has_verdict = sys::nftnl_set_elem_is_set(element, verdict);
+                let led = sys::nftnl_set_elem_is_set(element, sys::NFTNL_SET_ELEM_CHAIN as u16).then(|| {
+                    let name = sys::nftnl_set_elem_get_str(element, sys::NFTNL_SET_ELEM_CHAIN as u16);
+                    CStr::from_ptr(name).to_string_lossy().into_owned()
+                });
                 found.push(SetElement {
                     key: bytes(sys::NFTNL_SET_ELEM_KEY).unwrap_or_default(),
                     end: bytes(sys::NFTNL_SET_ELEM_KEY_END),
                     data: bytes(sys::NFTNL_SET_ELEM_DATA),
-                    verdict: has_verdict.then(|| sys::nftnl_set_elem_get_u32(element, verdict)),
+                    verdict: has_verdict.then(|| (sys::nftnl_set_elem_get_u32(element, verdict), led)),
                 });
             }
         }
@@ -217,7 +225,8 @@ pub(super) struct SetElement {
     pub(super) end: Option<Vec<u8>>,
     /// What the key leads to: bytes, or a verdict.
     pub(super) data: Option<Vec<u8>>,
-    pub(super) verdict: Option<u32>,
+    /// Its number, and the chain that it leads to.
+    pub(super) verdict: Option<(u32, Option<String>)>,
 }
 
 /// One step of a rule.

@@ -178,8 +178,8 @@ fn read_elements(message: &Message<'_>, types: &[SetType]) -> Vec<(Element, Opti
 }
 
 fn read_value(found: &library::SetElement) -> Option<Value> {
-    if let Some(code) = found.verdict {
-        return verdict_of(code).map(Value::Verdict);
+    if let Some((code, chain)) = &found.verdict {
+        return verdict_of(*code, chain.as_deref()).map(Value::Verdict);
     }
     let data = found.data.as_deref()?;
     let address = |bytes: &[u8]| {

@@ -67,7 +67,13 @@ impl Transaction {
         self.table(libc::NFT_MSG_DELTABLE, 0, table);
     }
 
-    pub(crate) fn put_element(&mut self, table: &Table, set: &Name, element: &Element, value: Option<Value>) {
+    pub(crate) fn put_element(
+        &mut self,
+        table: &Table,
+        set: &Name,
+        element: &Element,
+        value: Option<&Value>,
+    ) {
         let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
         self.push(element_request(libc::NFT_MSG_NEWSETELEM, flags, table, set, element, value));
     }
@@ -137,7 +143,7 @@ impl Transaction {
             object.number(sys::NFTNL_CHAIN_HOOKNUM, hook_number(hook));
             // A signed number, of the same length.
             object.number(sys::NFTNL_CHAIN_PRIO, priority as u32);
-            object.number(sys::NFTNL_CHAIN_POLICY, verdict_code(Verdict::Accept));
+            object.number(sys::NFTNL_CHAIN_POLICY, verdict_code(&Verdict::Accept).0);
             object.text(sys::NFTNL_CHAIN_TYPE, kind_name(kind));
         }
         self.push(object.request(libc::NFT_MSG_NEWCHAIN, libc::NLM_F_CREATE, family_number(table.family)));
@@ -176,16 +182,19 @@ pub(super) fn element_request(
     table: &Table,
     set: &Name,
     element: &Element,
-    value: Option<Value>,
+    value: Option<&Value>,
 ) -> Request {
     let mut elements = library::Elements::new();
     elements.text(sys::NFTNL_SET_TABLE, &table.name).text(sys::NFTNL_SET_NAME, set);
     let ranges = element.iter().any(|datum| matches!(datum, Datum::Ports(_)));
     let (data, verdict) = match value {
         None => (None, None),
-        Some(Value::Verdict(verdict)) => (None, Some(verdict_code(verdict))),
+        Some(Value::Verdict(verdict)) => {
+            let (code, chain) = verdict_code(verdict);
+            (None, Some((code, chain.map(|chain| chain.to_string()))))
+        }
         Some(Value::Mac(mac)) => (Some(mac.0.to_vec()), None),
-        Some(Value::Address(address)) => (Some(address_bytes(address)), None),
+        Some(Value::Address(address)) => (Some(address_bytes(*address)), None),
         Some(Value::AddressPort(to)) => {
             let [high, low] = to.port().to_be_bytes();
             (Some([address_bytes(to.ip()), vec![high, low, 0, 0]].concat()), None)

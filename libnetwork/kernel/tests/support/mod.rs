@@ -197,6 +197,7 @@ impl World {
             ipv6: network.ipv6.then(|| format!("fd00:{n}::{s}/64").parse().unwrap()),
             aliases: Vec::new(),
             links: Default::default(),
+            openings: Vec::new(),
             gateway_priority: 0,
             segment,
             link_local: Vec::new(),
@@ -222,6 +223,12 @@ impl World {
             }
             for endpoint in self.intent.endpoints_on(&network.id) {
                 driver.endpoint_objects(network, endpoint, &self.facts, &mut out);
+                for opening in &endpoint.openings {
+                    let others = self.intent.endpoints_in(&opening.sandbox);
+                    for other in others.filter(|other| other.network == network.id) {
+                        driver.opening_objects(network, endpoint, other, opening, &mut out);
+                    }
+                }
             }
         }
         for sandbox in self.intent.sandboxes() {

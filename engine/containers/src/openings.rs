@@ -1,0 +1,81 @@
+//! What `--link` opens on a default bridge whose containers are kept apart (`icc` false): the ports that the target exposes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use libnetwork_model::Protocol;
+use libnetwork_rpc::{client::again, v1};
+
+use crate::{
+    Result,
+    container::Container,
+    links::BRIDGE,
+    network::{endpoint, main},
+    ports,
+    record::Config,
+    service::Inner,
+};
+
+impl Inner {
+    /// All endpoints, the network that `NetworkMode` names first.
+    pub(crate) fn endpoints(&self, config: &Config) -> Vec<v1::EndpointSpec> {
+        let main = main(config);
+        let first = config.networks.keys().filter(|name| Some(*name) == main);
+        let rest = config.networks.keys().filter(|name| Some(*name) != main);
+        first.chain(rest).map(|name| self.endpoint(config, name)).collect()
+    }
+
+    /// An endpoint as causewayd is asked for it.
+    pub(crate) fn endpoint(&self, config: &Config, network: &str) -> v1::EndpointSpec {
+        let openings = if network == BRIDGE { self.openings(config) } else { Vec::new() };
+        v1::EndpointSpec { openings, ..endpoint(config, network) }
+    }
+
+    /// In the order and with the ranges that causewayd has them in: as few as can be.
+    fn openings(&self, config: &Config) -> Vec<v1::Opening> {
+        let mut opened: BTreeMap<(String, Protocol), BTreeSet<u16>> = BTreeMap::new();
+        for target in self.linked_to(config) {
+            for port in ports::exposed(&target.config().config.exposed_ports).unwrap_or_default() {
+                opened.entry((target.id.clone(), port.protocol)).or_default().insert(port.number);
+            }
+        }
+        let mut openings = Vec::new();
+        for ((sandbox_id, protocol), numbers) in opened {
+            let numbers: Vec<u16> = numbers.into_iter().collect();
+            for run in numbers.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
+                let [first, last] = [run.first(), run.last()].map(|n| n.copied().unwrap_or_default().into());
+                let (sandbox_id, protocol) = (sandbox_id.clone(), protocol.to_string());
+                openings.push(v1::Opening { sandbox_id, protocol, first, last });
+            }
+        }
+        openings
+    }
+
+    /// Makes what a container that runs reaches by its links what its record says.
+    pub(crate) async fn follow_links(&self, container: &Container) -> Result<()> {
+        let live = container.live();
+        let on = |endpoint: &&v1::Endpoint| endpoint.network_name == BRIDGE;
+        let Some(endpoint) = live.sandbox.as_ref().and_then(|sandbox| sandbox.endpoints.iter().find(on))
+        else {
+            return Ok(());
+        };
+        let openings = self.openings(&live.config);
+        if endpoint.openings == openings {
+            return Ok(());
+        }
+        let request = v1::SetOpeningsRequest {
+            sandbox_id: container.id.clone(),
+            network: endpoint.network_id.clone(),
+            openings,
+        };
+        let call = || {
+            let (mut client, request) = (self.parts.network.clone(), request.clone());
+            async move { client.set_openings(request).await }
+        };
+        let sandbox = again(call).await?;
+        container.change(|live| live.sandbox = Some(Arc::new(sandbox)));
+        Ok(())
+    }
+}
