@@ -91,9 +91,14 @@ impl Inner {
         };
         match self.make(config).await {
             Ok(container) => {
-                self.reserve_addresses(&container, true).await;
+                {
+                    // Who removes it as soon as it is there waits until it is whole.
+                    let _turn = container.turn().await;
+                    self.insert(container.clone());
+                    self.reserve_addresses(&container, true).await;
+                    self.emit(&container, "create", &[]);
+                }
                 warnings.extend(self.denials(&container.config()).await);
-                self.emit(&container, "create", &[]);
                 Ok(Created { id, warnings })
             }
             Err(error) => {
@@ -148,9 +153,7 @@ impl Inner {
             });
             return Err(error);
         }
-        let container = Arc::new(Container::new(dir, config, RunState::default()));
-        self.insert(container.clone());
-        Ok(container)
+        Ok(Arc::new(Container::new(dir, config, RunState::default())))
     }
 
     async fn make_volume(&self, mount: &mut MountRecord) -> Result<()> {

@@ -37,6 +37,7 @@ mod moment;
 mod mounts;
 mod names;
 mod network;
+mod networks;
 mod openings;
 mod options;
 mod ports;

@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use libnetwork_model::{ErrorKind, HasKind};
 use libnetwork_rpc::{client::again, v1};
 
 use crate::{
@@ -75,7 +76,13 @@ impl Inner {
             let config = changed(&live.config, &remove, &add, live.sandbox.as_deref())?;
             ports::check(&config.host)?;
             if let Some(sandbox) = &live.sandbox {
-                self.set_ports(container, &config).await?;
+                if let Err(error) = self.set_ports(container, &config).await {
+                    // It may have been done, and only the answer be lost.
+                    if error.kind() == ErrorKind::Unavailable {
+                        self.return_to_record(container).await;
+                    }
+                    return Err(error);
+                }
                 if let Err(error) = self.save_config(container, config).await {
                     // What cannot be kept is not published either.
                     if let Err(error) = self.set_ports(container, &live.config).await {

@@ -11,7 +11,6 @@ use crate::{
     container::Container,
     links,
     record::{self, MountRecord},
-    reserve::asks_for_addresses,
     service::{Inner, blocking, detached},
 };
 
@@ -145,10 +144,8 @@ impl Inner {
     pub(crate) async fn dismantle(self: &Arc<Self>, container: &Arc<Container>, volumes: bool) -> Result<()> {
         drop(container.take_pending());
         let config = container.config();
-        // Its last exit has left the rest.
-        if !config.host.auto_remove || asks_for_addresses(&config) {
-            self.leave(&container.id, false).await?;
-        }
+        // Its last exit may not have been able to.
+        self.leave(&container.id, false).await?;
         let anonymous: &[MountRecord] = if volumes { &config.mounts } else { &[] };
         self.remove_files(&container.id, &container.dir, anonymous).await?;
         self.forget(container);

@@ -12,11 +12,6 @@ use crate::{
     service::Inner,
 };
 
-/// Whether a person asked for an address on any of the container's networks.
-pub(crate) fn asks_for_addresses(config: &Config) -> bool {
-    !asked_for(config).is_empty()
-}
-
 fn asked_for(config: &Config) -> Vec<v1::EndpointSpec> {
     let asks = |endpoint: &v1::EndpointSpec| !endpoint.ipv4.is_empty() || !endpoint.ipv6.is_empty();
     config.networks.keys().map(|network| endpoint(config, network)).filter(asks).collect()

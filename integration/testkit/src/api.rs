@@ -53,9 +53,12 @@ impl Api {
         self.request("POST", path, "application/json", body.to_string().as_bytes())
     }
 
-    /// Sends a request as it is, and reads until the engine closes the connection.
-    #[track_caller]
-    pub fn request(&self, method: &str, path: &str, content_type: &str, body: &[u8]) -> Response {
+    /// Sends a request and hangs up.
+    pub fn leave(&self, method: &str, path: &str, body: &Value) {
+        self.ask(method, path, "application/json", body.to_string().as_bytes());
+    }
+
+    fn ask(&self, method: &str, path: &str, content_type: &str, body: &[u8]) -> UnixStream {
         let mut stream = UnixStream::connect(&self.socket).expect("the engine's socket takes connections");
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n");
@@ -66,6 +69,13 @@ impl Api {
         stream.write_all(head.as_bytes()).unwrap();
         // The engine may answer, and close, before it has read a body that it refuses.
         let _ = stream.write_all(body);
+        stream
+    }
+
+    /// Sends a request as it is, and reads until the engine closes the connection.
+    #[track_caller]
+    pub fn request(&self, method: &str, path: &str, content_type: &str, body: &[u8]) -> Response {
+        let mut stream = self.ask(method, path, content_type, body);
         let mut answer = Vec::new();
         match stream.read_to_end(&mut answer) {
             // Behind the answer: what it had not read of the body is reset when it closes.

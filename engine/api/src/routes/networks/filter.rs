@@ -10,13 +10,13 @@ pub(super) const KEYS: &[&str] = &["dangling", "driver", "id", "label", "name", 
 
 /// Which networks are wanted; checked, so that matching cannot fail.
 #[derive(Debug)]
-pub(super) struct Wanted<'a> {
-    filters: &'a Filters,
+pub(super) struct Wanted {
+    filters: Filters,
     dangling: Option<bool>,
 }
 
-impl<'a> Wanted<'a> {
-    pub(super) fn new(filters: &'a Filters) -> Result<Self, ApiError> {
+impl Wanted {
+    pub(super) fn new(filters: Filters) -> Result<Self, ApiError> {
         if let Some(other) = filters.values("type").find(|kind| !matches!(*kind, "builtin" | "custom")) {
             return Err(ApiError::invalid(format!("invalid filter: 'type'='{other}'")));
         }
@@ -39,7 +39,7 @@ impl<'a> Wanted<'a> {
     }
 
     pub(super) fn matches(&self, network: &Network) -> bool {
-        let filters = self.filters;
+        let filters = &self.filters;
         let label = |key: &str| network.labels.get(key).map(String::as_str);
         let kind = if network.predefined { "builtin" } else { "custom" };
         let unused = !network.predefined && network.endpoints.is_empty();
@@ -69,7 +69,7 @@ mod tests {
 
     fn matches(filters: &str) -> bool {
         let filters = Filters::parse(filters).unwrap();
-        Wanted::new(&filters).unwrap().matches(&network())
+        Wanted::new(filters).unwrap().matches(&network())
     }
 
     #[test]
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn bad_values_are_refused() {
         for text in [r#"{"type":["x"]}"#, r#"{"dangling":["x"]}"#] {
-            assert!(Wanted::new(&Filters::parse(text).unwrap()).is_err(), "{text}");
+            assert!(Wanted::new(Filters::parse(text).unwrap()).is_err(), "{text}");
         }
     }
 }

@@ -13,6 +13,7 @@ use axum::{
 };
 use http::StatusCode;
 use jiff::Timestamp;
+use libnetwork_model::ErrorKind;
 use libnetwork_rpc::{client::again, v1};
 
 use self::wire::{Connect, CreateNetwork, Created, Disconnect, Network, Pruned};
@@ -35,7 +36,7 @@ pub(super) fn routes() -> Router<Engine> {
 
 async fn list(State(engine): State<Engine>, params: Params) -> Result<Response, ApiError> {
     let filters = params.filters(filter::KEYS)?;
-    let wanted = filter::Wanted::new(&filters)?;
+    let wanted = filter::Wanted::new(filters)?;
     let networks = all(&engine).await?;
     let shown: Vec<_> = networks
         .into_iter()
@@ -65,16 +66,20 @@ async fn inspect(
 
 async fn create(State(engine): State<Engine>, Json(body): Json<CreateNetwork>) -> Result<Response, ApiError> {
     let request = body.into_request()?;
-    // Not repeated when the answer gets lost: it may have been a success.
-    let network = engine.network.clone().create_network(request).await;
-    let network = network.map_err(|status| ApiError::network(&status))?.into_inner();
-    tell(&engine, "create", &network);
-    Ok((StatusCode::CREATED, Json(Created { id: network.id, warning: String::new() })).into_response())
+    let made = detached(async move {
+        // Not repeated when the answer gets lost: it may have been a success.
+        let network = engine.network.clone().create_network(request).await;
+        let network = network.map_err(|status| ApiError::network(&status))?.into_inner();
+        engine.containers.network_made(&network.id, &network.name).await;
+        tell(&engine, "create", &network);
+        Ok(Created { id: network.id, warning: String::new() })
+    });
+    Ok((StatusCode::CREATED, Json(made.await?)).into_response())
 }
 
 async fn remove(State(engine): State<Engine>, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
     let network = find(&engine, &name, Detail::Brief).await?;
-    take_away(&engine, &network).await?;
+    detached(async move { take_away(&engine, &network).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -110,17 +115,27 @@ fn named(container: &str) -> Result<(), ApiError> {
 
 async fn prune(State(engine): State<Engine>, params: Params) -> Result<Response, ApiError> {
     let filters = params.filters(&["until", "label", "label!"])?;
-    let wanted = filter::Wanted::new(&filters)?;
     let until = filters.until(Timestamp::now())?.map(Timestamp::as_nanosecond);
+    let wanted = filter::Wanted::new(filters)?;
+    let gone = detached(async move { clear(&engine, &wanted, until).await }).await?;
+    Ok(Json(Pruned { networks_deleted: (!gone.is_empty()).then_some(gone) }).into_response())
+}
+
+/// Removes the networks that are wanted and that nobody uses, and answers their names. `until`: nanoseconds since 1970.
+async fn clear(
+    engine: &Engine,
+    wanted: &filter::Wanted,
+    until: Option<i128>,
+) -> Result<Vec<String>, ApiError> {
     let mut gone = Vec::new();
-    for network in all(&engine).await? {
+    for network in all(engine).await? {
         let old_enough = until.is_none_or(|until| i128::from(network.created_ns) <= until);
         // A configuration is never in use itself.
         let kept = network.predefined || network.config_only || !network.endpoints.is_empty();
         if kept || !old_enough || !wanted.matches(&network) {
             continue;
         }
-        match take_away(&engine, &network).await {
+        match take_away(engine, &network).await {
             Ok(()) => gone.push(network.name),
             // A container may have joined it meanwhile.
             Err(error) => tracing::warn!(network = network.name, %error, "cannot prune a network"),
@@ -128,7 +143,15 @@ async fn prune(State(engine): State<Engine>, params: Params) -> Result<Response,
     }
     let attributes = BTreeMap::from([("reclaimed".to_owned(), "0".to_owned())]);
     engine.containers.events().emit("network", "prune", "", attributes);
-    Ok(Json(Pruned { networks_deleted: (!gone.is_empty()).then_some(gone) }).into_response())
+    Ok(gone)
+}
+
+/// Does it to its end even when the client that asked for it hangs up.
+async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::spawn(work).await;
+    done.map_err(|_| ApiError::new(ErrorKind::Unavailable, "interrupted: the engine is stopping"))?
 }
 
 async fn take_away(engine: &Engine, network: &v1::Network) -> Result<(), ApiError> {
