@@ -13,7 +13,7 @@ use crate::{
     links::are_of_the_bridge,
     log_options, merge,
     moment::Moment,
-    mounts, names, ports,
+    mounts, names,
     record::{self, Config, MountRecord, RunState},
     request,
     service::{Inner, blocking, detached},
@@ -64,11 +64,6 @@ impl Inner {
             Ok(other.config().mounts.clone())
         })?;
         spec::check_security(&host)?;
-        // Docker exposes what it publishes.
-        let published = host.port_bindings.as_ref().map(ports::published).transpose()?.unwrap_or_default();
-        if !published.is_empty() {
-            config.exposed_ports.get_or_insert_default().extend(published);
-        }
         let id = names::id()?;
         let networks = self.networks(&mut host, &mut config, networking_config).await?;
         // On a network with names a link is one more, and whoever it leads to may come later.

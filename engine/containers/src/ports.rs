@@ -7,10 +7,7 @@ use libnetwork_rpc::v1;
 
 use crate::{
     Error, Result,
-    config::{
-        ContainerConfig, HostConfig, Port, PortBinding, PortBindings, PortMap, PortSet,
-        port_bindings::HostPort, port_set::Ports,
-    },
+    config::{ContainerConfig, HostConfig, Port, PortBinding, PortMap, PortSet, port_bindings::HostPort},
 };
 
 /// `80/tcp`. Ordered as Docker sorts them for people: by number, then protocol.
@@ -89,13 +86,6 @@ pub(crate) fn check(host: &HostConfig) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The container's ports that are published somewhere; not those that are `null`.
-pub(crate) fn published(bindings: &PortBindings) -> Result<Vec<Ports>> {
-    let runs = bindings.runs().iter().filter(|run| run.places.is_some()).map(|run| Ok(run.ports));
-    let other = bindings.other().iter().filter(|(_, bindings)| bindings.is_some());
-    runs.chain(other.map(|(text, _)| Ok(Ports::one(text.parse()?)))).collect()
 }
 
 pub(crate) fn host_ip(text: &str) -> Result<Option<IpAddr>> {

@@ -171,7 +171,10 @@ fn changed(
     if config.host.publish_all_ports && !remove.is_empty() {
         // From "all that are exposed" to all of them by name: one less cannot be said otherwise.
         for port in ports::exposed(&config.config.exposed_ports)? {
-            bindings.entry(port.to_string()).or_insert_with(|| Some(vec![PortBinding::default()]));
+            let places = bindings.entry(port.to_string()).or_default().get_or_insert_default();
+            if places.is_empty() {
+                places.push(PortBinding::default());
+            }
         }
         config.host.publish_all_ports = false;
     }
@@ -195,10 +198,6 @@ fn publish(bindings: &mut PortMap, container: &str, what: &Publication) -> Resul
         None => drop(bindings.insert(port.to_string(), Some(vec![binding.clone()]))),
         Some(there) => {
             let there = there.get_or_insert_default();
-            // No binding at all stands for one on any port.
-            if there.is_empty() {
-                there.push(PortBinding::default());
-            }
             if !binding.host_port.is_empty() && there.contains(binding) {
                 return Err(Error::Conflict(format!(
                     "container {container} publishes {port} on host port {} already",
@@ -219,14 +218,9 @@ fn unpublish(
     sandbox: Option<&v1::Sandbox>,
 ) -> Result<()> {
     let key = what.port.to_string();
-    let there = bindings.get_mut(&key).map(|there| {
-        let there = there.get_or_insert_default();
-        if there.is_empty() {
-            there.push(PortBinding::default());
-        }
-        there
-    });
-    let Some(there) = there else { return Err(not_published(container, what)) };
+    let Some(there) = bindings.get_mut(&key).and_then(Option::as_mut) else {
+        return Err(not_published(container, what));
+    };
     let before = there.len();
     there.retain(|binding| !fits(&what.port, binding, &what.binding, sandbox));
     if there.len() == before {

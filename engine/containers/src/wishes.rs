@@ -17,17 +17,26 @@ use crate::{
 
 /// The container's published ports, as few entries as say the same: neighbouring ports that lead to neighbouring
 /// ports become one range, because the CLI sends `-p 8000-9000:8000-9000` as a thousand and one bindings.
+///
+/// As for Docker, a binding counts where its port is exposed under the very same key (clients that publish expose as well),
+/// and one without a place (`null`, `[]`) stands for nothing.
 pub(crate) fn wishes(config: &ContainerConfig, host: &HostConfig) -> Result<Vec<v1::PortSpec>> {
     let mut wishes = Wishes::default();
     let mut bound = PortSet::default();
+    let exposes = config.exposed_ports.as_ref();
     for run in host.port_bindings.iter().flat_map(|bindings| bindings.runs()) {
-        wishes.run(run)?;
-        bound.extend([run.ports]);
+        for part in exposes.iter().flat_map(|set| set.ranges()).filter_map(|range| run.part(*range)) {
+            wishes.run(&part)?;
+            bound.extend(part.is_published().then_some(part.ports));
+        }
     }
     for (text, bindings) in host.port_bindings.iter().flat_map(|bindings| bindings.other()) {
-        let port: ContainerPort = text.parse()?;
-        wishes.run(&Run::of(port, bindings.as_deref()))?;
-        bound.extend([Ports::one(port)]);
+        if exposes.is_some_and(|set| set.other().any(|key| key == text)) {
+            let port: ContainerPort = text.parse()?;
+            let run = Run::of(port, bindings.as_deref());
+            wishes.run(&run)?;
+            bound.extend(run.is_published().then_some(run.ports));
+        }
     }
     if host.publish_all_ports {
         for port in exposed(&config.exposed_ports)? {
@@ -53,11 +62,7 @@ struct Wishes {
 impl Wishes {
     fn run(&mut self, run: &Run) -> Result<()> {
         let ports = run.ports;
-        let places = run.places.as_deref().unwrap_or_default();
-        if places.is_empty() {
-            self.any(ports, None, (0, 0));
-        }
-        for place in places {
+        for place in run.places.iter().flatten() {
             let ip = host_ip(&place.host_ip)?;
             let (host, count) = match &place.host_port {
                 HostPort::From(first) => (*first, ports.count()),
@@ -129,13 +134,20 @@ mod tests {
     use super::*;
     use crate::ports::tests::host;
 
+    /// What these bindings publish of a container that exposes all of them, as every client has it that publishes.
+    fn published(bindings: &[(&str, &str, &str)]) -> Vec<v1::PortSpec> {
+        let exposed_ports = Some(bindings.iter().map(|(key, ..)| *key).collect());
+        let config = ContainerConfig { exposed_ports, ..ContainerConfig::default() };
+        wishes(&config, &host(bindings)).unwrap()
+    }
+
     #[test]
     fn a_range_of_ten_thousand_ports_is_one_entry() {
         let bindings: Vec<(String, String)> =
             (0..10_000).map(|n| (format!("{}/tcp", 20_000 + n), (30_000 + n).to_string())).collect();
         let bindings: Vec<(&str, &str, &str)> =
             bindings.iter().map(|(port, host)| (port.as_str(), "", host.as_str())).collect();
-        let specs = wishes(&ContainerConfig::default(), &host(&bindings)).unwrap();
+        let specs = published(&bindings);
         assert_eq!(specs.len(), 1);
         assert_eq!((specs[0].host_first, specs[0].host_last), (30_000, 39_999));
         assert_eq!((specs[0].container_port, specs[0].count), (20_000, 10_000));
@@ -143,20 +155,16 @@ mod tests {
 
     #[test]
     fn what_is_not_in_line_stays_apart() {
-        let specs = wishes(
-            &ContainerConfig::default(),
-            &host(&[
-                ("80/tcp", "", "8080"),
-                ("81/tcp", "", "8081"),
-                ("82/tcp", "", "9000"),
-                ("83/tcp", "127.0.0.1", "9001"),
-                ("84/udp", "", "9002"),
-                ("85/tcp", "", ""),
-                ("86/tcp", "", "7000-7010"),
-                ("65535/tcp", "", "65535"),
-            ]),
-        )
-        .unwrap();
+        let specs = published(&[
+            ("80/tcp", "", "8080"),
+            ("81/tcp", "", "8081"),
+            ("82/tcp", "", "9000"),
+            ("83/tcp", "127.0.0.1", "9001"),
+            ("84/udp", "", "9002"),
+            ("85/tcp", "", ""),
+            ("86/tcp", "", "7000-7010"),
+            ("65535/tcp", "", "65535"),
+        ]);
         let mut seen: Vec<_> = specs
             .iter()
             .map(|s| {
@@ -196,10 +204,44 @@ mod tests {
             bindings.iter().map(|(key, host)| (key.as_str(), host.to_string())).collect();
         let bindings: Vec<(&str, &str, &str)> =
             bindings.iter().map(|(key, host)| (*key, "", host.as_str())).collect();
-        let specs = wishes(&ContainerConfig::default(), &host(&bindings)).unwrap();
+        let specs = published(&bindings);
         let seen: Vec<_> =
             specs.iter().map(|s| (s.host_first, s.host_last, s.container_port, s.count)).collect();
         assert_eq!(seen, [(8080, 8089, 80, 10), (9080, 9089, 80, 10)]);
+    }
+
+    #[test]
+    fn what_is_not_exposed_or_has_no_place_is_not_published() {
+        let bindings =
+            [("80/tcp", "", "8080"), ("82/tcp", "", "8082"), ("83", "", "8083"), ("84/TCP", "", "8084")];
+        let mut host = host(&bindings);
+        let mut map = host.port_bindings.take().unwrap().to_map();
+        map.insert("85/tcp".into(), None);
+        map.insert("86/tcp".into(), Some(Vec::new()));
+        host.port_bindings = Some(map.into());
+        let mut config = ContainerConfig::default();
+        assert_eq!(wishes(&config, &host).unwrap(), []);
+        let exposed = ["81/tcp", "82/tcp", "83/tcp", "84/tcp", "85/tcp", "86/tcp"];
+        config.exposed_ports = Some(PortSet::from_iter(exposed));
+        let specs = wishes(&config, &host).unwrap();
+        assert_eq!(specs.iter().map(|s| s.host_first).collect::<Vec<_>>(), [8082]);
+        // With -P, what has no place is published anywhere.
+        host.publish_all_ports = true;
+        let ports: Vec<_> = wishes(&config, &host).unwrap().iter().map(|s| s.container_port).collect();
+        assert_eq!(ports, [81, 83, 84, 85, 86, 82]);
+    }
+
+    #[test]
+    fn of_a_range_that_is_published_what_is_exposed_counts() {
+        let bindings: Vec<(String, String)> =
+            (0..10).map(|n| (format!("{}/tcp", 80 + n), (8080 + n).to_string())).collect();
+        let bindings: Vec<_> =
+            bindings.iter().map(|(port, host)| (port.as_str(), "", host.as_str())).collect();
+        let exposed_ports = Some(PortSet::from_iter(["81/tcp", "82/tcp", "85/tcp"]));
+        let config = ContainerConfig { exposed_ports, ..ContainerConfig::default() };
+        let specs = wishes(&config, &host(&bindings)).unwrap();
+        let seen: Vec<_> = specs.iter().map(|s| (s.host_first, s.container_port, s.count)).collect();
+        assert_eq!(seen, [(8081, 81, 2), (8085, 85, 1)]);
     }
 
     #[test]

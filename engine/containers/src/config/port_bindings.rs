@@ -108,6 +108,22 @@ impl Run {
         }
     }
 
+    /// Whether there is a place where it is published.
+    pub(crate) fn is_published(&self) -> bool {
+        self.places.iter().flatten().next().is_some()
+    }
+
+    /// What is published of some ports, if any.
+    pub(crate) fn part(&self, of: Ports) -> Option<Self> {
+        let ports = self.ports.and(of)?;
+        let offset = ports.first - self.ports.first;
+        let place = |place: &Place| match place.host_port {
+            HostPort::From(first) => Place { host_port: HostPort::From(first + offset), ..place.clone() },
+            HostPort::Each(_) => place.clone(),
+        };
+        Some(Self { ports, places: self.places.as_ref().map(|places| places.iter().map(place).collect()) })
+    }
+
     fn each(&self) -> impl Iterator<Item = (ContainerPort, Option<Vec<PortBinding>>)> {
         self.ports.each().zip(0..).map(|(port, offset)| {
             (port, self.places.as_ref().map(|places| places.iter().map(|place| place.at(offset)).collect()))

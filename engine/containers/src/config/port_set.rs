@@ -33,6 +33,12 @@ impl Ports {
         self.protocol == port.protocol && (self.first..=self.last).contains(&port.number)
     }
 
+    /// Those that are in both.
+    pub(crate) fn and(self, other: Self) -> Option<Self> {
+        let (first, last) = (self.first.max(other.first), self.last.min(other.last));
+        (self.protocol == other.protocol && first <= last).then_some(Self { first, last, ..self })
+    }
+
     pub(crate) fn count(self) -> u32 {
         u32::from(self.last - self.first) + 1
     }
