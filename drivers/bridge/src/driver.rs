@@ -210,8 +210,9 @@ impl Driver for BridgeDriver {
     }
 
     fn attachment(&self, network: &Network, endpoint: &Endpoint) -> Option<Attachment> {
-        let bridge = bridge_name(network, &Options::of(network));
-        Some(Attachment { link: veth_name(endpoint), bridge })
+        let options = Options::of(network);
+        let bridge = bridge_name(network, &options);
+        Some(Attachment { link: veth_name(endpoint), bridge, apart: !options.icc })
     }
 
     fn routes_ports(&self, network: &Network, ipv6: bool) -> bool {

@@ -2,7 +2,9 @@
 //! of ports an element. Where the container's ports have other numbers, each port is one: the kernel adds no difference.
 //!
 //! What this way cannot do, the other can: clients on the same network (without br_netfilter), those on other networks of
-//! the container, and those on the host that come by 127.0.0.1, appear as the gateway; ::1 reaches nothing; and the host's own input rules are not asked, as with Docker.
+//! the container, and those on the host that come by 127.0.0.1, appear as the gateway; with br_netfilter, clients on the
+//! same network reach nothing where icc is off; ::1 reaches nothing; and the host's own input rules are not asked, as with
+//! Docker.
 
 use std::net::{IpAddr, SocketAddr};
 

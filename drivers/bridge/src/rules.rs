@@ -50,7 +50,8 @@ static RULES: LazyLock<[Arc<Ruleset>; 32]> = LazyLock::new(|| {
 static TABLE: LazyLock<Table> = LazyLock::new(|| Table { family: Family::Inet, name: "causeway".into() });
 
 fn ruleset(closed: [bool; 2], publishes: bool, ruled: [bool; 2]) -> Ruleset {
-    let apart = links::chain(None, |ipv6| Expr::Nfproto { ipv6 });
+    // A published port is everybody's; clients on the same network appear as the gateway.
+    let apart = links::chain(publishes.then(publish::accept), |ipv6| Expr::Nfproto { ipv6 });
     let (mut sets, mut chains) = (sets(), vec![forward(closed, publishes), postrouting(publishes), apart]);
     if publishes {
         sets.extend(publish::sets());

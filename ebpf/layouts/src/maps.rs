@@ -98,9 +98,20 @@ pub struct Target {
     pub bridge_mac: [u8; 6],
     /// IANA protocol number.
     pub protocol: u8,
-    /// 1: of a range that leads elsewhere by itself, this is the way for clients on another network of the sandbox; see
-    /// [`BesideKey`].
-    pub beside: u8,
+    /// [`BESIDE`], [`APART`].
+    pub kind: u8,
+}
+
+/// In [`Target::kind`]: of a range that leads elsewhere by itself, this is the way for clients on another network of the
+/// sandbox; see [`BesideKey`].
+pub const BESIDE: u8 = 1;
+/// In [`Target::kind`]: the sandbox cannot send to others on its bridge, so clients there appear as the gateway.
+pub const APART: u8 = 2;
+
+impl Target {
+    pub fn is(&self, kind: u8) -> bool {
+        self.kind & kind != 0
+    }
 }
 
 /// In the map `BESIDE`: the id of the target that a published range has for packets that come by a certain link. A sandbox

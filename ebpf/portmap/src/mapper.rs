@@ -5,7 +5,7 @@ use std::{
 };
 
 use aya::maps::MapInfo;
-use ebpf_layouts::{Address, Target, VERSION};
+use ebpf_layouts::{Address, BESIDE, Target, VERSION};
 use libnetwork_core::{
     Bridges, DeniedPort, Families, PortError, PortFigures, PortMapper, Publication, chain,
 };
@@ -232,7 +232,7 @@ impl PortMapper for BpfPortMapper {
             self.tables.add_address(host::address(way.gateway))?;
         }
         let mut held = before.clone();
-        held.retain(|_, target| target.beside == 0);
+        held.retain(|_, target| !target.is(BESIDE));
         let is_new = |w: &&Wanted| !held.values().any(|held| is_same_mapping(held, &w.target));
         let denied = self.ask(&wanted.iter().filter(is_new).filter_map(wanted::range).collect::<Vec<_>>());
         let inherited = |target: &Target| {

@@ -198,7 +198,7 @@ fn is_denied(
         mac: [0; 6],
         bridge_mac: [0; 6],
         protocol,
-        beside: 0,
+        kind: 0,
     };
     let id = tables.insert(target, &[])?;
     let answer = ask(tables, asker, way, &frame, id);

@@ -11,7 +11,7 @@ use aya::{
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuHashMap, lpm_trie::Key},
 };
 use ebpf_layouts::{
-    Address, BesideKey, Figures, Flow, FlowKey, PORT_KEY_FIXED_BITS, Plain, PortKey, TOWARDS, Target,
+    Address, BESIDE, BesideKey, Figures, Flow, FlowKey, PORT_KEY_FIXED_BITS, Plain, PortKey, TOWARDS, Target,
 };
 use libnetwork_core::PortError;
 
@@ -106,7 +106,7 @@ impl Tables {
             self.held.beside.iter().filter(|entry| !whole(entry)).map(|(key, _)| *key).collect();
         torn.into_iter().try_for_each(|key| self.remove_beside_key(key))?;
         let led: BTreeSet<u32> = self.held.beside.values().copied().collect();
-        let is_lost = |(id, target): &(&u32, &Target)| target.beside != 0 && !led.contains(id);
+        let is_lost = |(id, target): &(&u32, &Target)| target.is(BESIDE) && !led.contains(id);
         let lost: Vec<u32> = self.held.targets.iter().filter(is_lost).map(|(id, _)| *id).collect();
         lost.into_iter().try_for_each(|id| self.remove_target(id))?;
 
@@ -350,7 +350,7 @@ fn trie_key((key, bits): Prefix) -> Key<Raw<PortKey>> {
 fn prefixes_of(target: &Target) -> impl Iterator<Item = Prefix> + use<> {
     let (protocol, address) = (target.protocol, target.host);
     // Those beside others are found by them.
-    let ports = (target.beside == 0).then(|| prefixes(target.first, target.last));
+    let ports = (!target.is(BESIDE)).then(|| prefixes(target.first, target.last));
     ports
         .into_iter()
         .flatten()

@@ -1,6 +1,6 @@
 //! What a publication comes to in the maps.
 
-use ebpf_layouts::{ANY_IPV4, ANY_IPV6, Address, Target, is_ipv4};
+use ebpf_layouts::{ANY_IPV4, ANY_IPV6, APART, Address, BESIDE, Target, is_ipv4};
 use libnetwork_core::{Families, PortError, PortMapping, PortTarget, Publication};
 use libnetwork_model::{ErrorKind, Protocol, PublishedPort};
 
@@ -37,7 +37,7 @@ pub(crate) fn targets(
             let others = publication.beside.iter().filter(|w| w.address.is_ipv4() == way.address.is_ipv4());
             let beside = others.map(|way| {
                 let target = target(interfaces, sandbox, port, way, host)?;
-                Ok(Target { beside: 1, ..target })
+                Ok(Target { kind: target.kind | BESIDE, ..target })
             });
             let beside = beside.collect::<Result<_, PortError>>()?;
             targets.push(Wanted { target: target(interfaces, sandbox, port, way, host)?, beside });
@@ -101,7 +101,7 @@ fn target(
         mac: way.mac.0,
         bridge_mac,
         protocol: port.protocol.number(),
-        beside: 0,
+        kind: if way.apart { APART } else { 0 },
     })
 }
 

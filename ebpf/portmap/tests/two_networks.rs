@@ -48,6 +48,7 @@ fn publish(world: &mut World, mappings: &[PortMapping], on_both: bool) {
         mac: MacAddress(mac.unwrap_or_default()),
         bridge: "br-000000000002".into(),
         gateway: gateway.parse().unwrap(),
+        apart: false,
     };
     let beside = [way("10.2.0.9", "10.2.0.1"), way("fd00:2::9", "fd00:2::1")];
     let beside = beside.into_iter().filter(|_| on_both).collect();

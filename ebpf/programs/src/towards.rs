@@ -12,7 +12,7 @@ use crate::{
     flows::{self, Place},
     fragments, icmp,
     judge::{self, Look, Verdict},
-    layouts::{Address, Flow, HELD_BACK, SUCCEEDING, TOWARDS, Target},
+    layouts::{APART, Address, Flow, HELD_BACK, SUCCEEDING, TOWARDS, Target},
     maps::{CLOSED, LAST_SPARE, PROBATION, SETTINGS},
     packet::{self, Packet, last4},
     ports, sent, sources,
@@ -106,7 +106,8 @@ fn first(ctx: &TcContext, packet: &mut Packet, second_look: bool, now: u32) -> u
     let Some(id) = ports::published(key.protocol, &key.destination, key.destination_port) else {
         return NOT_OURS;
     };
-    let id = ports::by_link(id, unsafe { (*ctx.skb.skb).ifindex });
+    let link = unsafe { (*ctx.skb.skb).ifindex };
+    let id = ports::by_link(id, link);
     let Some(target) = ports::target(id) else { return NOT_OURS };
     // Nobody else sends from the host's own addresses: the host's routing, which refuses it, is not to be passed by.
     if ports::is_host_address(&key.source) {
@@ -120,7 +121,12 @@ fn first(ctx: &TcContext, packet: &mut Packet, second_look: bool, now: u32) -> u
         Verdict::Asked => return ASKED,
         Verdict::Refused => return REFUSED,
     }
-    let (source, port) = (packet.key.source, packet.key.source_port);
+    // The container as its own client would take a packet from its own address for a forged one; one that is kept from others
+    // of its network could not answer them.
+    let hidden = packet.key.source == target.address || target.is(APART) && target.bridge == link;
+    let source = if hidden { target.gateway } else { packet.key.source };
+    let own_port = !hidden || packet.key.protocol == SCTP;
+    let port = if own_port { packet.key.source_port } else { port_at_container(packet) };
     if begin(packet, id, target, source, port, now) { BEGUN } else { REFUSED }
 }
 
@@ -206,7 +212,7 @@ pub fn begin(
         state: 0,
         zero: [0; 3],
     };
-    if !enter(packet, target, now) {
+    if !enter(packet, now) {
         figures::no_place(id);
         return false;
     }
@@ -215,18 +221,10 @@ pub fn begin(
     true
 }
 
-/// Enters the flow, both ways. The client keeps its address and port, with two exceptions: the container as its own
-/// client appears as the gateway, since it would take a packet from its own address for a forged one; and a client that
-/// reaches the same port of the container in two ways from one port of its own gets another port in one of them.
-/// False: there is no port left to tell the flow apart by.
+/// Enters the flow, both ways. A client that reaches the same port of the container in two ways from one port of its own gets
+/// another port in one of them. False: there is no port left to tell the flow apart by.
 #[inline(always)]
-fn enter(packet: &mut Packet, target: &Target, now: u32) -> bool {
-    if packet.key.source == target.address {
-        packet.to.source = target.gateway;
-        if packet.key.protocol != SCTP {
-            packet.to.source_port = port_at_container(packet);
-        }
-    }
+fn enter(packet: &mut Packet, now: u32) -> bool {
     for _ in 0..ATTEMPTS {
         if flows::pair(&packet.key, &packet.to, now, Place::Probation) {
             let _ = CLOSED.remove(&packet.key);

@@ -290,6 +290,7 @@ impl Compiler<'_> {
             mac: endpoint.mac?,
             bridge: attachment.bridge.to_string(),
             gateway: network.subnet(ipv6)?.gateway?,
+            apart: attachment.apart,
         })
     }
 

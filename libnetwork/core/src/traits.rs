@@ -91,6 +91,8 @@ pub struct PortTarget {
     pub bridge: String,
     /// The host's own address on the network: what clients on the host itself appear as.
     pub gateway: IpAddr,
+    /// The sandbox reaches no other on its network: it could not answer clients there as themselves.
+    pub apart: bool,
 }
 
 /// A published port that the host's firewall keeps clients outside from.

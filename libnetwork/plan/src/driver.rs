@@ -138,6 +138,8 @@ pub struct Attachment {
     /// The host's end of the veth pair.
     pub link: Name,
     pub bridge: Name,
+    /// It is kept from the network's other endpoints.
+    pub apart: bool,
 }
 
 /// Why a driver refuses a network. Each names the option or the thing.

@@ -312,6 +312,7 @@ pub fn mapping(protocol: Protocol, host_ip: Option<&str>, first: u16, last: u16,
         mac: A_MAC.parse().unwrap(),
         bridge: "br-000000000001".into(),
         gateway: gateway.parse().unwrap(),
+        apart: false,
     };
     PortMapping {
         port: PublishedPort {
