@@ -145,11 +145,19 @@ impl Desk<'_> {
             }
         }
         let mut settled = settler.settle(network)?;
-        if self.is_lived_in(old) && (settled.subnets != old.subnets || settled.ipv6 != old.ipv6) {
+        let name = |network: &Network| network.options.get(BRIDGE_NAME).cloned();
+        let moves = name(&settled) != name(old);
+        if self.is_lived_in(old) && (moves || settled.subnets != old.subnets || settled.ipv6 != old.ipv6) {
             warn!(
                 network = old.name,
-                "keeps its subnets while containers use it; the configured ones come with the next start without any"
+                bridge = name(old),
+                "keeps its bridge and subnets while containers use it; the configured ones come with the next start without \
+                 any"
             );
+            if moves {
+                settled.options.extend(name(old).map(|name| (BRIDGE_NAME.to_owned(), name)));
+                settled.foreign_link = old.foreign_link;
+            }
             settled.subnets.clone_from(&old.subnets);
             settled.ipv6 = old.ipv6;
         }
