@@ -1,6 +1,12 @@
-//! A default bridge that the user makes, and takes away.
+//! A default bridge that the user makes, and takes away, and a configuration that changes while containers run.
+
+use std::fs;
 
 use integration_testkit::{Daemon, Host, Namespace, eventually, probe};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 const GATEWAY: &str = "10.88.0.254";
 
@@ -59,4 +65,34 @@ fn one_that_goes_is_not_made_and_its_containers_are_reached_again_when_it_is_bac
     host.run_dockerd(&["--bridge", "lan0"]).end().ok();
     host.purge_dockerd().ok();
     assert!(host.host.ip("addr show lan0").contains(GATEWAY), "it is the user's");
+}
+
+#[test]
+fn sighup_moves_the_ports_of_running_containers_and_leaves_them_their_bridge() {
+    let host = Host::new();
+    make(&host);
+    let file = host.daemon_json("{}");
+    let running = host.run_dockerd(&["--config-file", &file]);
+    host.import("box");
+    host.d("run -d --name web -p 8080:80 box probe serve 80");
+    eventually("clients reach it", || reaches(&host.client, Host::ADDRESS, 8080));
+    let address = host.address("web", "bridge");
+
+    fs::write(&file, r#"{"ip": "127.0.0.1", "bridge": "lan0"}"#).unwrap();
+    kill(Pid::from_raw(running.child.id() as i32), Signal::SIGHUP).unwrap();
+    eventually("clients do not reach it", || !reaches(&host.client, Host::ADDRESS, 8080));
+    eventually("the host reaches it where it is configured", || reaches(&host.host, "127.0.0.1", 8080));
+    host.d(&format!("exec web ping -c 1 -W 5 {}", Host::CLIENT));
+    assert!(reaches(&host.host, &address, 80));
+
+    // Nobody lives on it any more.
+    host.d("rm -f web");
+    host.kill(Daemon::Network);
+    eventually("the bridge is the configured one", || {
+        host.docker(&["network", "inspect", "bridge"]).stdout.contains(GATEWAY)
+    });
+    assert!(host.d("run --rm box ip route").contains(&format!("default via {GATEWAY}")));
+    let said = running.end().stderr;
+    assert!(said.contains("keeps its bridge and subnets while containers use it"), "{said}");
+    host.purge_dockerd().ok();
 }

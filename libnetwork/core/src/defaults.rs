@@ -7,8 +7,9 @@ use tracing::warn;
 
 use crate::{
     Error,
-    draft::Desk,
+    draft::{Desk, publishing_on},
     drivers::{HOST, NONE},
+    error::chain,
     event::now_ns,
     settle::Settler,
 };
@@ -34,8 +35,8 @@ const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 const DOCKER0: &str = "docker0";
 
 impl Desk<'_> {
-    /// What is missing of `bridge`, `host` and `none`, what of the default bridge is not as the configuration has it, and
-    /// whose links are somebody else's and were not known to be.
+    /// What is missing of `bridge`, `host` and `none`, what of the default bridge is not as the configuration has it, with the
+    /// ports that follow it, and whose links are somebody else's and were not known to be.
     pub(crate) fn predefined(&mut self) -> Result<Change, Error> {
         let defaults = self.defaults;
         for (driver, options) in &defaults.network_options {
@@ -74,6 +75,7 @@ impl Desk<'_> {
                 Some(old) => {
                     if let Some(adapted) = self.adapt(&old, network)? {
                         change.0.push(Mutation::PutNetwork(Arc::new(adapted)));
+                        self.move_ports(&old, &mut change);
                     }
                 }
             }
@@ -110,6 +112,28 @@ impl Desk<'_> {
 
     fn is_lived_in(&self, network: &Network) -> bool {
         self.intent.endpoints_on(&network.id).next().is_some()
+    }
+
+    /// The ports of running containers follow what the changed network says of them, as by `causeway network set`. Here nobody
+    /// can be refused: where they cannot follow they stay, and that is said by name.
+    fn move_ports(&mut self, network: &Network, change: &mut Change) {
+        let mut after = self.intent.apply(change);
+        for sandbox in publishing_on(self.intent, &network.id) {
+            match self.ports_after(&after, sandbox) {
+                Ok(None) => {}
+                Ok(Some(moved)) => {
+                    let moved = Mutation::PutSandbox(moved);
+                    after = after.apply(&Change(vec![moved.clone()]));
+                    change.0.push(moved);
+                }
+                Err(error) => warn!(
+                    container = sandbox.name,
+                    network = network.name,
+                    error = chain(&error),
+                    "its published ports stay where they are, not where the configuration has them: start it again"
+                ),
+            }
+        }
     }
 
     /// Refuses options that no network could be made with. Those of a driver that is not there are nobody's.
