@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use engine_containers::events::Events;
+use engine_containers::{Containers, events::Events};
 use libnetwork_rpc::{client::Client, v1};
 use tokio_util::sync::CancellationToken;
 
@@ -19,11 +19,11 @@ const REPAIRED: &str = "host";
 /// made good again, and `container port denied` for a published port that the
 /// host's firewall keeps clients from, until `shutdown` is cancelled. Networks that are made
 /// and removed are told by the routes that do it, so that a client sees its own change. What happens while causewayd is
-/// away is not told.
-pub async fn relay_network_events(network: Client, events: Events, shutdown: CancellationToken) {
+/// away is not told. Containers take note of what a start of causewayd, or a change of a network, made of their sandboxes.
+pub async fn relay_network_events(network: Client, containers: Containers, shutdown: CancellationToken) {
     let relay = async {
         loop {
-            if let Err(status) = listen(network.clone(), &events).await {
+            if let Err(status) = listen(network.clone(), &containers).await {
                 tracing::debug!(%status, "causewayd's events ended");
             }
             tokio::time::sleep(PAUSE).await;
@@ -35,12 +35,22 @@ pub async fn relay_network_events(network: Client, events: Events, shutdown: Can
     }
 }
 
-async fn listen(mut network: Client, events: &Events) -> Result<(), tonic::Status> {
+async fn listen(mut network: Client, containers: &Containers) -> Result<(), tonic::Status> {
     let mut stream = network.watch(v1::WatchRequest {}).await?.into_inner();
     while let Some(event) = stream.message().await? {
-        tell(&event, events);
+        if (event.kind == "ready" || is_update(&event))
+            && let Err(error) = containers.note_sandboxes().await
+        {
+            tracing::warn!(%error, "cannot learn what became of the containers' ports");
+        }
+        tell(&event, containers.events());
     }
     Ok(())
+}
+
+/// Of a network's settings.
+fn is_update(event: &v1::Event) -> bool {
+    event.kind == "network" && event.action == "update"
 }
 
 fn tell(event: &v1::Event, events: &Events) {
@@ -56,7 +66,7 @@ fn tell(event: &v1::Event, events: &Events) {
         events.emit("container", &format!("port {}", event.action), &event.sandbox_id, attributes);
         return;
     }
-    let changed = event.kind == "network" && event.action == "update";
+    let changed = is_update(event);
     if event.kind != "endpoint" && !changed {
         return;
     }

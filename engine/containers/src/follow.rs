@@ -12,8 +12,28 @@ use crate::{
     container::Container,
     record::Config,
     reserve::held,
-    service::{Inner, blocking},
+    service::{Containers, Inner, blocking},
 };
+
+impl Containers {
+    /// Takes note of what sandboxes have become unasked: their ports follow the settings of networks.
+    pub async fn note_sandboxes(&self) -> Result<()> {
+        let known = |container: &Container| container.read(|live| live.sandbox.clone());
+        let all = self.inner.all();
+        let before: Vec<_> = all.iter().filter_map(|c| Some((c, known(c)?))).collect();
+        let mut sandboxes = self.inner.sandboxes().await?;
+        for (container, before) in before {
+            let Some(now) = sandboxes.remove(&container.id).filter(|now| *now != *before) else { continue };
+            // What came of a change that was made meanwhile is newer, or about to be told.
+            container.change(|live| {
+                if live.sandbox.as_ref().is_some_and(|known| Arc::ptr_eq(known, &before)) {
+                    live.sandbox = Some(Arc::new(now));
+                }
+            });
+        }
+        Ok(())
+    }
+}
 
 impl Inner {
     /// What causewayd has of a container.

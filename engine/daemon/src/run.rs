@@ -171,7 +171,7 @@ async fn serve(
     .await
     .map_err(RunError::Containers)?;
     tokio::spawn(memory::give_back_when_idle(events.clone()));
-    tokio::spawn(engine_api::relay_network_events(network.clone(), events.clone(), end.child_token()));
+    tokio::spawn(engine_api::relay_network_events(network.clone(), containers.clone(), end.child_token()));
     let counts = containers.counts();
     info!(running = counts.running, paused = counts.paused, stopped = counts.stopped, "ready");
     let settling = images.clone();

@@ -80,8 +80,9 @@ fn sighup_moves_the_ports_of_running_containers_and_leaves_them_their_bridge() {
 
     fs::write(&file, r#"{"ip": "127.0.0.1", "bridge": "lan0"}"#).unwrap();
     kill(Pid::from_raw(running.child.id() as i32), Signal::SIGHUP).unwrap();
-    eventually("clients do not reach it", || !reaches(&host.client, Host::ADDRESS, 8080));
-    eventually("the host reaches it where it is configured", || reaches(&host.host, "127.0.0.1", 8080));
+    eventually("the port is where it is configured", || host.d("port web 80/tcp") == "127.0.0.1:8080");
+    eventually("the host reaches it there", || reaches(&host.host, "127.0.0.1", 8080));
+    assert!(!reaches(&host.client, Host::ADDRESS, 8080), "a port of 127.0.0.1 from the LAN");
     host.d(&format!("exec web ping -c 1 -W 5 {}", Host::CLIENT));
     assert!(reaches(&host.host, &address, 80));
 
