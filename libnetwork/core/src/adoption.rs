@@ -33,8 +33,9 @@ impl Settler<'_> {
     }
 
     /// Refuses gateways that such a bridge does not have, since nobody would be there.
-    pub(crate) fn refuse_absent_gateways(&self, driver: &dyn Driver, network: &Network) -> Result<(), Error> {
-        let Some((bridge, addresses)) = self.foreign_bridge(driver, network) else { return Ok(()) };
+    pub(crate) fn refuse_absent_gateways(&self, network: &Network) -> Result<(), Error> {
+        let bridge = self.drivers.of(network).and_then(|driver| self.foreign_bridge(driver, network));
+        let Some((bridge, addresses)) = bridge else { return Ok(()) };
         for subnet in &network.subnets {
             let Some(gateway) = subnet.gateway else { continue };
             if !addresses.iter().any(|address| address.addr() == gateway) {

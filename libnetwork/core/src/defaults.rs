@@ -71,7 +71,10 @@ impl Desk<'_> {
                 self.judge_bridge(&network, old.as_deref())?;
             }
             match old {
-                None => change.0.push(Mutation::PutNetwork(Arc::new(self.settler().settle(network)?))),
+                None => {
+                    let settled = self.settler().settle_uninhabited(network)?;
+                    change.0.push(Mutation::PutNetwork(Arc::new(settled)));
+                }
                 Some(old) => {
                     if let Some(adapted) = self.adapt(&old, network)? {
                         change.0.push(Mutation::PutNetwork(Arc::new(adapted)));
@@ -147,31 +150,31 @@ impl Desk<'_> {
     /// The network that `old` becomes; none when it is as it should be. Containers live by the bridge, the subnets and the
     /// families: all of these stay while there are any.
     fn adapt(&self, old: &Network, mut network: Network) -> Result<Option<Network>, Error> {
+        let name = |network: &Network| network.options.get(BRIDGE_NAME).cloned();
+        let (lived_in, moves) = (self.is_lived_in(old), name(&network) != name(old));
         // Its own subnets are not in its way.
         let without = self.intent.apply(&Change(vec![Mutation::RemoveNetwork(old.id.clone())]));
         let settler = Settler { intent: &without, ..self.settler() };
-        let is_there =
-            self.drivers.of(&network).is_some_and(|d| settler.foreign_bridge(d, &network).is_some());
-        if !is_there {
-            // Of one that is waited for nobody can tell more than is known.
-            if network.foreign_link {
+        let bridge = self.drivers.of(&network).and_then(|driver| settler.foreign_bridge(driver, &network));
+        if bridge.is_none_or(|(_, addresses)| addresses.is_empty()) {
+            // Of a bridge that is waited for, or for its addresses, nobody can tell more than is known.
+            let waits = network.foreign_link && lived_in && !moves;
+            if waits {
                 (network.ipv6, network.subnets) = (old.ipv6, Vec::new());
             }
             for ipv6 in [false, true] {
-                let kept =
-                    |s: &&Subnet| s.subnet.addr().is_ipv6() == ipv6 && (network.foreign_link || !s.requested);
+                let kept = |s: &&Subnet| s.subnet.addr().is_ipv6() == ipv6 && (waits || !s.requested);
                 if network.subnet(ipv6).is_none() {
-                    let kept: Vec<Subnet> = old.subnets.iter().filter(kept).cloned().collect();
-                    network
-                        .subnets
-                        .extend(kept.into_iter().map(|s| Subnet { auxiliary: BTreeMap::new(), ..s }));
+                    let kept = old.subnets.iter().filter(kept).cloned();
+                    network.subnets.extend(kept.map(|s| Subnet { auxiliary: BTreeMap::new(), ..s }));
                 }
             }
         }
-        let mut settled = settler.settle(network)?;
-        let name = |network: &Network| network.options.get(BRIDGE_NAME).cloned();
-        let moves = name(&settled) != name(old);
-        if self.is_lived_in(old) && (moves || settled.subnets != old.subnets || settled.ipv6 != old.ipv6) {
+        let mut settled = match lived_in && !moves {
+            true => settler.settle(network)?,
+            false => settler.settle_uninhabited(network)?,
+        };
+        if lived_in && (moves || settled.subnets != old.subnets || settled.ipv6 != old.ipv6) {
             warn!(
                 network = old.name,
                 bridge = name(old),

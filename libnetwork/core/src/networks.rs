@@ -94,8 +94,11 @@ impl Desk<'_> {
         if !network.ipv4 && !network.ipv6 && !network.config_only {
             return Err(Error::NoFamily);
         }
-        let network =
-            if network.config_only { as_configuration(network)? } else { self.settler().settle(network)? };
+        let network = if network.config_only {
+            as_configuration(network)?
+        } else {
+            self.settler().settle_uninhabited(network)?
+        };
         let network = Arc::new(network);
         let subject = Subject::Network(network.id.clone());
         Ok(Draft {

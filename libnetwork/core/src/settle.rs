@@ -77,7 +77,13 @@ impl Settler<'_> {
             self.give_routers(&mut network)?;
         }
         choose_gateways(driver, &mut network)?;
-        self.refuse_absent_gateways(driver, &network)?;
+        Ok(network)
+    }
+
+    /// [`Settler::settle`] for a network that nobody lives on: whoever is the first must find a gateway.
+    pub(crate) fn settle_uninhabited(&self, network: Network) -> Result<Network, Error> {
+        let network = self.settle(network)?;
+        self.refuse_absent_gateways(&network)?;
         Ok(network)
     }
 

@@ -117,8 +117,16 @@ async fn a_start_without_the_configured_one_is_refused_unless_containers_wait_fo
     make(&world);
     is_heard(&process.drifts).await;
     assert_eq!(masters(&world), [Some("br0".to_owned())]);
+    process.end().await;
+    // There, and as yet without its addresses.
+    let had = world.host.lock().unwrap().bridges.insert("br0".into(), Vec::new()).unwrap();
+    let process = world.start().await;
+    assert_eq!(process.core.intent().1, before, "all of it is known");
     process.core.leave(sandbox(1, &[]).id, false).await.unwrap();
     process.end().await;
+    let refused = refusal(&world).await;
+    assert!(refused.contains("its addresses are: none"), "{refused}");
+    world.host.lock().unwrap().bridges.insert("br0".into(), had);
 
     // As after a boot.
     remove(&world);
