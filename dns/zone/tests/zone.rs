@@ -41,6 +41,7 @@ fn network(n: u8, name: &str) -> Network {
         predefined: false,
         config_only: false,
         config_from: None,
+        foreign_link: false,
         subnets: vec![],
         idle_subnets: vec![],
         labels: BTreeMap::new(),

@@ -12,7 +12,8 @@ use libnetwork_plan::{
 use crate::{
     guard, links,
     options::{DRIVER, GatewayMode, INHIBIT_IPV4, NAME, Options, refuse_empty, sysctls as sysctls_of},
-    ports, publish, rules, segment,
+    ports, publish, rules,
+    segment::{self, bridge_name, first_bridge},
 };
 
 /// Compiles bridge networks.
@@ -86,14 +87,15 @@ impl Driver for BridgeDriver {
         let bridge = bridge_name(network, &options);
         elements(network, &options, &bridge, out);
         ports::network_elements(network, &options, self.direct_routing, &bridge, out);
-        if self.publishes && !network.internal {
+        let is_there = first_bridge(network, &options, host).is_some();
+        if self.publishes && !network.internal && is_there {
             publish::network_elements(&bridge, network.ipv4, out);
         }
         if self.forwarding {
             sysctls(network, out);
         }
         // Somebody else's is used as it is.
-        if host.bridges.contains_key(&*bridge) {
+        if network.foreign_link {
             return;
         }
         if !self.publishes {
@@ -151,22 +153,24 @@ impl Driver for BridgeDriver {
             },
         };
         let local_ipv6 = peer.ipv6 != Ipv6::Off;
+        let port = BridgePort {
+            isolated: !options.icc && endpoint.openings.is_empty(),
+            known_only: options.anti_spoofing && has_own_mac(endpoint),
+            // Where the bridge hands its frames to the inet rules (br_netfilter), a container that asks for its own
+            // published port is led back without the host's routing.
+            hairpin: self.publishes,
+            // Past the rules that drop them, they would leave by a bridge that somebody else made.
+            forwards_reserved: options.anti_spoofing,
+        };
+        let master = segment::bridge_of(network, &options, endpoint.segment, host);
         let link = Link {
             kind: LinkKind::Veth { peer: Some(peer) },
             id: endpoint.id.as_str().into(),
             mtu,
             mac: None,
             up: true,
-            master: Some(segment::bridge_of(network, &options, endpoint.segment)),
-            port: BridgePort {
-                isolated: !options.icc && endpoint.openings.is_empty(),
-                known_only: options.anti_spoofing && has_own_mac(endpoint),
-                // Where the bridge hands its frames to the inet rules (br_netfilter), a container that asks for its own
-                // published port is led back without the host's routing.
-                hairpin: self.publishes,
-                // Past the rules that drop them, they would leave by a bridge that somebody else made.
-                forwards_reserved: options.anti_spoofing,
-            },
+            port: if master.is_some() { port } else { BridgePort::default() },
+            master,
             ipv6: Ipv6::Off,
         };
         if endpoint.segment > 0 {
@@ -177,9 +181,8 @@ impl Driver for BridgeDriver {
         }
         if options.anti_spoofing {
             guard::elements(endpoint, &veth_name(endpoint), local_ipv6, out);
-            let own_bridge = !host.bridges.contains_key(&*bridge_name(network, &options));
-            neighbours(network, &options, endpoint, own_bridge, out);
-            if own_bridge {
+            neighbours(network, &options, endpoint, host, out);
+            if !network.foreign_link {
                 out.insert(guard::hushed(&veth_name(endpoint)), Object::SetElement(None));
             }
         }
@@ -275,22 +278,25 @@ fn neighbours(
     network: &Network,
     options: &Options<'_>,
     endpoint: &Endpoint,
-    own_bridge: bool,
+    host: &HostFacts,
     out: &mut Desired,
 ) {
     let Some(mac) = endpoint.mac else { return };
     let bridge = bridge_name(network, options);
     for address in endpoint.addresses() {
         guard::home(address, mac, out);
-        if own_bridge {
+        if !network.foreign_link {
             let key = Key::Neighbour { ns: Ns::Host, link: bridge.clone(), address };
             out.insert(key, Object::Neighbour(Neighbour { mac }));
         }
     }
     if has_own_mac(endpoint) {
         let mut port = |link: Name| out.insert(Key::Fdb { ns: Ns::Host, link, mac }, Object::Fdb);
-        port(veth_name(endpoint));
-        if endpoint.segment > 0 {
+        let first = first_bridge(network, options, host).is_some();
+        if first || endpoint.segment > 0 {
+            port(veth_name(endpoint));
+        }
+        if first && endpoint.segment > 0 {
             let [uplink, _] = segment::uplink_names(network, endpoint.segment);
             port(uplink);
         }
@@ -368,14 +374,6 @@ fn subnets(network: &Network) -> impl Iterator<Item = &Subnet> {
 fn with_length_of(address: IpAddr, subnet: &Subnet) -> IpNet {
     // The length is a network's own, and the families are those of one subnet.
     IpNet::new(address, subnet.subnet.prefix_len()).unwrap_or(subnet.subnet)
-}
-
-/// As Docker names it.
-pub(crate) fn bridge_name(network: &Network, options: &Options<'_>) -> Name {
-    match options.bridge {
-        Some(name) => name.into(),
-        None => format!("br-{}", network.id.short()).into(),
-    }
 }
 
 /// The host's end, found again from the endpoint alone.

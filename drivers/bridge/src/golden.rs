@@ -37,6 +37,7 @@ fn network(options: &[(&str, &str)]) -> Network {
         predefined: false,
         config_only: false,
         config_from: None,
+        foreign_link: false,
         subnets: vec![subnet("10.7.0.0/24", "10.7.0.1"), subnet("fd00:7::/64", "fd00:7::1")],
         idle_subnets: vec![],
         labels: BTreeMap::new(),
@@ -145,6 +146,22 @@ fn a_further_segment_is_a_bridge_that_leads_to_the_first() {
         assert!(longest.max().unwrap() < 16);
     }
     check("segment.txt", &text);
+}
+
+#[test]
+fn somebody_else_s_bridge_is_not_compiled_and_what_hangs_on_it_waits_for_it() {
+    let network = Network { foreign_link: true, ipv6: true, ..network(&[(NAME, "br0"), (ICC, "false")]) };
+    let driver = BridgeDriver { publishes: true, ..BridgeDriver::default() };
+    let there = HostFacts { bridges: [("br0".to_owned(), Vec::new())].into(), ..host() };
+    let mut text = String::new();
+    for (title, host) in [("there", there), ("away", host())] {
+        let mut out = Desired::new();
+        driver.network_objects(&network, &host, &mut out);
+        driver.endpoint_objects(&network, &endpoint(&network), &host, &mut out);
+        driver.segment_objects(&network, 31, &host, &mut out);
+        text.push_str(&format!("# {title}\n{}\n", render(&out)));
+    }
+    check("foreign_link.txt", &text);
 }
 
 #[test]

@@ -8,12 +8,7 @@ use libnetwork_plan::{
     Verdict,
 };
 
-use crate::{
-    driver::{bridge_name, link_key},
-    guard,
-    options::Options,
-    rules,
-};
+use crate::{driver::link_key, guard, options::Options, rules};
 
 /// Some 25 MB when all are in use.
 const NEIGHBOURS: u32 = 65_536;
@@ -25,9 +20,32 @@ pub(crate) const SEGMENTS: Segments = Segments { endpoints: 980, most: 32 };
 /// As many endpoints as a network may have.
 const BACKLOG: u32 = 32_768;
 
+/// As Docker names it.
+pub(crate) fn bridge_name(network: &Network, options: &Options<'_>) -> Name {
+    match options.bridge {
+        Some(name) => name.into(),
+        None => format!("br-{}", network.id.short()).into(),
+    }
+}
+
+/// The bridge that others become ports of. Somebody else's may be away for a while: until it is back, nothing can be.
+pub(crate) fn first_bridge(network: &Network, options: &Options<'_>, host: &HostFacts) -> Option<Name> {
+    let bridge = bridge_name(network, options);
+    (!network.foreign_link || host.bridges.contains_key(&*bridge)).then_some(bridge)
+}
+
 /// The bridge that the endpoints of a segment are ports of.
-pub(crate) fn bridge_of(network: &Network, options: &Options<'_>, segment: u16) -> Name {
-    if segment == 0 { bridge_name(network, options) } else { name("cb", network, segment) }
+pub(crate) fn bridge_of(
+    network: &Network,
+    options: &Options<'_>,
+    segment: u16,
+    host: &HostFacts,
+) -> Option<Name> {
+    if segment == 0 { first_bridge(network, options, host) } else { Some(further_bridge(network, segment)) }
+}
+
+fn further_bridge(network: &Network, segment: u16) -> Name {
+    name("cb", network, segment)
 }
 
 /// The port of the first bridge that leads to a segment, and the port of the segment's that leads back.
@@ -38,7 +56,7 @@ pub(crate) fn uplink_names(network: &Network, segment: u16) -> [Name; 2] {
 pub(crate) fn objects(network: &Network, segment: u16, host: &HostFacts, out: &mut Desired) {
     let options = Options::of(network);
     let mtu = options.mtu.unwrap_or(host.mtu);
-    let bridge = bridge_of(network, &options, segment);
+    let bridge = further_bridge(network, segment);
     let [near, far] = uplink_names(network, segment);
     // A host that hands bridged frames to the inet rules (br_netfilter) shows them with the segment's bridge. What they may
     // do is settled by the ports, and by the first bridge's rules where they come to it.
@@ -70,7 +88,7 @@ pub(crate) fn objects(network: &Network, segment: u16, host: &HostFacts, out: &m
         mtu,
         mac: None,
         up: true,
-        master: Some(bridge_name(network, &options)),
+        master: first_bridge(network, &options, host),
         port: BridgePort::default(),
         ipv6: Ipv6::Off,
     };

@@ -75,6 +75,7 @@ mod tests {
             predefined: true,
             config_only: false,
             config_from: None,
+            foreign_link: false,
             subnets: Vec::new(),
             idle_subnets: Vec::new(),
             labels: Default::default(),

@@ -19,7 +19,7 @@ const REPAIRED: &str = "host";
 /// made good again, and `container port denied` for a published port that the
 /// host's firewall keeps clients from, until `shutdown` is cancelled. Networks that are made
 /// and removed are told by the routes that do it, so that a client sees its own change. What happens while causewayd is
-/// away is not told.
+/// away is not told. Containers take note of what a start of causewayd, or a change of a network, made of their sandboxes.
 pub async fn relay_network_events(network: Client, containers: Containers, shutdown: CancellationToken) {
     let relay = async {
         loop {
@@ -37,24 +37,19 @@ pub async fn relay_network_events(network: Client, containers: Containers, shutd
 
 async fn listen(mut network: Client, containers: &Containers) -> Result<(), tonic::Status> {
     let mut stream = network.watch(v1::WatchRequest {}).await?.into_inner();
-    // What happened while nobody listened.
-    refresh(containers).await;
     while let Some(event) = stream.message().await? {
-        if is_change(&event) {
-            refresh(containers).await;
+        if (event.kind == "ready" || is_update(&event))
+            && let Err(error) = containers.refresh_sandboxes().await
+        {
+            tracing::warn!(%error, "cannot learn what became of the containers' ports");
         }
         tell(&event, containers.events());
     }
     Ok(())
 }
 
-async fn refresh(containers: &Containers) {
-    if let Err(error) = containers.refresh_sandboxes().await {
-        tracing::warn!(%error, "cannot learn what became of containers' sandboxes");
-    }
-}
-
-fn is_change(event: &v1::Event) -> bool {
+/// Of a network's settings.
+fn is_update(event: &v1::Event) -> bool {
     event.kind == "network" && event.action == "update"
 }
 
@@ -71,7 +66,7 @@ fn tell(event: &v1::Event, events: &Events) {
         events.emit("container", &format!("port {}", event.action), &event.sandbox_id, attributes);
         return;
     }
-    let changed = is_change(event);
+    let changed = is_update(event);
     if event.kind != "endpoint" && !changed {
         return;
     }

@@ -103,6 +103,7 @@ fn each_setting_holds_at_once_and_back_again() {
     assert!(!own(), "a container's address from outside");
     world.set(&["gateway-mode-ipv4=routed"]).ok();
     wait("a routed network's port by its own address", true, &own);
+    wait("which is shown", true, &|| !world.0.d("ps --format {{.Ports}}").contains("8080"));
     assert!(!world.outside(Host::ADDRESS, 8080), "a routed network's port by the host's address");
     world.set(&["gateway-mode-ipv4=nat"]).ok();
     wait("the port of the host", true, &|| world.outside(Host::ADDRESS, 8080));

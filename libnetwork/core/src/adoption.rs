@@ -4,9 +4,9 @@ use ipnet::IpNet;
 use libnetwork_model::{Network, Subnet};
 use libnetwork_plan::Driver;
 
-use crate::{Error, draft::Desk};
+use crate::{Error, draft::Desk, settle::Settler};
 
-impl Desk<'_> {
+impl Settler<'_> {
     /// Gives a network the subnets that such a bridge has addresses of, for the families that none was asked for of.
     pub(crate) fn adopt(&self, driver: &dyn Driver, network: &mut Network) {
         let Some((_, addresses)) = self.foreign_bridge(driver, network) else { return };
@@ -33,8 +33,9 @@ impl Desk<'_> {
     }
 
     /// Refuses gateways that such a bridge does not have, since nobody would be there.
-    pub(crate) fn refuse_absent_gateways(&self, driver: &dyn Driver, network: &Network) -> Result<(), Error> {
-        let Some((bridge, addresses)) = self.foreign_bridge(driver, network) else { return Ok(()) };
+    pub(crate) fn refuse_absent_gateways(&self, network: &Network) -> Result<(), Error> {
+        let bridge = self.drivers.of(network).and_then(|driver| self.foreign_bridge(driver, network));
+        let Some((bridge, addresses)) = bridge else { return Ok(()) };
         for subnet in &network.subnets {
             let Some(gateway) = subnet.gateway else { continue };
             if !addresses.iter().any(|address| address.addr() == gateway) {
@@ -62,5 +63,16 @@ impl Desk<'_> {
             .link_names(network)
             .into_iter()
             .find_map(|name| Some((name.to_string(), self.host.bridges.get(&*name)?.as_slice())))
+    }
+}
+
+impl Desk<'_> {
+    /// Refuses a new endpoint on such a bridge while it is not there: those that are wait for it.
+    pub(crate) fn refuse_absent_bridge(&self, driver: &dyn Driver, network: &Network) -> Result<(), Error> {
+        if !network.foreign_link || self.settler().foreign_bridge(driver, network).is_some() {
+            return Ok(());
+        }
+        let bridge = driver.link_names(network).into_iter().next().unwrap_or_default().to_string();
+        Err(Error::BridgeAway { network: network.name.clone(), bridge })
     }
 }

@@ -2,15 +2,16 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use libnetwork_ipam::validate;
 use libnetwork_model::{Change, Mutation, Network, NetworkId, Subnet};
 use tracing::warn;
 
 use crate::{
     Error,
-    draft::Desk,
+    draft::{Desk, publishing_on},
     drivers::{HOST, NONE},
+    error::chain,
     event::now_ns,
+    settle::Settler,
 };
 
 /// The daemon's configuration, as far as the core is concerned.
@@ -30,22 +31,25 @@ pub struct Defaults {
 }
 
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+/// The default bridge's name, where none is configured: the only one of its links that is ours to make.
+const DOCKER0: &str = "docker0";
 
 impl Desk<'_> {
-    /// What is missing of `bridge`, `host` and `none`, and what of the default bridge is not as the configuration has it.
+    /// What is missing of `bridge`, `host` and `none`, what of the default bridge is not as the configuration has it, with the
+    /// ports that follow it, and whose links are somebody else's and were not known to be.
     pub(crate) fn predefined(&mut self) -> Result<Change, Error> {
         let defaults = self.defaults;
         for (driver, options) in &defaults.network_options {
             self.judge_options(driver, options)?;
         }
-        let mut change = Change::default();
+        let mut change = Change(self.adoptions());
         for (name, driver) in [("bridge", "bridge"), ("host", HOST), ("none", NONE)] {
             let old = self.intent.network_by_name(name).cloned();
             if self.drivers.get(driver).is_none() || (old.is_some() && driver != "bridge") {
                 continue;
             }
             if driver == "bridge" && defaults.no_bridge {
-                let unused = |n: &Arc<Network>| self.intent.endpoints_on(&n.id).next().is_none();
+                let unused = |n: &Arc<Network>| !self.is_lived_in(n);
                 change.0.extend(old.filter(unused).map(|n| Mutation::RemoveNetwork(n.id.clone())));
                 continue;
             }
@@ -63,27 +67,76 @@ impl Desk<'_> {
                 network.options = default_bridge_options();
                 network.options.extend(defaults.bridge_options.clone());
                 network.subnets.clone_from(&defaults.bridge_subnets);
-                self.refuse_absent_bridge(&network, old.as_deref())?;
+                network.foreign_link = network.options[BRIDGE_NAME] != DOCKER0;
+                self.judge_bridge(&network, old.as_deref())?;
             }
             match old {
-                None => change.0.push(Mutation::PutNetwork(Arc::new(self.settle(network)?))),
-                Some(old) => change.0.extend(self.adapt(&old, network)?.map(Mutation::PutNetwork)),
+                None => {
+                    let settled = self.settler().settle_uninhabited(network)?;
+                    change.0.push(Mutation::PutNetwork(Arc::new(settled)));
+                }
+                Some(old) => {
+                    if let Some(adapted) = self.adapt(&old, network)? {
+                        change.0.push(Mutation::PutNetwork(Arc::new(adapted)));
+                        self.move_ports(&old, &mut change);
+                    }
+                }
             }
         }
         Ok(change)
     }
 
-    /// A default bridge under another name than its usual one is the user's to make (Docker's rule and words).
-    fn refuse_absent_bridge(&self, network: &Network, old: Option<&Network>) -> Result<(), Error> {
-        let Some(name) = self.defaults.bridge_options.get(BRIDGE_NAME) else { return Ok(()) };
-        let known = old.is_some_and(|old| old.options.get(BRIDGE_NAME) == Some(name));
-        let Some(driver) = self.drivers.of(network) else { return Ok(()) };
+    /// Networks in the place of whose links somebody else's are, which was not known when they were stored.
+    fn adoptions(&self) -> Vec<Mutation> {
+        let settler = self.settler();
+        let unknown = |network: &&Arc<Network>| {
+            let driver = self.drivers.of(network).filter(|_| !network.predefined && !network.foreign_link);
+            driver.is_some_and(|driver| settler.foreign_bridge(driver, network).is_some())
+        };
+        let adopted = |network: &Arc<Network>| Network { foreign_link: true, ..(**network).clone() };
+        let networks = self.intent.networks().filter(unknown);
+        networks.map(|network| Mutation::PutNetwork(Arc::new(adopted(network)))).collect()
+    }
+
+    /// A default bridge under another name than its usual one is the user's to make (Docker's rule and words). One that is
+    /// away is waited for by the containers that live on it: they need a daemon all the same.
+    fn judge_bridge(&self, network: &Network, old: Option<&Network>) -> Result<(), Error> {
+        let Some(driver) = self.drivers.of(network).filter(|_| network.foreign_link) else { return Ok(()) };
         driver.validate(network, self.host).map_err(Error::Driver)?;
-        if known || self.foreign_bridge(driver, network).is_some() {
+        let name = &network.options[BRIDGE_NAME];
+        let waited_for =
+            old.is_some_and(|old| old.options.get(BRIDGE_NAME) == Some(name) && self.is_lived_in(old));
+        if waited_for || self.settler().foreign_bridge(driver, network).is_some() {
             return Ok(());
         }
         let what = format!("bridge device with non default name {name} must be created manually");
         Err(Error::Invalid { what })
+    }
+
+    fn is_lived_in(&self, network: &Network) -> bool {
+        self.intent.endpoints_on(&network.id).next().is_some()
+    }
+
+    /// The ports of running containers follow what the changed network says of them, as by `causeway network set`. Here nobody
+    /// can be refused: where they cannot follow they stay, and that is said by name.
+    fn move_ports(&mut self, network: &Network, change: &mut Change) {
+        let mut after = self.intent.apply(change);
+        for sandbox in publishing_on(self.intent, &network.id) {
+            match self.ports_after(&after, sandbox) {
+                Ok(None) => {}
+                Ok(Some(moved)) => {
+                    let moved = Mutation::PutSandbox(moved);
+                    after = after.apply(&Change(vec![moved.clone()]));
+                    change.0.push(moved);
+                }
+                Err(error) => warn!(
+                    container = sandbox.name,
+                    network = network.name,
+                    error = chain(&error),
+                    "its published ports stay where they are, not where the configuration has them: start it again"
+                ),
+            }
+        }
     }
 
     /// Refuses options that no network could be made with. Those of a driver that is not there are nobody's.
@@ -94,67 +147,48 @@ impl Desk<'_> {
         judge.validate(&network, self.host).map_err(Error::Driver)
     }
 
-    /// Leads the default bridge's containers out by the routers that were said for it.
-    pub(crate) fn give_routers(&self, network: &mut Network) -> Result<(), Error> {
-        // As by Docker, what is said of a family that is off means nothing.
-        let on = |router: &&IpAddr| if router.is_ipv4() { network.ipv4 } else { network.ipv6 };
-        for router in self.defaults.bridge_routers.iter().flatten().filter(on) {
-            let own = network.subnets.iter_mut().find(|own| own.subnet.addr().is_ipv4() == router.is_ipv4());
-            match own {
-                Some(own) if own.subnet.contains(router) => {
-                    own.auxiliary.insert(own.router_name().to_owned(), *router);
-                    validate(own).map_err(Error::Config)?;
-                }
-                own => {
-                    let key = if router.is_ipv4() { "default-gateway" } else { "default-gateway-v6" };
-                    let has = own.map_or("none".to_owned(), |own| own.subnet.to_string());
-                    let what = format!(
-                        "{key}: {router} must be an address of the default bridge's subnet, which is {has}: a bip or a \
-                         fixed-cidr chooses another"
-                    );
-                    return Err(Error::Invalid { what });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The network that `old` becomes; none when it is as it should be. Subnets stay while containers live by them.
-    fn adapt(&self, old: &Arc<Network>, mut network: Network) -> Result<Option<Arc<Network>>, Error> {
-        let adopted = self.drivers.of(&network).is_some_and(|d| self.foreign_bridge(d, &network).is_some());
-        for ipv6 in [false, true].into_iter().filter(|_| !adopted) {
-            let chosen = |s: &&Subnet| !s.requested && s.subnet.addr().is_ipv6() == ipv6;
-            if network.subnet(ipv6).is_none() {
-                let kept = old.subnets.iter().filter(chosen).cloned();
-                network.subnets.extend(kept.map(|subnet| Subnet { auxiliary: BTreeMap::new(), ..subnet }));
-            }
-        }
+    /// The network that `old` becomes; none when it is as it should be. Containers live by the bridge, the subnets and the
+    /// families: all of these stay while there are any.
+    fn adapt(&self, old: &Network, mut network: Network) -> Result<Option<Network>, Error> {
+        let name = |network: &Network| network.options.get(BRIDGE_NAME).cloned();
+        let (lived_in, moves) = (self.is_lived_in(old), name(&network) != name(old));
         // Its own subnets are not in its way.
         let without = self.intent.apply(&Change(vec![Mutation::RemoveNetwork(old.id.clone())]));
-        let mut random = || [0; 32];
-        let settled = Desk {
-            intent: &without,
-            host: self.host,
-            drivers: self.drivers,
-            pools: self.pools,
-            defaults: self.defaults,
-            hints: &mut Default::default(),
-            random: &mut random,
-            busy: &mut (Box::new(|_, _, _| None) as crate::BusyPorts),
-            returning: self.returning,
+        let settler = Settler { intent: &without, ..self.settler() };
+        let bridge = self.drivers.of(&network).and_then(|driver| settler.foreign_bridge(driver, &network));
+        if bridge.is_none_or(|(_, addresses)| addresses.is_empty()) {
+            // Of a bridge that is waited for, or for its addresses, nobody can tell more than is known.
+            let waits = network.foreign_link && lived_in && !moves;
+            if waits {
+                (network.ipv6, network.subnets) = (old.ipv6, Vec::new());
+            }
+            for ipv6 in [false, true] {
+                let kept = |s: &&Subnet| s.subnet.addr().is_ipv6() == ipv6 && (waits || !s.requested);
+                if network.subnet(ipv6).is_none() {
+                    let kept = old.subnets.iter().filter(kept).cloned();
+                    network.subnets.extend(kept.map(|s| Subnet { auxiliary: BTreeMap::new(), ..s }));
+                }
+            }
         }
-        .settle(network)?;
-        let lived_in = self.intent.endpoints_on(&old.id).next().is_some();
-        let mut settled = settled;
-        if lived_in && (settled.subnets != old.subnets || settled.ipv6 != old.ipv6) {
+        let mut settled = match lived_in && !moves {
+            true => settler.settle(network)?,
+            false => settler.settle_uninhabited(network)?,
+        };
+        if lived_in && (moves || settled.subnets != old.subnets || settled.ipv6 != old.ipv6) {
             warn!(
                 network = old.name,
-                "keeps its subnets while containers use it; the configured ones come with the next start without any"
+                bridge = name(old),
+                "keeps its bridge and subnets while containers use it; the configured ones come with the next start without \
+                 any"
             );
+            if moves {
+                settled.options.extend(name(old).map(|name| (BRIDGE_NAME.to_owned(), name)));
+                settled.foreign_link = old.foreign_link;
+            }
             settled.subnets.clone_from(&old.subnets);
             settled.ipv6 = old.ipv6;
         }
-        Ok((settled != **old).then(|| Arc::new(settled)))
+        Ok((settled != *old).then_some(settled))
     }
 }
 
@@ -172,6 +206,7 @@ fn plain(id: NetworkId, name: &str, driver: &str) -> Network {
         predefined: true,
         config_only: false,
         config_from: None,
+        foreign_link: false,
         subnets: Vec::new(),
         idle_subnets: Vec::new(),
         labels: BTreeMap::new(),
@@ -187,7 +222,7 @@ fn default_bridge_options() -> BTreeMap<String, String> {
         ("com.docker.network.bridge.enable_icc", "true"),
         ("com.docker.network.bridge.enable_ip_masquerade", "true"),
         ("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0"),
-        (BRIDGE_NAME, "docker0"),
+        (BRIDGE_NAME, DOCKER0),
     ]
     .into_iter()
     .map(|(key, value)| (key.to_owned(), value.to_owned()))

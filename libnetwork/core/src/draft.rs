@@ -5,7 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use ipnet::IpNet;
 use libnetwork_ipam::{Busy, Pool};
 use libnetwork_model::{
     Change, EndpointId, HostFacts, Intent, Network, NetworkId, PortRange, Protocol, Sandbox, SandboxId,
@@ -78,11 +77,6 @@ impl Desk<'_> {
                 self.set_openings(sandbox, network, openings)
             }
         }
-    }
-
-    /// Everything that a network must not overlap: other networks, and what the host can reach.
-    pub(crate) fn taken(&self) -> impl Iterator<Item = IpNet> {
-        self.intent.subnets().chain(self.host.taken.iter().copied())
     }
 }
 

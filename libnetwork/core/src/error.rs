@@ -54,6 +54,12 @@ pub enum Error {
     NotConnected { sandbox: String, network: String },
     #[error("network {name} has {endpoints} endpoints, and takes no more: use another network")]
     NetworkFull { name: String, endpoints: u32 },
+    /// Of a network whose bridge somebody else made.
+    #[error(
+        "bridge {bridge} of network {network} is not there: it was made by somebody else, who has to make it again, with \
+         its addresses"
+    )]
+    BridgeAway { network: String, bridge: String },
     /// A request that contradicts itself or a rule; the text says which and names the thing.
     #[error("{what}")]
     Invalid { what: String },
@@ -147,7 +153,8 @@ impl HasKind for Error {
             Error::Lease(error) => error.kind(),
             Error::Port(error) | Error::PortTaken { error, .. } => error.kind(),
             Error::Refused { cause, .. } | Error::Lingers { cause, .. } => cause.kind(),
-            Error::Store(_) => ErrorKind::Internal,
+            // Docker answers 500.
+            Error::BridgeAway { .. } | Error::Store(_) => ErrorKind::Internal,
             Error::Figures(error) => error.kind,
             Error::Stopping => ErrorKind::Unavailable,
         }

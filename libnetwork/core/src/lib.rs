@@ -30,6 +30,7 @@ mod request;
 mod reservations;
 mod sandboxes;
 mod settings;
+mod settle;
 mod surroundings;
 mod traits;
 

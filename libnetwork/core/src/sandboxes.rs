@@ -212,6 +212,9 @@ impl Desk<'_> {
             }
         }
         let old = old.iter().find(|e| e.network == network.id);
+        if old.is_none() {
+            self.refuse_absent_bridge(driver, network)?;
+        }
         let mut lease_of = |ipv6: bool| {
             let enabled = if ipv6 { network.ipv6 && !spec.without_ipv6 } else { network.ipv4 };
             if !enabled || !driver.leases_addresses() || network.subnet(ipv6).is_none() {

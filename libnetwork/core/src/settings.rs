@@ -10,7 +10,7 @@ use libnetwork_model::{Change, DnsOptions, Mutation, Network};
 use crate::{
     Error, Event,
     draft::{Desk, Draft, Subject, publishing_on, resolve},
-    networks::choose_gateways,
+    settle::choose_gateways,
 };
 
 /// What can be changed, by the words of `causeway network set`, with the driver option that each stands for and the key of
@@ -192,6 +192,7 @@ mod tests {
             predefined: false,
             config_only: false,
             config_from: None,
+            foreign_link: false,
             subnets: vec![subnet],
             idle_subnets: Vec::new(),
             labels: BTreeMap::new(),

@@ -156,10 +156,7 @@ fn pool(entry: &PoolEntry) -> Result<Pool, ConfigError> {
     let refuse =
         |expected| wrong("default-address-pools", &format!("{}, {}", entry.base, entry.size), expected);
     let base: IpNet = entry.base.parse().map_err(|_| refuse("a prefix like 10.10.0.0/16 with a size"))?;
-    if entry.size < base.prefix_len() || entry.size > base.max_prefix_len() {
-        return Err(refuse("of a size from the base's own prefix length up"));
-    }
-    Ok(Pool { base: base.trunc(), size: entry.size })
+    Pool::new(base, entry.size).map_err(refuse)
 }
 
 fn net(key: &'static str, text: &str, ipv6: bool) -> Result<Option<IpNet>, ConfigError> {
@@ -224,6 +221,8 @@ mod tests {
             (r#"{"bip": "fd00::1/64"}"#, "bip"),
             (r#"{"default-gateway": "fd00::1"}"#, "default-gateway"),
             (r#"{"default-address-pools": [{"base": "10.0.0.0/16", "size": 8}]}"#, "default-address-pools"),
+            (r#"{"default-address-pools": [{"base": "224.0.0.0/4", "size": 24}]}"#, "default-address-pools"),
+            (r#"{"default-address-pools": [{"base": "::/0", "size": 0}]}"#, "default-address-pools"),
         ] {
             let error = libnetwork_core::chain(&parse(text.as_bytes()).unwrap_err());
             assert!(error.contains(named), "{error}");

@@ -175,6 +175,7 @@ mod tests {
             predefined: false,
             config_only: false,
             config_from: None,
+            foreign_link: false,
             subnets: vec![crate::complete(subnet).unwrap()],
             idle_subnets: Vec::new(),
             labels: Default::default(),

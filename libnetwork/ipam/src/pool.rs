@@ -1,6 +1,6 @@
 //! Where the subnets of networks come from when nobody asked for one.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use libnetwork_model::{ErrorKind, HasKind};
@@ -14,6 +14,27 @@ pub struct Pool {
     /// The prefix length of the subnets, from the base's own up to 32 or 128.
     pub size: u8,
 }
+
+impl Pool {
+    /// A pool whose every subnet somebody could ask for; otherwise what it must be instead. Host bits of the base mean
+    /// nothing.
+    pub fn new(base: IpNet, size: u8) -> Result<Self, &'static str> {
+        if size < base.prefix_len() || size > base.max_prefix_len() {
+            return Err("of a size from the base's own prefix length up");
+        }
+        if NO_HOSTS.iter().any(|net| overlaps(*net, base)) {
+            return Err("of addresses that hosts can have, without multicast and IPv4 in IPv6");
+        }
+        Ok(Pool { base: base.trunc(), size })
+    }
+}
+
+/// Multicast, and IPv4 addresses in another form: what [`crate::validate`] refuses, as far as a pool can have it.
+const NO_HOSTS: [IpNet; 3] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96)),
+];
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
@@ -35,10 +56,8 @@ impl HasKind for PoolError {
 /// The same prefixes as Docker's. The first six networks (the predefined bridge among them) get the /16 that Docker
 /// gives them; the rest is cut into /24s, which makes 2,560 more networks where Docker has room for 25.
 pub fn default_pools() -> Vec<Pool> {
-    let pool = |a, b, len, size| Pool {
-        base: IpNet::V4(Ipv4Net::new_assert(std::net::Ipv4Addr::new(a, b, 0, 0), len)),
-        size,
-    };
+    let pool =
+        |a, b, len, size| Pool { base: IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, 0, 0), len)), size };
     let wide = (17..=22).map(|b| pool(172, b, 16, 16));
     wide.chain([pool(172, 23, 16, 24), pool(172, 24, 13, 24), pool(192, 168, 16, 24)]).collect()
 }
@@ -107,6 +126,24 @@ mod tests {
     }
 
     #[test]
+    fn a_pool_has_only_subnets_that_somebody_could_ask_for() {
+        assert_eq!(Pool::new(net("10.9.1.7/16"), 24), Ok(Pool { base: net("10.9.0.0/16"), size: 24 }));
+        assert!(Pool::new(net("fd00::/8"), 64).is_ok() && Pool::new(net("10.0.0.0/8"), 8).is_ok());
+        for (base, size) in [
+            ("224.0.0.0/4", 24),
+            ("192.0.0.0/2", 24),
+            ("0.0.0.0/0", 24),
+            ("ff05::/16", 64),
+            ("::/0", 0),
+            ("::ffff:10.0.0.0/104", 120),
+            ("10.0.0.0/16", 15),
+            ("10.0.0.0/16", 33),
+        ] {
+            assert!(Pool::new(net(base), size).is_err(), "{base}, {size}");
+        }
+    }
+
+    #[test]
     fn a_route_of_the_host_is_stepped_over() {
         assert_eq!(choose(&default_pools(), [net("172.17.42.0/24")]), Ok(net("172.18.0.0/16")));
         assert_eq!(choose(&default_pools(), [net("172.16.0.0/12")]), Ok(net("192.168.0.0/24")));
@@ -146,7 +183,7 @@ mod tests {
             let taken: Vec<IpNet> = taken
                 .into_iter()
                 .map(|(offset, len)| {
-                    let address = std::net::Ipv4Addr::from(0x0a09_0000 + offset);
+                    let address = Ipv4Addr::from(0x0a09_0000 + offset);
                     IpNet::V4(Ipv4Net::new(address, len).unwrap().trunc())
                 })
                 .collect();

@@ -40,7 +40,9 @@ impl FromStr for MacAddress {
         let mut bytes = [0; 6];
         let mut parts = text.split([':', '-']);
         for byte in &mut bytes {
-            let part = parts.next().filter(|p| p.len() == 2).ok_or_else(error)?;
+            // `from_str_radix` would take a sign for a digit.
+            let two_digits = |p: &&str| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit());
+            let part = parts.next().filter(two_digits).ok_or_else(error)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| error())?;
         }
         // The lowest bit of the first byte means a group address (IEEE 802), which no interface may carry.
@@ -74,5 +76,24 @@ impl fmt::Display for MacAddress {
 impl fmt::Debug for MacAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_two_digits_are_a_byte() {
+        assert_eq!("02-42:AC-11:00:02".parse(), Ok(MacAddress::from_ipv4([172, 17, 0, 2].into())));
+        for text in [
+            "02:42:+1:+2:+3:+4",
+            "02:42:-1:0:00:00",
+            "2:42:00:00:00:01",
+            "02:42:00:00:00",
+            "02:42:0x:00:00:00",
+        ] {
+            assert!(text.parse::<MacAddress>().is_err(), "{text}");
+        }
     }
 }

@@ -28,6 +28,10 @@ pub struct Network {
     /// The name of the network whose options these are copies of.
     #[serde(default)]
     pub config_from: Option<String>,
+    /// Its link was there before, made by somebody else: it is used as it is, and never made, changed or removed. Settled
+    /// when the network is made, and at starts, so that a link that is not there for a while becomes nobody's other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign_link: bool,
     /// Settled at creation: when none was asked for, the ones chosen from the pools.
     pub subnets: Vec<Subnet>,
     /// Asked for, of a family that is off: shown as they were asked for, and used by nothing.

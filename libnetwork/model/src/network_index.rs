@@ -118,6 +118,7 @@ mod tests {
             predefined: false,
             config_only: false,
             config_from: None,
+            foreign_link: false,
             subnets: subnets.iter().map(subnet).collect(),
             idle_subnets: Vec::new(),
             labels: Default::default(),

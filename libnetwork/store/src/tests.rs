@@ -21,6 +21,7 @@ fn network(n: u8) -> Mutation {
         predefined: false,
         config_only: false,
         config_from: None,
+        foreign_link: false,
         subnets: Vec::new(),
         idle_subnets: Vec::new(),
         labels: Default::default(),

@@ -15,8 +15,9 @@ use driver_bridge::BridgeDriver;
 use driver_host::{HostDriver, NoneDriver};
 use libnetwork_core::{
     Config, Defaults, DeniedPort, Drivers, HOST, Handle, Kernel, NONE, NameError, NameServer, Parts,
-    PortError, PortMapper, Publication, Running, Store, StoreError,
+    PortError, PortMapper, Publication, Running, StartError, Store, StoreError,
 };
+use libnetwork_ipam::Busy;
 use libnetwork_model::{
     Change, Endpoint, ErrorKind, HostFacts, Intent, NamespaceKind, Revision, Sandbox, SandboxId,
 };
@@ -46,6 +47,8 @@ pub(crate) struct World {
     pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
     pub(crate) commits: Arc<Mutex<usize>>,
     pub(crate) commits_refused: Arc<Mutex<usize>>,
+    /// Something else on the host has every port.
+    pub(crate) busy: Arc<Mutex<bool>>,
 }
 
 #[derive(Default)]
@@ -66,6 +69,14 @@ pub(crate) struct Names {
     pub(crate) refuse: bool,
     /// So many times more.
     pub(crate) refusals: usize,
+}
+
+impl Process {
+    /// In order, so that another can start.
+    pub(crate) async fn end(self) {
+        self.shutdown.cancel();
+        self.running.finished().await.unwrap();
+    }
 }
 
 pub(crate) struct Process {
@@ -91,9 +102,13 @@ pub(crate) fn foreign_link(kind: LinkKind) -> Link {
 
 impl World {
     pub(crate) async fn start(&self) -> Process {
+        self.try_start().await.unwrap()
+    }
+
+    pub(crate) async fn try_start(&self) -> Result<Process, StartError> {
         let (drifts, receiver) = mpsc::unbounded_channel();
         let world = self.clone();
-        let counter = self.counter.clone();
+        let (counter, busy) = (self.counter.clone(), self.busy.clone());
         // What a process had open ends with it.
         self.names.lock().unwrap().open.clear();
         self.host.lock().unwrap().mtu = 1500;
@@ -109,7 +124,7 @@ impl World {
                 bytes[..8].copy_from_slice(&counter.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
                 bytes
             }),
-            busy: Box::new(|_, _, _| None),
+            busy: Box::new(move |_, _, range| busy.lock().unwrap().then(|| Busy::Taken(range.first()))),
         };
         let parts = Parts {
             store: world.clone(),
@@ -119,8 +134,8 @@ impl World {
             drivers: drivers(),
         };
         let shutdown = CancellationToken::new();
-        let (core, running) = libnetwork_core::start(config, parts, shutdown.clone()).await.unwrap();
-        Process { core, drifts, shutdown, running }
+        let (core, running) = libnetwork_core::start(config, parts, shutdown.clone()).await?;
+        Ok(Process { core, drifts, shutdown, running })
     }
 
     /// Everything is as the intent says, and nothing else is there. Compares worlds, and asks no planner.

@@ -148,6 +148,7 @@ impl World {
             predefined: false,
             config_only: false,
             config_from: None,
+            foreign_link: false,
             subnets: vec![
                 subnet(format!("10.100.{n}.0/24"), format!("10.100.{n}.1")),
                 subnet(format!("fd00:{n}::/64"), format!("fd00:{n}::1")),
