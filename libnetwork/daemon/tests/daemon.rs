@@ -119,13 +119,21 @@ async fn a_published_port_leads_to_the_sandbox() {
     let mut asked = v1::JoinRequest { id: id(2), ..asked };
     (asked.ports[0].host_first, asked.ports[0].host_last) = (8081, 8081);
     eventually("the port to be taken", || host.sh("cat /proc/net/tcp6 /proc/net/tcp").contains(":1F91"));
-    let refused = client.join(asked).await.unwrap_err();
+    let joined = client.join(asked.clone()).await;
+    // Nor may the sandbox be given a way out by which the port would be published.
+    client.create_network(v1::CreateNetworkRequest { internal: true, ..network("closed") }).await.unwrap();
+    asked.endpoints[0].network = "closed".into();
+    client.join(asked).await.unwrap();
+    let endpoint = Some(v1::EndpointSpec { network: "bridge".into(), ..Default::default() });
+    let connected = client.connect(v1::ConnectRequest { sandbox_id: id(2), endpoint }).await;
     let _ = squatter.kill();
     let _ = squatter.wait();
-    let named =
-        refused.message().strip_prefix("failed to bind host port 0.0.0.0:8081/tcp: address already in use: ");
-    assert!(named.is_some_and(|who| who.starts_with("process busybox")), "{}", refused.message());
-    assert!(refused.message().contains("(pid "), "{}", refused.message());
+    let taken = "failed to bind host port 0.0.0.0:8081/tcp: address already in use: ";
+    for refused in [joined.unwrap_err(), connected.unwrap_err()] {
+        let named = refused.message().strip_prefix(taken);
+        assert!(named.is_some_and(|who| who.starts_with("process busybox")), "{}", refused.message());
+        assert!(refused.message().contains("(pid "), "{}", refused.message());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
