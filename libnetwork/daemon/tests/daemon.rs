@@ -72,6 +72,28 @@ async fn refusals_carry_their_kind_and_leave_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_that_quotes_much_is_an_answer_and_disturbs_nobody_on_the_same_connection() {
+    let host = Host::started("long");
+    let mut client = host.client();
+    let mut events = client.watch(v1::WatchRequest {}).await.unwrap().into_inner();
+    assert_eq!(events.message().await.unwrap().unwrap().kind, "ready");
+    for length in [20 << 10, 1 << 20] {
+        let reference = "€".repeat(length);
+        let asked = v1::GetNetworkRequest { reference: reference.clone(), brief: true };
+        let refused = client.get_network(asked).await.unwrap_err();
+        assert_eq!(kind(&refused), ErrorKind::NotFound, "{refused}");
+        assert!(refused.message().starts_with("network €€€"), "{refused}");
+        let options = [("com.docker.network.driver.mtu".to_owned(), reference)].into();
+        let asked = v1::CreateNetworkRequest { options, ..network("web") };
+        let refused = client.create_network(asked).await.unwrap_err();
+        assert_eq!(kind(&refused), ErrorKind::Invalid, "{refused}");
+    }
+    client.create_network(network("web")).await.unwrap();
+    let event = events.message().await.expect("the watcher was cut off").unwrap();
+    assert_eq!((event.action.as_str(), event.network_name.as_str()), ("create", "web"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_answer_inside_a_sandbox() {
     let host = Host::started("names");
     let mut client = host.client();

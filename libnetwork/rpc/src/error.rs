@@ -5,7 +5,15 @@ use std::error::Error;
 use libnetwork_model::ErrorKind;
 use tonic::{Code, Status};
 
-/// The status that carries an error of this kind. The message is what the user reads, Docker's own text where it has one.
+/// Bytes of a message at most. It travels in a header, each byte of it as up to three, and a client takes 16 KiB of headers: a
+/// longer answer is none, and a much longer one ends the connection with all the calls on it.
+const LIMIT: usize = 4096;
+
+/// What a message that was cut ends with.
+const CUT: &str = "… (cut)";
+
+/// The status that carries an error of this kind. The message is what the user reads, Docker's own text where it has one; of one
+/// that is longer than a status can carry, the beginning.
 pub fn status(kind: ErrorKind, message: impl Into<String>) -> Status {
     let code = match kind {
         ErrorKind::Invalid => Code::InvalidArgument,
@@ -17,6 +25,11 @@ pub fn status(kind: ErrorKind, message: impl Into<String>) -> Status {
         ErrorKind::Internal => Code::Internal,
         ErrorKind::Unimplemented => Code::Unimplemented,
     };
+    let mut message = message.into();
+    if message.len() > LIMIT {
+        message.truncate(message.floor_char_boundary(LIMIT - CUT.len()));
+        message.push_str(CUT);
+    }
     Status::new(code, message)
 }
 
@@ -55,6 +68,20 @@ pub fn is_transport(status: &Status) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_between_characters_and_says_so() {
+        let message = |text: String| status(ErrorKind::Invalid, text).message().to_owned();
+        for short in [LIMIT - 1, LIMIT] {
+            assert_eq!(message("x".repeat(short)), "x".repeat(short));
+        }
+        for first in ["", "x", "xx"] {
+            let asked = format!("{first}{}", "€".repeat(LIMIT));
+            let cut = message(asked.clone());
+            assert!(asked.starts_with(cut.strip_suffix(CUT).unwrap()) && cut.len() <= LIMIT);
+            assert!(cut.len() > LIMIT - 3);
+        }
+    }
 
     #[test]
     fn a_kind_survives_the_wire() {
