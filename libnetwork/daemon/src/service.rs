@@ -11,7 +11,7 @@ use std::{
 };
 
 use dns_server::DnsServer;
-use libnetwork_core::{DeniedPort, Error, Handle, chain};
+use libnetwork_core::{Error, Handle, chain};
 use libnetwork_ipam::PortError;
 use libnetwork_model::{ErrorKind, HasKind, Intent, SandboxId};
 use libnetwork_rpc::{status, v1, v1::libnetwork_server::Libnetwork};
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    firewall, lookups,
+    lookups,
     reply::{self, Replies},
     request, sockets,
 };
@@ -201,9 +201,7 @@ impl Libnetwork for Service {
         let v1::AskFirewallRequest { ports, networks } = request.into_inner();
         let wishes = request::ports(&ports)?;
         let denied = self.core.denied(&wishes, &networks).await.map_err(failed)?;
-        let denial = |port: &DeniedPort| firewall::denial(&firewall::name(port), &port.uplink, port.families);
-        let say = move || denied.iter().map(denial).collect();
-        let denials = tokio::task::spawn_blocking(say).await.unwrap_or_default();
+        let denials = denied.into_iter().map(|port| port.message).collect();
         Ok(Response::new(v1::AskFirewallReply { denials }))
     }
 
