@@ -81,6 +81,32 @@ fn neighbours_forwarding_entries_routes_and_settings_are_made_and_removed() {
 }
 
 #[test]
+fn a_setting_that_the_kernel_writes_in_its_own_way_is_as_desired_until_somebody_changes_it() {
+    host(|| async {
+        let (mut kernel, (_, mut desired)) = (kernel(), base());
+        let ns = Ns::Sandbox(sandbox_id(2));
+        // One with a zero in front, and one that is rounded where the kernel has 250 ticks a second.
+        let settings =
+            [("net/ipv4/conf/eth0/log_martians", "01"), ("net/ipv4/neigh/eth0/retrans_time_ms", "333")];
+        for (name, value) in settings {
+            let key = Key::LinkSysctl { ns: ns.clone(), link: "eth0".into(), name: name.into() };
+            desired.insert(key, Object::Sysctl(value.into()));
+        }
+        pass(&mut kernel, &desired).await;
+        assert_settled(&mut kernel, &desired).await;
+        for (name, _) in settings {
+            assert!(inside(2, &format!("sysctl -qw {name}=0")).status.success());
+            assert_eq!(pass(&mut kernel, &desired).await.operations.len(), 1);
+            assert_settled(&mut kernel, &desired).await;
+        }
+        let key = Key::LinkSysctl { ns, link: "eth0".into(), name: settings[0].0.into() };
+        desired.insert(key, Object::Sysctl("1".into()));
+        assert_eq!(pass(&mut kernel, &desired).await.operations.len(), 1);
+        assert_settled(&mut kernel, &desired).await;
+    });
+}
+
+#[test]
 fn every_detail_of_a_link_changes_in_place() {
     host(|| async {
         let (mut kernel, (_, mut base)) = (kernel(), base());
