@@ -62,7 +62,12 @@ pub fn kind(status: &Status) -> ErrorKind {
 /// (`Join`, `Leave`, every read) can be.
 pub fn is_transport(status: &Status) -> bool {
     // A status from the wire has no source; one that tonic made of a broken connection keeps what broke.
-    status.source().is_some()
+    let mut broke = std::iter::successors(status.source(), |error| (*error).source());
+    // An answer that this side would not take (larger than what it takes of headers) is the same when it comes again.
+    let unfit = |error: &(dyn Error + 'static)| {
+        error.downcast_ref::<h2::Error>().is_some_and(|error| error.is_reset() && error.is_library())
+    };
+    status.source().is_some() && !broke.any(unfit)
 }
 
 #[cfg(test)]
