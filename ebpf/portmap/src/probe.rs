@@ -159,7 +159,10 @@ fn note(denied: &mut Vec<DeniedPort>, protocol: Protocol, port: u16, uplink: &st
     let is_same = |d: &&mut DeniedPort| (d.protocol, d.port, d.uplink.as_str()) == (protocol, port, uplink);
     match denied.iter_mut().find(is_same) {
         Some(known) => known.families = known.families.and(families),
-        None => denied.push(DeniedPort { protocol, port, uplink: uplink.to_owned(), families }),
+        None => {
+            let (uplink, message) = (uplink.to_owned(), String::new());
+            denied.push(DeniedPort { protocol, port, uplink, families, message });
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Owns one task, [`Actor::run`]. Cancelling the token ends it in order: no command is taken in any more, those that are
 //! in are carried out and answered, then the channel to the reconciler closes and the task ends. Nothing in it waits for
-//! the kernel; it waits for the store, whose commit is what makes a command happen.
+//! the kernel to be changed; it waits for the store, whose commit is what makes a command happen, and asks which ports of the
+//! host are free ([`BusyPorts`]): whoever gives that function keeps it short, or off the async threads.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -26,7 +26,8 @@ pub enum EventKind {
     Network,
     Endpoint,
     Repair,
-    /// Of a published port of a sandbox: its attributes are `name` (the container's), `port` (`8080/tcp`) and `uplink`.
+    /// Of a published port of a sandbox: its attributes are `name` (the container's), `port` (`8080/tcp`), `uplink`, `clients`
+    /// ([`Families::name`](crate::Families::name)) and `message`.
     Port,
 }
 
@@ -55,12 +56,13 @@ impl Event {
     }
 
     pub(crate) fn denied(sandbox: &Sandbox, port: &DeniedPort) -> Self {
-        let DeniedPort { protocol, port, uplink, families } = port;
+        let DeniedPort { protocol, port, uplink, families, message } = port;
         let attributes = [
             ("name".to_owned(), sandbox.name.clone()),
             ("port".to_owned(), format!("{port}/{protocol}")),
             ("uplink".to_owned(), uplink.clone()),
             ("clients".to_owned(), families.name().to_owned()),
+            ("message".to_owned(), message.clone()),
         ];
         Self {
             sandbox: Some(sandbox.id.clone()),

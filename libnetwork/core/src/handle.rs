@@ -130,12 +130,12 @@ pub async fn start<S: Store, K: Kernel, M: PortMapper, N: NameServer>(
         intent: intent.clone(),
         owners: Default::default(),
         open: Default::default(),
-        ports_linger: false,
+        owed: Default::default(),
         bridges: Default::default(),
         in_the_way: Default::default(),
         heard: Default::default(),
     };
-    let clean = reconciler.full(Reason::Start).await;
+    reconciler.full(Reason::Start).await;
     let actor = Actor {
         store: Some(store),
         drivers: drivers.clone(),
@@ -154,7 +154,7 @@ pub async fn start<S: Store, K: Kernel, M: PortMapper, N: NameServer>(
         hand: Default::default(),
     };
     let running =
-        Running { reconciler: tokio::spawn(reconciler.run(clean)), actor: tokio::spawn(actor.run(shutdown)) };
+        Running { reconciler: tokio::spawn(reconciler.run()), actor: tokio::spawn(actor.run(shutdown)) };
     Ok((
         Handle { commands: command_sender, questions: question_sender, committed, host, events, drivers },
         running,

@@ -23,6 +23,7 @@ mod hints;
 mod mapper;
 mod networks;
 mod openings;
+mod owed;
 mod owners;
 mod publish;
 mod reconcile;

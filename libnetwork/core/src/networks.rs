@@ -26,6 +26,9 @@ const ENABLE_IPV6: &str = "com.docker.network.enable_ipv6";
 /// Names that stand for something else on Docker's command line (`runconfig.IsPreDefinedNetwork`).
 const RESERVED: [&str; 4] = ["bridge", "host", "none", "default"];
 
+/// So many endpoints are named that keep a network from being removed; it may have thousands.
+const NAMED: usize = 5;
+
 impl Desk<'_> {
     pub(crate) fn create_network(&mut self, request: &CreateNetwork) -> Result<Draft, Error> {
         let name = request.name.trim();
@@ -122,17 +125,19 @@ impl Desk<'_> {
         if network.predefined {
             return Err(Error::NetworkPredefined { name: network.name.clone() });
         }
-        let endpoints: Vec<String> = self
-            .intent
-            .endpoints_on(&network.id)
-            .map(|e| {
-                let name = self.intent.sandbox(&e.sandbox).map_or("", |s| s.name.as_str());
-                format!("name:{name:?} id:{:?}", e.id.short())
-            })
-            .collect();
-        if !endpoints.is_empty() {
-            let name = network.name.clone();
-            return Err(Error::ActiveEndpoints { name, endpoints: endpoints.join(", ") });
+        let mut active = self.intent.endpoints_on(&network.id);
+        let named = active.by_ref().take(NAMED).map(|e| {
+            let name = self.intent.sandbox(&e.sandbox).map_or("", |s| s.name.as_str());
+            format!("name:{name:?} id:{:?}", e.id.short())
+        });
+        let named: Vec<String> = named.collect();
+        if !named.is_empty() {
+            let mut endpoints = named.join(", ");
+            match active.count() {
+                0 => {}
+                more => endpoints.push_str(&format!(" and {more} more")),
+            }
+            return Err(Error::ActiveEndpoints { name: network.name.clone(), endpoints });
         }
         let subject = Subject::Network(network.id.clone());
         Ok(Draft {

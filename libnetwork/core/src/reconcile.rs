@@ -29,6 +29,7 @@ use crate::{
     error::chain,
     heard::Heard,
     mapper::Mapper,
+    owed::Owed,
     owners::Owners,
 };
 
@@ -76,9 +77,7 @@ pub(crate) struct Reconciler<K, M, N> {
     pub(crate) owners: Owners,
     /// The sandboxes whose resolver is open.
     pub(crate) open: BTreeSet<SandboxId>,
-    /// The mapper refused to take back ports, or an uplink: it is told all, and asked for all that it has, until it does
-    /// not.
-    pub(crate) ports_linger: bool,
+    pub(crate) owed: Owed,
     /// What the mapper was last told of bridges.
     pub(crate) bridges: BTreeMap<NetworkId, (String, Vec<IpAddr>)>,
     /// Other people's objects in the place of ours, as far as they were warned of.
@@ -94,15 +93,28 @@ pub(crate) enum Reason {
     Resync,
 }
 
+/// What a look at the host's facts came to, for the objects that are compiled with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looked {
+    Same,
+    /// Links follow the MTU: all of them are looked at again, and soon.
+    Changed,
+    Failed,
+}
+
 impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
-    pub(crate) async fn run(mut self, mut clean: bool) {
-        let mut resync = Instant::now() + if clean { RESYNC } else { RETRY };
+    pub(crate) async fn run(mut self) {
+        let mut resync = Instant::now() + RESYNC;
+        let mut retry = None;
         loop {
-            let look_at = self.heard.next().map_or(resync, |at| at.min(resync));
+            // An undo may have paid since, and then nothing is to be tried again.
+            retry = self.owed.is_any().then(|| retry.unwrap_or_else(|| Instant::now() + RETRY));
+            let full_at = retry.map_or(resync, |at| at.min(resync));
+            let look_at = self.heard.next().map_or(full_at, |at| at.min(full_at));
             tokio::select! {
                 step = self.steps.recv() => {
                     let Some(step) = step else { break };
-                    clean &= self.follow(step).await;
+                    self.follow(step).await;
                 }
                 Some(question) = self.questions.recv() => self.answer(question).await,
                 drift = self.kernel.changed() => {
@@ -115,30 +127,25 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
                 () = tokio::time::sleep_until(look_at) => {}
             }
             let now = Instant::now();
-            if now >= resync || self.heard.is_all_due(now) {
+            if now >= full_at || self.heard.is_all_due(now) {
                 let reason = if self.heard.take_all() { Reason::Drift } else { Reason::Resync };
-                clean = self.full(reason).await;
-                resync = Instant::now() + if clean { RESYNC } else { RETRY };
+                self.full(reason).await;
+                (resync, retry) = (Instant::now() + RESYNC, None);
                 continue;
             }
             if self.heard.take_host(now) {
-                clean &= self.look_at_host().await;
+                self.owed.look |= self.look_at_host().await != Looked::Same;
             }
-            if let Some(keys) = self.heard.take_keys(now)
-                && !self.repair(keys).await
-            {
-                resync = resync.min(Instant::now() + RETRY);
-            }
-            if !clean {
-                resync = resync.min(now + RETRY);
+            if let Some(keys) = self.heard.take_keys(now) {
+                self.repair(keys).await;
             }
         }
         debug!("the reconciler ends");
     }
 
-    /// One pass over what the waiting commits changed. False when something lingers that was to go: nobody else will ask
-    /// for it again. (What was to come and did not is taken back by the actor.)
-    async fn follow(&mut self, first: Step) -> bool {
+    /// One pass over what the waiting commits changed. What was to come and did not is taken back by the actor; what was
+    /// to go and lingers nobody else will ask for again.
+    async fn follow(&mut self, first: Step) {
         let Step { mut revision, intent: mut after, mut change } = first;
         while let Ok(step) = self.steps.try_recv() {
             (revision, after) = (step.revision, step.intent);
@@ -161,14 +168,14 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         let mut failures = attribute(&compiler, &before, &after, &touched, round.failed);
 
         let refused: BTreeSet<&Subject> = failures.iter().map(|(subject, _)| subject).collect();
-        let sound: Vec<SandboxId> = touched
+        let (unsound, sound): (Vec<SandboxId>, Vec<SandboxId>) = touched
             .sandboxes
             .iter()
-            .filter(|id| after.sandbox(id).is_some() && !refused.contains(&Subject::Sandbox((*id).clone())))
+            .filter(|id| after.sandbox(id).is_some())
             .cloned()
-            .collect();
+            .partition(|id| refused.contains(&Subject::Sandbox(id.clone())));
         failures.extend(self.open_resolvers(&after, &sound, &round.done).await);
-        failures.extend(self.publish_ports(&compiler, &before, &after, &sound).await);
+        failures.extend(self.publish_ports(&compiler, &before, &after, &sound, &unsound).await);
         failures.extend(self.tell_bridges(&compiler, &after, &touched).await);
         debug!(revision, operations = round.done.len(), failures = failures.len(), "followed the intent");
         let gone = |subject: &Subject| match subject {
@@ -177,14 +184,13 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
             Subject::Sandbox(id) => after.sandbox(id).is_none(),
             Subject::Endpoint(id) => after.endpoint(id).is_none(),
         };
-        let lingers = self.ports_linger || failures.iter().any(|(subject, _)| gone(subject));
+        self.owed.look |= failures.iter().any(|(subject, _)| gone(subject));
         let _ = self.reports.send(Report { revision, failures });
-        !lingers
     }
 
-    /// Everything, whatever was done before and by whom. Answers whether all of it is as it should be.
-    pub(crate) async fn full(&mut self, reason: Reason) -> bool {
-        let mut clean = self.look_at_host().await;
+    /// Everything, whatever was done before and by whom.
+    pub(crate) async fn full(&mut self, reason: Reason) {
+        self.owed.look = self.look_at_host().await == Looked::Failed;
         let host = self.host.borrow().clone();
         let drivers = self.drivers.clone();
         let compiler = Compiler { drivers: &drivers, host: &host };
@@ -195,29 +201,24 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         let desired = compiler.everything(&intent);
         let scope = Scope::all(&desired);
         let round = converge(&mut self.kernel, desired, scope, Desired::new).await;
-        clean &= all_in_the_way(&round.failed);
         let there: BTreeSet<&Key> = round.failed.iter().filter_map(in_the_way).collect();
         self.in_the_way.retain(|key| there.contains(key));
         self.speak_of(&round, reason);
 
         let all: Vec<SandboxId> = intent.sandboxes().map(|s| s.id.clone()).collect();
         let mut failures = self.open_resolvers(&intent, &all, &round.done).await;
-        if reason == Reason::Start || !round.done.is_empty() || self.ports_linger {
-            let unpublished = self.publish_all(&compiler, &intent).await;
-            self.ports_linger = !unpublished.is_empty();
-            failures.extend(unpublished);
+        self.owed.look |= !all_in_the_way(&round.failed) || !failures.is_empty();
+        if reason == Reason::Start || !round.done.is_empty() || self.owed.is_to_mapper() {
+            failures.extend(self.publish_all(&compiler, &intent).await);
         }
-        for (subject, cause) in &failures {
-            warn!(?subject, cause = chain(cause.as_ref()), "not as it should be");
-        }
+        speak_of_surroundings(&failures);
         self.heard.all_was_seen();
-        clean && failures.is_empty()
     }
 
     /// Looks at what changed behind our back, and at nothing else.
-    async fn repair(&mut self, keys: BTreeSet<Key>) -> bool {
+    async fn repair(&mut self, keys: BTreeSet<Key>) {
         if keys.is_empty() {
-            return true;
+            return;
         }
         let host = self.host.borrow().clone();
         let drivers = self.drivers.clone();
@@ -233,44 +234,44 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         let below = || compiler.below(&intent, &touched);
         let round = converge(&mut self.kernel, desired, Scope::Keys(keys), below).await;
         self.speak_of(&round, Reason::Drift);
+        self.owed.look |= !all_in_the_way(&round.failed);
         if round.done.is_empty() {
-            return all_in_the_way(&round.failed);
+            return;
         }
         let sandboxes: Vec<SandboxId> = touched.sandboxes.iter().cloned().collect();
         let mut failures = self.open_resolvers(&intent, &sandboxes, &round.done).await;
+        self.owed.look |= !failures.is_empty();
         failures.extend(self.publish_again(&compiler, &intent, &touched, &round.done).await);
-        all_in_the_way(&round.failed) && failures.is_empty()
+        speak_of_surroundings(&failures);
     }
 
     /// The host's facts again; who depends on them hears of a change.
-    async fn look_at_host(&mut self) -> bool {
+    async fn look_at_host(&mut self) -> Looked {
         let facts = self.kernel.host().await;
         self.heard.host_was_seen();
         let facts = match facts {
             Ok(facts) => Arc::new(facts),
             Err(error) => {
                 warn!(error = chain(&error), "cannot look at the host");
-                return false;
+                return Looked::Failed;
             }
         };
         let old = self.host.send_replace(facts.clone());
         if old == facts {
-            return true;
+            return Looked::Same;
         }
         info!(mtu = facts.mtu, uplinks = ?facts.uplinks.keys(), "the host's network changed");
         self.names.upstreams(&facts);
-        let mut clean = true;
         if old.uplinks != facts.uplinks {
             let told = facts.clone();
             if let Some(Err(error)) = self.mapper.call(move |mapper| mapper.uplinks(&told)).await {
                 warn!(error = chain(&error), "cannot publish ports on the uplinks");
                 // The next look finds the same facts, and would not tell of them.
-                self.ports_linger = true;
-                clean = false;
+                self.owed.ways = true;
             }
         }
-        // Links follow the MTU: all of them are looked at again, and soon.
-        clean && old.mtu == facts.mtu && old.closed == facts.closed && old.bridges == facts.bridges
+        let same = old.mtu == facts.mtu && old.closed == facts.closed && old.bridges == facts.bridges;
+        if same { Looked::Same } else { Looked::Changed }
     }
 
     fn speak_of(&mut self, round: &Round, reason: Reason) {
@@ -305,6 +306,12 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
             info!(?reason, ?attributes, "repaired");
             let _ = self.events.send(Event::repair(attributes));
         }
+    }
+}
+
+fn speak_of_surroundings(failures: &[(Subject, Arc<Cause>)]) {
+    for (subject, cause) in failures {
+        warn!(?subject, cause = chain(cause.as_ref()), "not as it should be");
     }
 }
 

@@ -39,11 +39,9 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
             intent.sandbox(id).is_some_and(|s| !compiler.publication(intent, s).mappings.is_empty())
         };
         let gone = touched.sandboxes.iter().filter(|id| mapped(before, id) && !mapped(after, id));
-        // A failure is seen again when the mapper is asked for all it has.
         for (id, error) in
             self.set(after, gone.map(|id| (id.clone(), Publication::default())).collect()).await
         {
-            self.ports_linger = true;
             tracing::warn!(
                 sandbox = id.short(),
                 error = crate::error::chain(&error),
@@ -91,20 +89,23 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         failures
     }
 
-    /// The ports of these sandboxes, where they differ from what they were.
+    /// The ports of the `sound` sandboxes, where they differ from what they were. Those of the others cannot lead
+    /// anywhere yet.
     pub(crate) async fn publish_ports(
         &mut self,
         compiler: &Compiler<'_>,
         before: &Intent,
         after: &Intent,
-        sandboxes: &[SandboxId],
+        sound: &[SandboxId],
+        unsound: &[SandboxId],
     ) -> Failures {
-        let changed = sandboxes.iter().filter_map(|id| {
+        let changed = |id: &SandboxId| {
             let wanted = compiler.publication(after, after.sandbox(id)?);
             let had = before.sandbox(id).map(|s| compiler.publication(before, s)).unwrap_or_default();
             (!wanted.mappings.is_empty() && wanted != had).then(|| (id.clone(), wanted))
-        });
-        ports_failed(self.set(after, changed.collect()).await)
+        };
+        self.owed.ports.extend(unsound.iter().filter_map(changed).map(|(id, _)| id));
+        ports_failed(self.set(after, sound.iter().filter_map(changed).collect()).await)
     }
 
     pub(crate) async fn answer(&mut self, question: Question) {
@@ -131,6 +132,7 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
 
     /// All ports, uplinks and bridges; what the mapper has beyond them goes.
     pub(crate) async fn publish_all(&mut self, compiler: &Compiler<'_>, intent: &Intent) -> Failures {
+        (self.owed.ways, self.owed.ports) = Default::default();
         self.bridges = intent.networks().filter_map(|n| Some((n.id.clone(), compiler.bridge(n)?))).collect();
         let bridges: Bridges = self.bridges.values().cloned().collect();
         let host = self.host.borrow().clone();
@@ -140,6 +142,7 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
             (uplinks, mapper.bridges(&bridges).and_then(|()| mapper.sandboxes()))
         });
         let Some((uplinks, known)) = answer.await else { return Failures::new() };
+        self.owed.ways = uplinks.is_err() || known.is_err();
         let failed = |error| (Subject::Shared, Arc::new(Cause::Port(error)));
         let mut failures: Failures = uplinks.err().map(failed).into_iter().collect();
         let known = match known {
@@ -183,6 +186,7 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         }
         let result = self.mapper.call(move |mapper| mapper.change_bridges(&came, &gone)).await;
         let Some(Err(error)) = result else { return Failures::new() };
+        self.owed.ways = true;
         let cause = Arc::new(Cause::Port(error));
         touched.networks.iter().map(|id| (Subject::Network(id.clone()), cause.clone())).collect()
     }
@@ -212,13 +216,16 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
             .filter(|sandbox| !sandbox.ports.is_empty())
             .map(|sandbox| (sandbox.id.clone(), compiler.publication(intent, sandbox)))
             .collect();
+        let mut failures = Failures::new();
         if !came.is_empty() {
             let told = self.mapper.call(move |mapper| mapper.change_bridges(&came, &BTreeSet::new())).await;
             if let Some(Err(error)) = told {
-                return vec![(Subject::Shared, Arc::new(Cause::Port(error)))];
+                self.owed.ways = true;
+                failures.push((Subject::Shared, Arc::new(Cause::Port(error))));
             }
         }
-        ports_failed(self.set(intent, wanted).await)
+        failures.extend(ports_failed(self.set(intent, wanted).await));
+        failures
     }
 
     async fn set(
@@ -237,11 +244,15 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         for (result, id) in call.await.unwrap_or_default() {
             match result {
                 Ok(denied) => {
+                    self.owed.ports.remove(&id);
                     for (port, sandbox) in denied.iter().zip(intent.sandbox(&id).into_iter().cycle()) {
                         let _ = self.events.send(Event::denied(sandbox, port));
                     }
                 }
-                Err(error) => failed.push((id, error)),
+                Err(error) => {
+                    self.owed.ports.insert(id.clone());
+                    failed.push((id, error));
+                }
             }
         }
         failed

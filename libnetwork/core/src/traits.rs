@@ -103,6 +103,8 @@ pub struct DeniedPort {
     /// The interface that the clients come by.
     pub uplink: String,
     pub families: Families,
+    /// What its reader is told, with the way to open it. Empty where only the packets are known and not the firewall.
+    pub message: String,
 }
 
 /// Of which versions of IP.
@@ -128,12 +130,6 @@ impl Families {
             Self::Ipv6 => "ipv6",
             Self::Both => "ipv4,ipv6",
         }
-    }
-
-    /// The other way round.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        [Self::Ipv4, Self::Ipv6, Self::Both].into_iter().find(|families| families.name() == name)
     }
 }
 

@@ -83,6 +83,18 @@ async fn a_network_in_use_names_who_uses_it() {
 }
 
 #[tokio::test]
+async fn a_network_that_many_use_names_some_and_counts_the_others() {
+    let (_, Process { core, .. }) = world().await;
+    core.create_network(network("web")).await.unwrap();
+    for n in 1..=6 {
+        core.join(sandbox(n, &["web"])).await.unwrap();
+    }
+    let text = core.remove_network("web".into()).await.unwrap_err().to_string();
+    assert_eq!(text.matches("name:\"box").count(), 5, "{text}");
+    assert!(text.ends_with(" and 1 more)"), "{text}");
+}
+
+#[tokio::test]
 async fn an_ambiguous_prefix_is_refused() {
     let (_, Process { core, .. }) = world().await;
     let mut firsts = std::collections::BTreeSet::new();

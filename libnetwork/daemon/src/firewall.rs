@@ -22,11 +22,7 @@ pub(crate) async fn report(mut events: Receiver<Event>, end: CancellationToken) 
         match event {
             Ok(event) if event.kind == EventKind::Port => {
                 let of = |name: &str| event.attributes.get(name).map(String::as_str).unwrap_or_default();
-                tracing::warn!(
-                    container = of("name"),
-                    "published {}",
-                    denial(of("port"), of("uplink"), families(of("clients")))
-                );
+                tracing::warn!(container = of("name"), "published {}", of("message"));
             }
             Ok(_) | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
@@ -34,39 +30,56 @@ pub(crate) async fn report(mut events: Receiver<Event>, end: CancellationToken) 
     }
 }
 
-/// `port` is number and transport: `8080/tcp`.
-pub(crate) fn denial(port: &str, uplink: &str, families: Families) -> String {
-    let clients = match families {
-        Families::Ipv4 => "IPv4 clients",
-        Families::Ipv6 => "IPv6 clients",
-        Families::Both => "clients",
-    };
-    format!(
-        "port {port} is denied by the host's firewall to {clients} on {uplink}: open it by {}, or start with \
-         --published-ports open",
-        remedy(port, families)
-    )
-}
-
-/// As an event has them.
-pub(crate) fn families(name: &str) -> Families {
-    Families::named(name).unwrap_or(Families::Both)
-}
-
-pub(crate) fn name(port: &DeniedPort) -> String {
-    format!("{}/{}", port.port, port.protocol)
-}
-
-/// The command that opens the port, and what has to be put into it.
-fn remedy(port: &str, families: Families) -> String {
-    let ufw = fs::read_to_string(UFW).is_ok_and(|text| text.lines().any(|l| l.trim() == "ENABLED=yes"));
-    if ufw {
-        return format!("`ufw allow {port}`");
+/// Says of denied ports what is to be done. Reads files and lists rules, so it is called where the filter was asked, on a
+/// thread that may block, and once for all who hear of it.
+pub(crate) fn explain(denied: &mut [DeniedPort]) {
+    if denied.is_empty() {
+        return;
     }
-    if Path::new(FIREWALLD).exists() {
-        return format!("`firewall-cmd --add-port={port}`");
+    let firewall = Firewall::look();
+    for denied in denied {
+        let port = format!("{}/{}", denied.port, denied.protocol);
+        let clients = match denied.families {
+            Families::Ipv4 => "IPv4 clients",
+            Families::Ipv6 => "IPv6 clients",
+            Families::Both => "clients",
+        };
+        denied.message = format!(
+            "port {port} is denied by the host's firewall to {clients} on {}: open it by {}, or start with \
+             --published-ports open",
+            denied.uplink,
+            firewall.remedy(&port, denied.families)
+        );
     }
-    by_rules(port, families, &input_chains().unwrap_or_default())
+}
+
+/// What the host's input is filtered by.
+enum Firewall {
+    Ufw,
+    Firewalld,
+    Rules(Vec<InputChain>),
+}
+
+impl Firewall {
+    fn look() -> Self {
+        let ufw = fs::read_to_string(UFW).is_ok_and(|text| text.lines().any(|l| l.trim() == "ENABLED=yes"));
+        if ufw {
+            Self::Ufw
+        } else if Path::new(FIREWALLD).exists() {
+            Self::Firewalld
+        } else {
+            Self::Rules(input_chains().unwrap_or_default())
+        }
+    }
+
+    /// The command that opens the port (`8080/tcp`), and what has to be put into it.
+    fn remedy(&self, port: &str, families: Families) -> String {
+        match self {
+            Self::Ufw => format!("`ufw allow {port}`"),
+            Self::Firewalld => format!("`firewall-cmd --add-port={port}`"),
+            Self::Rules(chains) => by_rules(port, families, chains),
+        }
+    }
 }
 
 /// One rule where it serves all of these clients.

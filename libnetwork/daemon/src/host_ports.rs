@@ -12,8 +12,16 @@ use crate::sockets;
 /// Up to so many ports are tried one by one; for more, the list of all sockets is cheaper.
 const TRIED: u16 = 64;
 
-/// In the namespace of the calling thread.
+/// In the namespace of the calling thread. One port is two system calls that do not wait; a range is many, or a list of all
+/// sockets, and lets the tasks of this thread go on elsewhere.
 pub(crate) fn busy(protocol: Protocol, ip: Option<IpAddr>, range: PortRange) -> Option<Busy> {
+    match range.count() {
+        1 => try_one(protocol, ip, range.first()),
+        _ => tokio::task::block_in_place(|| busy_range(protocol, ip, range)),
+    }
+}
+
+fn busy_range(protocol: Protocol, ip: Option<IpAddr>, range: PortRange) -> Option<Busy> {
     if range.count() <= TRIED || protocol == Protocol::Sctp {
         return (range.first()..=range.last()).find_map(|port| try_one(protocol, ip, port));
     }

@@ -10,6 +10,7 @@ use libnetwork_model::{ErrorKind, HostFacts, PublishedPort, SandboxId};
 
 use crate::{
     args::{Directories, Publish, PublishBackend, PublishedPorts},
+    firewall,
     reserved::Reserved,
 };
 
@@ -110,7 +111,7 @@ impl PortMapper for Mapper {
     }
 
     fn set(&mut self, sandbox: &SandboxId, wanted: &Publication) -> Result<Vec<DeniedPort>, PortError> {
-        let denied = match (&mut self.backend, wanted.mappings.first()) {
+        let mut denied = match (&mut self.backend, wanted.mappings.first()) {
             (Backend::Bpf(mapper), _) => mapper.set(sandbox, wanted)?,
             (Backend::Nftables { .. }, _) | (Backend::Absent { .. }, None) => Vec::new(),
             (Backend::Absent { reason }, Some(mapping)) => {
@@ -123,14 +124,17 @@ impl PortMapper for Mapper {
             }
         };
         self.reserved.set(sandbox, wanted);
+        firewall::explain(&mut denied);
         Ok(denied)
     }
 
     fn denied(&mut self, ports: &[PublishedPort], families: Families) -> Vec<DeniedPort> {
-        match &mut self.backend {
+        let mut denied = match &mut self.backend {
             Backend::Bpf(mapper) => mapper.denied(ports, families),
             Backend::Nftables { .. } | Backend::Absent { .. } => Vec::new(),
-        }
+        };
+        firewall::explain(&mut denied);
+        denied
     }
 
     fn uplinks(&mut self, host: &HostFacts) -> Result<(), PortError> {

@@ -6,8 +6,6 @@ use libnetwork_core::{Drivers, Event, EventKind};
 use libnetwork_model::{Endpoint, HostFacts, Intent, NamespaceKind, Network, Opening, Sandbox};
 use libnetwork_rpc::{network_fields, port_to_v1, resolver_to_v1, v1};
 
-use crate::firewall;
-
 const MTU: &str = "com.docker.network.driver.mtu";
 const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
 
@@ -99,12 +97,7 @@ pub(crate) fn ready(time_ns: u64) -> v1::Event {
     v1::Event { kind: "ready".into(), time_ns, ..Default::default() }
 }
 
-pub(crate) fn event(mut event: Event) -> v1::Event {
-    if event.kind == EventKind::Port {
-        let of = |name: &str| event.attributes.get(name).map(String::as_str).unwrap_or_default();
-        let message = firewall::denial(of("port"), of("uplink"), firewall::families(of("clients")));
-        event.attributes.insert("message".into(), message);
-    }
+pub(crate) fn event(event: Event) -> v1::Event {
     let (network_id, network_name, network_driver) = event.network.unwrap_or_default();
     v1::Event {
         kind: match event.kind {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use dns_server::DnsServer;
-use libnetwork_core::{DeniedPort, Error, Handle, chain};
+use libnetwork_core::{Error, Handle, chain};
 use libnetwork_ipam::PortError;
 use libnetwork_model::{ErrorKind, HasKind, Intent, SandboxId};
 use libnetwork_rpc::{status, v1, v1::libnetwork_server::Libnetwork};
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    firewall, lookups,
+    lookups,
     reply::{self, Replies},
     request, sockets,
 };
@@ -119,10 +119,7 @@ impl Libnetwork for Service {
     async fn join(&self, request: Request<v1::JoinRequest>) -> Answer<v1::Sandbox> {
         let asked = request::join(request.into_inner())?;
         let id = asked.id.clone();
-        let intent = match self.core.join(asked).await {
-            Ok(intent) => intent,
-            Err(error) => return Err(ports_failed(error).await),
-        };
+        let intent = settled(self.core.join(asked).await).await?;
         self.sandbox(&intent, &id)
     }
 
@@ -143,7 +140,7 @@ impl Libnetwork for Service {
     async fn set_network(&self, request: Request<v1::SetNetworkRequest>) -> Answer<v1::Network> {
         let v1::SetNetworkRequest { reference, settings } = request.into_inner();
         let settings = settings.into_iter().collect();
-        let (intent, id) = self.core.set_network(reference, settings).await.map_err(failed)?;
+        let (intent, id) = settled(self.core.set_network(reference, settings).await).await?;
         let missing = || failed(Error::NetworkNotFound { reference: id.to_string() });
         let network = intent.network(&id).ok_or_else(missing)?;
         Ok(Response::new(self.with(&intent, |replies| replies.network(network))))
@@ -153,14 +150,14 @@ impl Libnetwork for Service {
         let message = request.into_inner();
         let id = request::sandbox_id(&message.sandbox_id)?;
         let spec = message.endpoint.ok_or_else(|| status(ErrorKind::Invalid, "the endpoint is missing"))?;
-        let intent = self.core.connect(id.clone(), request::endpoint(spec)?).await.map_err(failed)?;
+        let intent = settled(self.core.connect(id.clone(), request::endpoint(spec)?).await).await?;
         self.sandbox(&intent, &id)
     }
 
     async fn disconnect(&self, request: Request<v1::DisconnectRequest>) -> Answer<v1::Sandbox> {
         let message = request.into_inner();
         let id = request::sandbox_id(&message.sandbox_id)?;
-        let intent = self.core.disconnect(id.clone(), message.network).await.map_err(failed)?;
+        let intent = settled(self.core.disconnect(id.clone(), message.network).await).await?;
         self.sandbox(&intent, &id)
     }
 
@@ -175,10 +172,8 @@ impl Libnetwork for Service {
         let message = request.into_inner();
         let id = request::sandbox_id(&message.sandbox_id)?;
         let ports = request::ports(&message.ports)?;
-        match self.core.set_ports(id.clone(), ports).await {
-            Ok(intent) => self.sandbox(&intent, &id),
-            Err(error) => Err(ports_failed(error).await),
-        }
+        let intent = settled(self.core.set_ports(id.clone(), ports).await).await?;
+        self.sandbox(&intent, &id)
     }
 
     async fn set_openings(&self, request: Request<v1::SetOpeningsRequest>) -> Answer<v1::Sandbox> {
@@ -206,9 +201,7 @@ impl Libnetwork for Service {
         let v1::AskFirewallRequest { ports, networks } = request.into_inner();
         let wishes = request::ports(&ports)?;
         let denied = self.core.denied(&wishes, &networks).await.map_err(failed)?;
-        let denial = |port: &DeniedPort| firewall::denial(&firewall::name(port), &port.uplink, port.families);
-        let say = move || denied.iter().map(denial).collect();
-        let denials = tokio::task::spawn_blocking(say).await.unwrap_or_default();
+        let denials = denied.into_iter().map(|port| port.message).collect();
         Ok(Response::new(v1::AskFirewallReply { denials }))
     }
 
@@ -260,15 +253,21 @@ fn until<S: Stream + Send>(stream: S, end: CancellationToken) -> impl Stream<Ite
     futures_util::stream::select(stream.map(Some), ended).take_while(Option::is_some).filter_map(|item| item)
 }
 
-/// [`failed`], with the process named that has a port which was asked for.
-async fn ports_failed(error: Error) -> Status {
-    let Error::Port(PortError::Busy { protocol, host_ip, port, .. }) = error else { return failed(error) };
+/// What came of a command that settles ports, with the process named that has one which was asked for.
+async fn settled<T>(result: Result<T, Error>) -> Result<T, Status> {
+    let error = match result {
+        Ok(answer) => return Ok(answer),
+        Err(error) => error,
+    };
+    let Error::Port(PortError::Busy { protocol, host_ip, port, .. }) = error else {
+        return Err(failed(error));
+    };
     let look = move || sockets::holder(protocol, host_ip, port);
     let holder = tokio::task::spawn_blocking(look).await.ok().flatten();
-    match holder {
+    Err(match holder {
         Some(holder) => status(error.kind(), format!("{}: {holder} has {port}/{protocol}", chain(&error))),
         None => failed(error),
-    }
+    })
 }
 
 fn failed(error: Error) -> Status {

@@ -72,6 +72,28 @@ async fn refusals_carry_their_kind_and_leave_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_that_quotes_much_is_an_answer_and_disturbs_nobody_on_the_same_connection() {
+    let host = Host::started("long");
+    let mut client = host.client();
+    let mut events = client.watch(v1::WatchRequest {}).await.unwrap().into_inner();
+    assert_eq!(events.message().await.unwrap().unwrap().kind, "ready");
+    for length in [20 << 10, 1 << 20] {
+        let reference = "€".repeat(length);
+        let asked = v1::GetNetworkRequest { reference: reference.clone(), brief: true };
+        let refused = client.get_network(asked).await.unwrap_err();
+        assert_eq!(kind(&refused), ErrorKind::NotFound, "{refused}");
+        assert!(refused.message().starts_with("network €€€"), "{refused}");
+        let options = [("com.docker.network.driver.mtu".to_owned(), reference)].into();
+        let asked = v1::CreateNetworkRequest { options, ..network("web") };
+        let refused = client.create_network(asked).await.unwrap_err();
+        assert_eq!(kind(&refused), ErrorKind::Invalid, "{refused}");
+    }
+    client.create_network(network("web")).await.unwrap();
+    let event = events.message().await.expect("the watcher was cut off").unwrap();
+    assert_eq!((event.action.as_str(), event.network_name.as_str()), ("create", "web"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_answer_inside_a_sandbox() {
     let host = Host::started("names");
     let mut client = host.client();
@@ -119,13 +141,21 @@ async fn a_published_port_leads_to_the_sandbox() {
     let mut asked = v1::JoinRequest { id: id(2), ..asked };
     (asked.ports[0].host_first, asked.ports[0].host_last) = (8081, 8081);
     eventually("the port to be taken", || host.sh("cat /proc/net/tcp6 /proc/net/tcp").contains(":1F91"));
-    let refused = client.join(asked).await.unwrap_err();
+    let joined = client.join(asked.clone()).await;
+    // Nor may the sandbox be given a way out by which the port would be published.
+    client.create_network(v1::CreateNetworkRequest { internal: true, ..network("closed") }).await.unwrap();
+    asked.endpoints[0].network = "closed".into();
+    client.join(asked).await.unwrap();
+    let endpoint = Some(v1::EndpointSpec { network: "bridge".into(), ..Default::default() });
+    let connected = client.connect(v1::ConnectRequest { sandbox_id: id(2), endpoint }).await;
     let _ = squatter.kill();
     let _ = squatter.wait();
-    let named =
-        refused.message().strip_prefix("failed to bind host port 0.0.0.0:8081/tcp: address already in use: ");
-    assert!(named.is_some_and(|who| who.starts_with("process busybox")), "{}", refused.message());
-    assert!(refused.message().contains("(pid "), "{}", refused.message());
+    let taken = "failed to bind host port 0.0.0.0:8081/tcp: address already in use: ";
+    for refused in [joined.unwrap_err(), connected.unwrap_err()] {
+        let named = refused.message().strip_prefix(taken);
+        assert!(named.is_some_and(|who| who.starts_with("process busybox")), "{}", refused.message());
+        assert!(refused.message().contains("(pid "), "{}", refused.message());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -190,13 +190,18 @@ impl Work<'_> {
         for (ns, settings) in by_ns {
             let wanted: Vec<(Name, Name)> =
                 settings.iter().map(|(_, name, value)| (Name::clone(name), Name::clone(value))).collect();
-            let write = move || wanted.iter().map(|(name, value)| sysctl::write(name, value)).collect();
+            let write =
+                move || wanted.iter().map(|(name, value)| sysctl::write_and_read(name, value)).collect();
             let results: Vec<_> = match sysctl::at(self.spaces, ns, write) {
                 Ok(results) => results,
                 Err(cause) => vec![Err(cause); settings.len()],
             };
-            for ((place, ..), result) in settings.iter().zip(results) {
-                self.record(*place, result);
+            for ((place, name, value), result) in settings.iter().zip(results) {
+                // Those of the host are ours alone, and in the kernel's own words.
+                if let (Ns::Sandbox(id), Ok(reading)) = (ns, &result) {
+                    self.spaces.note_reading(id, name, value, reading.clone());
+                }
+                self.record(*place, result.map(drop));
             }
         }
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use libnetwork_model::SandboxId;
-use libnetwork_plan::{Cause, Ns};
+use libnetwork_plan::{Cause, Name, Ns};
 use nix::{
     errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
@@ -34,6 +34,8 @@ pub(crate) struct Space {
     nft: Option<Socket>,
     /// What was last heard of its links.
     pub(crate) links: Links,
+    /// The settings that read as another text than was written: by name, what was written and what it reads as.
+    readings: HashMap<Name, (Name, Name)>,
     /// What the host's namespace calls it.
     nsid: Option<Nsid>,
     /// Which namespace it is: another may be put under the same name.
@@ -182,6 +184,30 @@ impl Spaces {
         unmount(&self.path(sandbox))
     }
 
+    /// Notes what a setting of a sandbox reads as since this was written; none: the same.
+    pub(crate) fn note_reading(
+        &mut self,
+        sandbox: &SandboxId,
+        name: &Name,
+        written: &Name,
+        reading: Option<Name>,
+    ) {
+        let Some(space) = self.sandboxes.get_mut(sandbox) else { return };
+        match reading {
+            Some(reading) => drop(space.readings.insert(name.clone(), (written.clone(), reading))),
+            None => drop(space.readings.remove(name)),
+        }
+    }
+
+    /// A setting as it was written, where that is what this reading means.
+    pub(crate) fn as_written(&self, ns: &Ns, name: &Name, reading: Name) -> Name {
+        let space = if let Ns::Sandbox(id) = ns { self.sandboxes.get(id) } else { None };
+        match space.and_then(|space| space.readings.get(name)) {
+            Some((written, known)) if *known == reading => written.clone(),
+            _ => reading,
+        }
+    }
+
     /// Closes what is not kept of a sandbox.
     pub(crate) fn tidy(&mut self, ns: &Ns) {
         if let Ns::Sandbox(id) = ns
@@ -212,7 +238,8 @@ impl Space {
     /// In the namespace of the calling thread.
     fn here(inode: u64) -> Result<Self, Cause> {
         let route = Socket::open(Protocol::Route)?;
-        Ok(Space { route, nft: None, links: Links::default(), nsid: None, inode })
+        let (links, readings) = (Links::default(), HashMap::new());
+        Ok(Space { route, nft: None, links, readings, nsid: None, inode })
     }
 
     /// The port that our own nftables transactions carry.

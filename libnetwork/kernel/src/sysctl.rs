@@ -55,6 +55,14 @@ pub(crate) fn write(name: &str, value: &str) -> Result<(), Cause> {
     file.and_then(|mut file| file.write_all(value.as_bytes())).map_err(cause)
 }
 
+/// [`write()`], and what the setting reads as where that is another text: `01` reads as `1`, and times are rounded to the
+/// kernel's ticks.
+pub(crate) fn write_and_read(name: &str, value: &str) -> Result<Option<Name>, Cause> {
+    write(name, value)?;
+    // Some cannot be read.
+    Ok(read(name).ok().flatten().filter(|reading| **reading != *value))
+}
+
 /// The accept_ra of a host that forwards and believes its router all the same.
 pub(crate) const BELIEVE_ALWAYS: &str = "2";
 

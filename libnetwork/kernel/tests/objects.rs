@@ -8,7 +8,7 @@ use driver_bridge::BridgeDriver;
 use libnetwork_core::Kernel;
 use libnetwork_model::{MacAddress, PortRange, Protocol, PublishedPort};
 use libnetwork_plan::{
-    BridgePort, Cause, Desired, Driver, Key, LinkRank, Neighbour, Ns, Object, Operation, Route,
+    BridgePort, Cause, Datum, Desired, Driver, Key, LinkRank, Neighbour, Ns, Object, Operation, Route, Scope,
 };
 use support::*;
 
@@ -77,6 +77,63 @@ fn neighbours_forwarding_entries_routes_and_settings_are_made_and_removed() {
         assert_settled(&mut kernel, &desired).await;
         pass(&mut kernel, &base).await;
         assert_settled(&mut kernel, &base).await;
+    });
+}
+
+#[test]
+fn a_setting_that_the_kernel_writes_in_its_own_way_is_as_desired_until_somebody_changes_it() {
+    host(|| async {
+        let (mut kernel, (_, mut desired)) = (kernel(), base());
+        let ns = Ns::Sandbox(sandbox_id(2));
+        // One with a zero in front, and one that is rounded where the kernel has 250 ticks a second.
+        let settings =
+            [("net/ipv4/conf/eth0/log_martians", "01"), ("net/ipv4/neigh/eth0/retrans_time_ms", "333")];
+        for (name, value) in settings {
+            let key = Key::LinkSysctl { ns: ns.clone(), link: "eth0".into(), name: name.into() };
+            desired.insert(key, Object::Sysctl(value.into()));
+        }
+        pass(&mut kernel, &desired).await;
+        assert_settled(&mut kernel, &desired).await;
+        for (name, _) in settings {
+            assert!(inside(2, &format!("sysctl -qw {name}=0")).status.success());
+            assert_eq!(pass(&mut kernel, &desired).await.operations.len(), 1);
+            assert_settled(&mut kernel, &desired).await;
+        }
+        let key = Key::LinkSysctl { ns, link: "eth0".into(), name: settings[0].0.into() };
+        desired.insert(key, Object::Sysctl("1".into()));
+        assert_eq!(pass(&mut kernel, &desired).await.operations.len(), 1);
+        assert_settled(&mut kernel, &desired).await;
+    });
+}
+
+#[test]
+fn more_refusals_than_the_kernel_keeps_for_us_are_not_laid_to_a_change_that_it_takes() {
+    host(|| async {
+        let (mut kernel, (_, desired)) = (kernel(), base());
+        pass(&mut kernel, &desired).await;
+        let by_link = |(key, object): (&Key, &Object)| match (key, object) {
+            (Key::SetElement { ns, table, set, element }, Object::SetElement(value)) => {
+                let [Datum::Ifname(_)] = element[..] else { return None };
+                Some((ns.clone(), table.clone(), set.clone(), value.clone()))
+            }
+            _ => None,
+        };
+        let (ns, table, set, value) = desired.iter().find_map(by_link).unwrap();
+        let element = |link: String| {
+            let element = vec![Datum::Ifname(link.as_str().into())];
+            Key::SetElement { ns: ns.clone(), table: table.clone(), set: set.clone(), element }
+        };
+        let object = Object::SetElement(value.clone());
+        let wanted = element("new0".into());
+        let mut operations = vec![Operation::Create { key: wanted.clone(), object: object.clone() }];
+        let gone =
+            (0..2000).map(|n| Operation::Delete { key: element(format!("gone{n}")), object: object.clone() });
+        operations.extend(gone);
+        for (operation, result) in operations.iter().zip(kernel.apply(&operations).await) {
+            result.unwrap_or_else(|error| panic!("{}: {:?}", operation.key(), error.cause));
+        }
+        let observed = kernel.observe(&Scope::Keys([wanted.clone()].into())).await.unwrap();
+        assert!(observed.contains_key(&wanted));
     });
 }
 

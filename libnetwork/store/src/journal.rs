@@ -2,7 +2,8 @@
 //!
 //! A record is its length and checksum (little-endian, 4 and 8 bytes) and a JSON text. The first names the format and
 //! the boot; each other holds the mutations of one commit. A record that was cut off or damaged ends the journal: what
-//! is read is always a prefix of what was written, commit by commit.
+//! is read is always a prefix of what was written, commit by commit. One that is whole and not understood is an error: what it
+//! says was committed, and is of containers that run.
 
 use std::{
     fs::{File, OpenOptions},
@@ -52,12 +53,23 @@ impl Journal {
             Err(error) => return Err(io("read", path, error)),
         }
         let mut rest = bytes.as_slice();
-        if let Some(header) = next::<Header>(&mut rest) {
+        let unknown = |record: String, error| StoreError::Corrupt {
+            path: path.into(),
+            record: format!("{record} ({error}); start the version that wrote it"),
+        };
+        if let Some(header) = next::<Header>(&mut rest).map_err(|e| unknown("its header".into(), e))? {
             if header.format > FORMAT {
                 return Err(StoreError::Newer { path: path.into(), found: header.format, known: FORMAT });
             }
             if header.boot == boot {
-                let records = std::iter::from_fn(|| next::<Record>(&mut rest)).collect();
+                let mut records: Vec<Record> = Vec::new();
+                let after = |records: &[Record]| match records.last() {
+                    Some(last) => format!("the commit after revision {}", last.revision),
+                    None => "its first commit".to_owned(),
+                };
+                while let Some(record) = next(&mut rest).map_err(|e| unknown(after(&records), e))? {
+                    records.push(record);
+                }
                 let length = (bytes.len() - rest.len()) as u64;
                 let file = OpenOptions::new().append(true).open(path).map_err(|e| io("open", path, e))?;
                 file.set_len(length).map_err(|e| io("truncate", path, e))?;
@@ -126,7 +138,7 @@ fn write_afresh(path: &Path, boot: &str, record: Option<&Record>) -> Result<(Fil
     Ok((file, bytes.len() as u64))
 }
 
-fn frame<T: Serialize>(value: &T, path: &Path) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn frame<T: Serialize>(value: &T, path: &Path) -> Result<Vec<u8>, StoreError> {
     let mut bytes = vec![0; FRAME];
     serde_json::to_writer(&mut bytes, value).map_err(|e| io("encode for", path, e))?;
     let (head, text) = bytes.split_at_mut(FRAME);
@@ -136,17 +148,20 @@ fn frame<T: Serialize>(value: &T, path: &Path) -> Result<Vec<u8>, StoreError> {
     Ok(bytes)
 }
 
-/// The next record, if it is whole. `rest` moves behind it.
-fn next<T: DeserializeOwned>(rest: &mut &[u8]) -> Option<T> {
-    let (length, after) = rest.split_first_chunk::<4>()?;
+/// The next record, if it is whole. `rest` moves behind it, unless it is not understood.
+fn next<T: DeserializeOwned>(rest: &mut &[u8]) -> Result<Option<T>, serde_json::Error> {
+    let Some((text, after)) = whole(rest) else { return Ok(None) };
+    let value = serde_json::from_slice(text)?;
+    *rest = after;
+    Ok(Some(value))
+}
+
+/// The text of the record that these bytes begin with, and what is behind it.
+fn whole(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, after) = bytes.split_first_chunk::<4>()?;
     let (sum, after) = after.split_first_chunk::<8>()?;
     let (text, after) = after.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-    if checksum(text) != u64::from_le_bytes(*sum) {
-        return None;
-    }
-    let value = serde_json::from_slice(text).ok()?;
-    *rest = after;
-    Some(value)
+    (checksum(text) == u64::from_le_bytes(*sum)).then_some((text, after))
 }
 
 /// FNV-1a, 64 bits: it has to tell a torn write from a whole one, not to withstand an attacker, who could write a

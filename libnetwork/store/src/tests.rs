@@ -181,6 +181,67 @@ fn a_long_journal_is_rewritten() {
     assert_eq!(place.open("b1").unwrap().load().unwrap(), before);
 }
 
+/// A journal of this boot with a record of this text behind what is there.
+fn append(place: &Place, text: &serde_json::Value) -> Vec<u8> {
+    let path = place.run.path().join("intent.journal");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes.extend(crate::journal::frame(text, &path).unwrap());
+    fs::write(&path, &bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn a_whole_record_that_is_not_understood_is_an_error_and_stays() {
+    let place = Place::new();
+    let mut store = place.open("b1").unwrap();
+    store.commit(0, &[Change(vec![network(1), sandbox(7)])]).unwrap();
+    let before = store.load().unwrap();
+    drop(store);
+    let path = place.run.path().join("intent.journal");
+    let known = fs::read(&path).unwrap();
+    let bytes = append(&place, &serde_json::json!({"revision": 2, "mutations": [{"PutTunnel": {}}]}));
+    for _ in 0..2 {
+        let error = place.open("b1").err().unwrap();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("after revision 1") && text.contains("PutTunnel"), "{text}");
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+    }
+    fs::write(&path, known).unwrap();
+    assert_eq!(place.open("b1").unwrap().load().unwrap(), before);
+}
+
+/// What the first version wrote of a container with a published port.
+#[test]
+fn a_record_without_the_fields_that_came_later_is_read_with_their_defaults() {
+    let place = Place::new();
+    let mut store = place.open("b1").unwrap();
+    store.commit(0, &[Change(vec![network(1)])]).unwrap();
+    drop(store);
+    let (id, on) = ("07".repeat(32), "01".repeat(32));
+    let port = serde_json::json!({
+        "protocol": "tcp", "host_ip": null, "host_ports": {"first": 80, "last": 80}, "container_port": 80,
+    });
+    let sandbox = serde_json::json!({
+        "id": id, "name": "box7", "owner": id, "namespace": "Own", "ports": [port],
+        "resolver": {"servers": [], "search": [], "options": []},
+    });
+    let endpoint = serde_json::json!({
+        "id": id, "network": on, "sandbox": id, "ifname": "eth0", "mac": null, "ipv4": "10.0.1.7/24", "ipv6": null,
+        "aliases": [], "gateway_priority": 0, "options": {},
+    });
+    append(
+        &place,
+        &serde_json::json!({"revision": 2, "mutations": [{"PutSandbox": sandbox}, {"PutEndpoint": endpoint}]}),
+    );
+    let (revision, intent) = place.open("b1").unwrap().load().unwrap();
+    let endpoint = intent.endpoints().next().unwrap();
+    assert_eq!((revision, endpoint.segment, endpoint.openings.len()), (2, 0, 0));
+    assert_eq!((endpoint.links.len(), endpoint.link_local.len()), (0, 0));
+    let sandbox = intent.sandboxes().next().unwrap();
+    assert_eq!((sandbox.wishes.len(), sandbox.ports[0].routed), (0, false));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 

@@ -14,7 +14,7 @@ use std::{
 use driver_bridge::BridgeDriver;
 use driver_host::{HostDriver, NoneDriver};
 use libnetwork_core::{
-    Config, Defaults, DeniedPort, Drivers, HOST, Handle, Kernel, NONE, NameError, NameServer, Parts,
+    Bridges, Config, Defaults, DeniedPort, Drivers, HOST, Handle, Kernel, NONE, NameError, NameServer, Parts,
     PortError, PortMapper, Publication, Running, StartError, Store, StoreError,
 };
 use libnetwork_ipam::Busy;
@@ -60,6 +60,10 @@ pub(crate) struct Ports {
     /// By name.
     pub(crate) uplinks: BTreeSet<String>,
     pub(crate) refuse_uplinks: bool,
+    /// The bridges that came since the start, by name, as often as they did.
+    pub(crate) bridges: Vec<String>,
+    /// So many changes of bridges.
+    pub(crate) bridge_refusals: usize,
 }
 
 #[derive(Default)]
@@ -393,6 +397,21 @@ impl PortMapper for World {
             return Err(refusal("attach", "uplink"));
         }
         ports.uplinks = host.uplinks.keys().cloned().collect();
+        Ok(())
+    }
+
+    fn bridges(&mut self, bridges: &Bridges) -> Result<(), PortError> {
+        self.ports.lock().unwrap().bridges.extend(bridges.keys().cloned());
+        Ok(())
+    }
+
+    fn change_bridges(&mut self, came: &Bridges, _: &BTreeSet<String>) -> Result<(), PortError> {
+        let mut ports = self.ports.lock().unwrap();
+        if ports.bridge_refusals > 0 {
+            ports.bridge_refusals -= 1;
+            return Err(refusal("attach", "bridge"));
+        }
+        ports.bridges.extend(came.keys().cloned());
         Ok(())
     }
 }

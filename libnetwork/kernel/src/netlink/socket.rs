@@ -167,7 +167,7 @@ impl Socket {
         results.into_iter().flatten().collect()
     }
 
-    /// Sends an nftables transaction; everything in it is done or nothing is. The errors, by place.
+    /// Sends an nftables transaction; everything in it is done or nothing is. The errors, by place; of many perhaps not all.
     pub(crate) fn transaction(&mut self, requests: &mut [Request]) -> Result<(), Vec<(usize, Cause)>> {
         let size: usize = requests.iter().map(Request::len).sum();
         // Must leave in one piece, however many elements there are.
@@ -176,7 +176,7 @@ impl Socket {
         setsockopt(&self.inner, sockopt::SndBufForce, &room).map_err(|e| everywhere(cause(e.into())))?;
         let first = self.sequence.wrapping_add(1);
         self.send(requests).map_err(everywhere)?;
-        let mut errors = Vec::new();
+        let (mut errors, mut lost) = (Vec::new(), None);
         let mut buffer = Vec::with_capacity(BUFFER);
         // All errors are queued by the time that the transaction has been sent, and without one nothing is.
         loop {
@@ -190,8 +190,14 @@ impl Socket {
                     );
                 }
                 Err(Cause::Errno(libc::EAGAIN)) => break,
+                // More were refused than the receive buffer holds answers for. Who leaves out those that are told, and tries
+                // again, hears of the others.
+                Err(cause @ Cause::Errno(libc::ENOBUFS)) => lost = Some(cause),
                 Err(cause) => errors.push((0, cause)),
             }
+        }
+        if errors.is_empty() {
+            errors.extend(lost.map(|cause| (0, cause)));
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }

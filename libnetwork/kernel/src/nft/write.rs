@@ -82,7 +82,7 @@ impl Transaction {
         self.push(element_request(libc::NFT_MSG_DELSETELEM, 0, table, set, element, None));
     }
 
-    /// Sends it. The errors are by the caller's changes; when there are any, nothing was done.
+    /// Sends it. The errors are by the caller's changes, of many perhaps not all; when there are any, nothing was done.
     pub(crate) fn commit(mut self, socket: &mut Socket) -> Result<(), Vec<(usize, Cause)>> {
         if self.requests.is_empty() {
             return Ok(());

@@ -311,9 +311,10 @@ impl Look<'_> {
             let names: Vec<Name> = wanted.iter().map(|(_, name)| Name::clone(name)).collect();
             let read = move || names.iter().map(|name| sysctl::read(name)).collect::<Vec<_>>();
             let values = sysctl::at(self.spaces, ns, read).map_err(at("look at", ns))?;
-            for ((key, _), value) in wanted.iter().zip(values) {
+            for ((key, name), value) in wanted.iter().zip(values) {
                 let error = |cause| KernelError { key: Some((*key).clone()), ..at("read", ns)(cause) };
                 if let Some(value) = value.map_err(error)? {
+                    let value = self.spaces.as_written(ns, name, value);
                     self.observed.insert((*key).clone(), (Owner::Ours, Object::Sysctl(value)));
                 }
             }
