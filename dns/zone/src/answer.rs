@@ -1,6 +1,6 @@
-use std::{cmp::Reverse, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
-use libnetwork_model::{DnsOptions, Endpoint, Network, SandboxId};
+use libnetwork_model::{DnsOptions, Endpoint, Network, SandboxId, precedence};
 
 use crate::{Holders, Zone, index::short_id, reverse};
 
@@ -114,9 +114,9 @@ impl Zone {
         let mut networks: Vec<_> = self
             .intent
             .endpoints_in(sandbox)
-            .filter_map(|e| Some((Reverse(e.gateway_priority), self.intent.network(&e.network)?)))
+            .filter_map(|e| Some((e, self.intent.network(&e.network)?)))
             .collect();
-        networks.sort_by_key(|(priority, n)| (*priority, n.name.as_str()));
+        networks.sort_by_key(|(e, n)| precedence(e, n));
         let upstreams = networks.into_iter().filter_map(|(_, n)| Some(DnsOptions::read(n).ok()?.upstreams));
         match upstreams.into_iter().find(|servers| !servers.is_empty()) {
             Some(servers) => Forwarding::Servers(servers),
@@ -153,7 +153,7 @@ impl Zone {
         let all = self.intent.endpoints_in(sandbox).filter_map(network);
         let mut attached: Vec<_> = all.filter(|(_, n)| serves_names(n)).collect();
         if attached.len() > 1 {
-            attached.sort_by_key(|(e, n)| (Reverse(e.gateway_priority), n.name.as_str()));
+            attached.sort_by_key(|(e, n)| precedence(e, n));
         }
         attached
     }

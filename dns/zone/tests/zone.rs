@@ -168,6 +168,24 @@ fn of_several_shared_networks_the_one_with_the_highest_priority_answers() {
 }
 
 #[test]
+fn of_several_shared_networks_the_one_that_is_the_way_out_of_both_families_answers() {
+    let mut mutations = town();
+    let ipv6 = Ipv6Net::new(v6(2, 3), 64).ok();
+    mutations.push(put_endpoint(Endpoint { ipv6, ..endpoint(2, 3, &[]) }));
+    let subnet = |subnet: &str, gateway: &str| Subnet {
+        subnet: subnet.parse().unwrap(),
+        gateway: gateway.parse().ok(),
+        gateway_chosen: false,
+        ip_range: None,
+        auxiliary: BTreeMap::new(),
+        requested: true,
+    };
+    let both = vec![subnet("10.2.0.0/16", "10.2.0.254"), subnet("fd00:2::/64", "fd00:2::ff")];
+    mutations.push(put_network(Network { subnets: both, ..network(2, "back.end") }));
+    assert_eq!(told(&zone(mutations), &sid(3), "web", Kind::A), addresses(&[v4(2, 1)]));
+}
+
+#[test]
 fn a_known_name_has_no_data_for_a_type_that_it_lacks() {
     let zone = zone(town());
     for kind in [Kind::Aaaa, Kind::Ptr, Kind::Other] {

@@ -145,13 +145,14 @@ fn bind(wish: PortWish, bound: &[IpAddr]) -> Vec<PortWish> {
     }
 }
 
-/// Wishes for ports of the host, and the ports of routed families, which need none.
+/// Wishes for ports of the host, and the ports of routed families, which need none. Who has IPv6 alone has none of the host's
+/// IPv4 ports: another may have those. (Who has IPv4 alone has those of both, as with Docker.)
 fn by_family(
     wishes: &[PortWish],
     bound: &[IpAddr],
     routed: [Option<bool>; 2],
 ) -> Result<(Vec<PortWish>, Vec<PublishedPort>), Error> {
-    if !routed.contains(&Some(true)) {
+    if routed[0] == Some(false) && routed[1] != Some(true) {
         return Ok((wishes.to_vec(), Vec::new()));
     }
     let (mut mapped, mut ports) = (Vec::new(), Vec::new());

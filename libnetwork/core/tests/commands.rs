@@ -3,8 +3,10 @@
 
 mod world;
 
+use std::net::Ipv4Addr;
+
 use libnetwork_core::{CreateNetwork, EndpointSpec, Join, Reserve, chain};
-use libnetwork_model::{ErrorKind, HasKind, NamespaceKind, PortWish, SandboxId, Subnet};
+use libnetwork_model::{ErrorKind, HasKind, Intent, NamespaceKind, PortWish, SandboxId, Subnet};
 use libnetwork_plan::{Key, Link, LinkKind, LinkRank, Ns, Object};
 use world::{
     Process, World, foreign_link,
@@ -163,6 +165,30 @@ async fn a_published_port_belongs_to_one() {
     is(refused, ErrorKind::Conflict, taken);
     core.leave(SandboxId::from_bytes([1; 32]), false).await.unwrap();
     core.join(Join { ports: vec![port(8080)], ..sandbox(2, &["bridge"]) }).await.unwrap();
+    world.check(&core.intent().1).unwrap();
+}
+
+#[tokio::test]
+async fn who_has_ipv6_alone_leaves_the_ipv4_port_to_others() {
+    let (world, Process { core, .. }) = world().await;
+    let request = CreateNetwork { ipv4: Some(false), ipv6: Some(true), ..network("six") };
+    core.create_network(request).await.unwrap();
+    let on_ipv4 = || PortWish { host_ip: Some(Ipv4Addr::UNSPECIFIED.into()), ..port(8080) };
+    let intent = core.join(Join { ports: vec![port(8080)], ..sandbox(1, &["six"]) }).await.unwrap();
+    let addresses = |intent: &Intent, n: u8| -> Vec<_> {
+        let sandbox = intent.sandbox(&SandboxId::from_bytes([n; 32])).unwrap();
+        sandbox.ports.iter().map(|p| p.host_ip.map(|ip| ip.to_string()).unwrap_or_default()).collect()
+    };
+    assert_eq!(addresses(&intent, 1), ["::"]);
+    core.join(Join { ports: vec![on_ipv4()], ..sandbox(2, &["bridge"]) }).await.unwrap();
+    let intent = core.join(Join { ports: vec![on_ipv4()], ..sandbox(3, &["six"]) }).await.unwrap();
+    assert_eq!(addresses(&intent, 3), [""; 0]);
+    // With a way out of IPv4 it is to have that port, too, which another has.
+    let id = SandboxId::from_bytes([1; 32]);
+    assert!(core.connect(id.clone(), on("bridge")).await.is_err());
+    core.leave(SandboxId::from_bytes([2; 32]), false).await.unwrap();
+    let intent = core.connect(id, on("bridge")).await.unwrap();
+    assert_eq!(addresses(&intent, 1), [""]);
     world.check(&core.intent().1).unwrap();
 }
 

@@ -220,19 +220,10 @@ impl Intent {
     /// priority, then one that is a way out for both families, then the first by network name. (Docker's, but for the two
     /// first, which it takes the other way round though its API says that the highest priority is used.)
     pub fn gateway_endpoint(&self, sandbox: &SandboxId, ipv6: bool) -> Option<&Arc<Endpoint>> {
-        let leads_out = |endpoint: &Endpoint, network: &Network, ipv6: bool| {
-            let leased = if ipv6 { endpoint.ipv6.is_some() } else { endpoint.ipv4.is_some() };
-            leased && network.subnet(ipv6).is_some_and(|s| s.gateway.is_some()) && !network.internal
-        };
         self.endpoints_in(sandbox)
-            .filter_map(|e| {
-                let network = self.networks.get(&e.network)?;
-                leads_out(e, network, ipv6).then_some((e, network))
-            })
-            .min_by_key(|(e, network)| {
-                let both = leads_out(e, network, !ipv6);
-                (Reverse(e.gateway_priority), Reverse(both), network.name.as_str())
-            })
+            .filter_map(|e| Some((e, self.networks.get(&e.network)?)))
+            .filter(|(e, network)| leads_out(e, network, ipv6))
+            .min_by_key(|(e, network)| precedence(e, network))
             .map(|(e, _)| e)
     }
 
@@ -335,6 +326,18 @@ impl Intent {
             self.release(network, address);
         }
     }
+}
+
+/// What orders the endpoints of a sandbox: the highest priority is first, then one that is a way out for both families, then
+/// the first by network name.
+pub fn precedence<'a>(endpoint: &Endpoint, network: &'a Network) -> (Reverse<i32>, Reverse<bool>, &'a str) {
+    let both = leads_out(endpoint, network, false) && leads_out(endpoint, network, true);
+    (Reverse(endpoint.gateway_priority), Reverse(both), network.name.as_str())
+}
+
+fn leads_out(endpoint: &Endpoint, network: &Network, ipv6: bool) -> bool {
+    let leased = if ipv6 { endpoint.ipv6.is_some() } else { endpoint.ipv4.is_some() };
+    leased && network.subnet(ipv6).is_some_and(|s| s.gateway.is_some()) && !network.internal
 }
 
 /// The first in the order of addresses, which has IPv4 before IPv6.

@@ -24,7 +24,7 @@ pub use endpoint::{Endpoint, Opening};
 pub use error::{ErrorKind, HasKind};
 pub use host::{HostFacts, Uplink};
 pub use id::{EndpointId, IdError, NetworkId, SandboxId};
-pub use intent::{Change, Intent, Mutation, Reservation, Revision};
+pub use intent::{Change, Intent, Mutation, Reservation, Revision, precedence};
 pub use mac::{MacAddress, MacError};
 pub use network::{Network, Subnet, parse_flag};
 pub use port::{PortRange, PortWish, Protocol, ProtocolError, PublishedPort};
