@@ -27,6 +27,27 @@ fn subnets_of_a_family_that_is_off_are_shown_and_used_by_nothing() {
 }
 
 #[test]
+fn interfaces_are_numbered_in_the_order_of_their_names() {
+    let host = Host::with_image();
+    let networks: Vec<String> = (0..12).map(|n| format!("net{n}")).collect();
+    let mut run = vec!["run", "-d", "--name", "cc"];
+    for network in &networks {
+        host.d(&format!("network create {network}"));
+        run.extend(["--network", network]);
+    }
+    run.extend(["box", "sleep", "1000"]);
+    host.docker(&run).ok();
+    let names: Vec<String> = (0..12).map(|n| format!("eth{n}")).collect();
+    for _ in 0..3 {
+        let links = host.d("exec cc ip -o link show");
+        let name = |line: &str| line.split(": ").nth(1).unwrap().split('@').next().unwrap().to_owned();
+        let seen: Vec<String> = links.lines().map(name).filter(|name| name != "lo").collect();
+        assert_eq!(seen, names);
+        host.d("restart -t 0 cc");
+    }
+}
+
+#[test]
 fn a_network_may_have_any_name_that_can_be_seen() {
     let host = Host::with_image();
     for name in ["my network", "team/app", "_x", "été", "a:b", "create", "prune"] {

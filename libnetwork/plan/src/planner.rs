@@ -1,6 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Datum, Desired, Key, LinkRank, Ns, Object, Observed, Operation, Owner, Plan, Thing};
+use crate::{
+    Datum, Desired, Key, Link, LinkKind, LinkRank, Name, Ns, Object, Observed, Operation, Owner, Plan, Thing,
+};
 
 /// How much of the world to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,11 +209,23 @@ impl<'a> Pass<'a> {
             .into_iter()
             .rev()
             .map(|(key, object)| Operation::Delete { key: key.clone(), object: object.clone() });
-        Plan {
-            operations: deletions.chain(self.put.into_values()).collect(),
-            foreign: self.foreign,
-            blocked: self.held_back,
+        let mut puts: Vec<Operation> = self.put.into_values().collect();
+        for pairs in puts.chunk_by_mut(|a, b| leads_into(a).is_some() == leads_into(b).is_some()) {
+            pairs.sort_by(|a, b| leads_into(a).cmp(&leads_into(b)));
         }
+        Plan { operations: deletions.chain(puts).collect(), foreign: self.foreign, blocked: self.held_back }
+    }
+}
+
+/// Where a pair that is made ends, in the order of names there: the kernel numbers a namespace's links as they are made, and
+/// many programs take the one with the lowest number for the first, as `eth0` should be.
+fn leads_into(operation: &Operation) -> Option<(&Ns, usize, &Name)> {
+    match operation {
+        Operation::Create {
+            object: Object::Link(Link { kind: LinkKind::Veth { peer: Some(peer) }, .. }),
+            ..
+        } => Some((&peer.ns, peer.name.len(), &peer.name)),
+        _ => None,
     }
 }
 
