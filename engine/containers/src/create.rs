@@ -258,7 +258,8 @@ impl Inner {
                 ));
             }
         }
-        Ok(networks)
+        // What is asked for is judged all the same.
+        Ok(if config.network_disabled { BTreeMap::new() } else { networks })
     }
 
     /// The network's own name, and the settings, checked against it when it exists.

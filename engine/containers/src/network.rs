@@ -32,12 +32,12 @@ impl Inner {
 
     /// Makes the container's sandbox with everything in it; none when it lives in another container's.
     pub(crate) async fn join(&self, config: &Config) -> Result<Option<v1::Sandbox>> {
-        if config.host.network_mode.starts_with("container:") || config.config.network_disabled {
+        if config.host.network_mode.starts_with("container:") {
             return Ok(None);
         }
-        let host_namespace = config.host.network_mode == "host";
+        let host_namespace = config.host.network_mode == "host" && !config.config.network_disabled;
         let ports = if host_namespace { Vec::new() } else { wishes(&config.config, &config.host)? };
-        let request = v1::JoinRequest {
+        let mut request = v1::JoinRequest {
             id: config.id.clone(),
             name: config.name.clone(),
             host_namespace,
@@ -45,26 +45,21 @@ impl Inner {
             endpoints: self.endpoints(config),
             ports,
         };
-        let call = || {
+        let call = |request: &v1::JoinRequest| {
             let (mut client, request) = (self.parts.network.clone(), request.clone());
             async move { client.join(request).await }
         };
-        match again(call).await {
-            Ok(sandbox) => Ok(Some(sandbox)),
-            Err(status) => {
-                let error = Error::from(status);
-                let absent =
-                    |error: &Error| matches!(error, Error::Network { kind: ErrorKind::NotFound, .. });
-                if config.networks.keys().eq(["bridge"])
-                    && absent(&error)
-                    && self.network("bridge").await.is_err_and(|error| absent(&error))
-                {
-                    // As by Docker, whose `bridge: none` leaves containers their loopback.
-                    return Ok(None);
-                }
-                Err(error.during("failed to set up container networking"))
-            }
+        let mut joined = again(|| call(&request)).await.map_err(Error::from);
+        let absent = |error: &Error| matches!(error, Error::Network { kind: ErrorKind::NotFound, .. });
+        if joined.as_ref().is_err_and(absent)
+            && config.networks.keys().eq(["bridge"])
+            && self.network("bridge").await.is_err_and(|error| absent(&error))
+        {
+            // As by Docker, whose `bridge: none` leaves containers their loopback.
+            request.endpoints.clear();
+            joined = again(|| call(&request)).await.map_err(Error::from);
         }
+        joined.map(Some).map_err(|error| error.during("failed to set up container networking"))
     }
 
     /// Removes the container's sandbox, if it has one. With `keep` the addresses that it had are kept for its next start.
