@@ -13,21 +13,27 @@ use crate::{
     follow::is_on,
     links::BRIDGE,
     record::{self, Config},
+    request::GATEWAY_PRIORITIES,
     reserve::held,
     service::{Inner, StagedConfig, blocking, detached},
 };
 
 impl Containers {
     /// `docker network connect`: `network` is an id, a name or an id prefix. On a running container it takes effect at
-    /// once, on another with its next start.
+    /// once, on another with its next start. `api` is the minor version of the API that the client speaks.
     pub async fn network_connect(
         &self,
         network: &str,
         reference: &str,
         settings: Option<EndpointSettings>,
+        api: u32,
     ) -> Result<()> {
+        let mut settings = settings.unwrap_or_default();
+        if api < GATEWAY_PRIORITIES {
+            settings.gw_priority = 0;
+        }
         let (inner, network, reference) = (self.inner.clone(), network.to_owned(), reference.to_owned());
-        detached(async move { inner.connect(&network, &reference, settings.unwrap_or_default()).await }).await
+        detached(async move { inner.connect(&network, &reference, settings).await }).await
     }
 
     /// `docker network disconnect`. With `force` an endpoint goes also when its container is gone.

@@ -72,6 +72,18 @@ impl Containers {
     }
 }
 
+impl Inspect {
+    /// As the API before 1.45 has it: all names that others find a container by are aliases.
+    pub fn name_by_aliases(&mut self) {
+        let (short, hostname) = (self.id[..12].to_owned(), &self.config.hostname);
+        let networks = self.network_settings.networks.iter_mut();
+        for (_, settings) in networks.filter(|(network, _)| network::has_names(network)) {
+            let aliases = settings.aliases.iter().flatten();
+            settings.aliases = Some(network::distinct(aliases.chain([&short, hostname])));
+        }
+    }
+}
+
 /// The program and its arguments.
 fn command(config: &Config) -> (String, Vec<String>) {
     let mut words = config.config.entrypoint.iter().chain(&config.config.cmd).flatten().cloned();

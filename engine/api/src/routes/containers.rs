@@ -17,6 +17,9 @@ use crate::{
     version::ApiVersion,
 };
 
+/// From here on, what others call a container is told apart from the aliases that were asked for.
+const DNS_NAMES: ApiVersion = ApiVersion(45);
+
 pub(super) fn routes() -> Router<Engine> {
     Router::new()
         .route("/containers/json", get(list))
@@ -80,8 +83,13 @@ async fn inspect(
     State(engine): State<Engine>,
     Path(id): Path<String>,
     params: Params,
+    version: ApiVersion,
 ) -> Result<Response, ApiError> {
-    Ok(Json(engine.containers.inspect(&id, params.flag("size")).await?).into_response())
+    let mut container = engine.containers.inspect(&id, params.flag("size")).await?;
+    if version < DNS_NAMES {
+        container.name_by_aliases();
+    }
+    Ok(Json(container).into_response())
 }
 
 async fn top(
