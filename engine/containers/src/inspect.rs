@@ -12,7 +12,8 @@ use crate::{
 impl Containers {
     /// `docker inspect`; `size` computes the sizes.
     pub async fn inspect(&self, reference: &str, size: bool) -> Result<Inspect> {
-        let container = self.inner.find(reference)?;
+        let found = self.inner.find(reference);
+        let container = found.or_else(|error| self.inner.by_link(reference).ok_or(error))?;
         let live = container.live();
         let config = &live.config;
         let (path, args) = command(config);

@@ -112,3 +112,14 @@ fn what_a_container_was_made_with_is_shown_as_docker_has_it() {
     );
     assert_eq!(host.d("run --rm --add-host foo=1.2.3.4 box grep -c 1.2.3.4.*foo /etc/hosts"), "1");
 }
+
+#[test]
+fn a_link_s_name_is_its_target_s_for_inspect() {
+    let host = Host::with_image();
+    host.d("create --name target box true");
+    host.d("create --name asker --link target:db box true");
+    let id = |name: &str| host.d(&format!("inspect --type container -f {{{{.Id}}}} {name}"));
+    assert_eq!(id("asker/db"), id("target"));
+    let unknown = host.docker(&["inspect", "--type", "container", "asker/nope"]).err();
+    assert!(unknown.to_lowercase().contains("no such container"), "{unknown}");
+}

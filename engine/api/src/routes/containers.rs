@@ -29,6 +29,7 @@ pub(super) fn routes() -> Router<Engine> {
         // With a slash between, as `docker rm --link CONTAINER/ALIAS` asks.
         .route("/containers/{id}/{alias}", delete(remove_link))
         .route("/containers/{id}/json", get(inspect))
+        .route("/containers/{id}/{alias}/json", get(inspect_link))
         .route("/containers/{id}/top", get(top))
         .route("/containers/{id}/changes", get(changes))
         .route("/containers/{id}/export", get(export))
@@ -90,6 +91,15 @@ async fn inspect(
         container.name_by_aliases();
     }
     Ok(Json(container).into_response())
+}
+
+async fn inspect_link(
+    engine: State<Engine>,
+    Path((id, alias)): Path<(String, String)>,
+    params: Params,
+    version: ApiVersion,
+) -> Result<Response, ApiError> {
+    inspect(engine, Path(format!("{id}/{alias}")), params, version).await
 }
 
 async fn top(
