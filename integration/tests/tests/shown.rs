@@ -123,3 +123,14 @@ fn a_link_s_name_is_its_target_s_for_inspect() {
     let unknown = host.docker(&["inspect", "--type", "container", "asker/nope"]).err();
     assert!(unknown.to_lowercase().contains("no such container"), "{unknown}");
 }
+
+#[test]
+fn events_tell_of_no_end_where_there_was_no_beginning() {
+    let host = Host::with_image();
+    host.docker(&["run", "--rm", "--name", "cc", "box", "/nowhere"]).err();
+    host.d("network create --config-only settings");
+    host.d("network rm settings");
+    let told = host.d("events --since 0 --until 0s --format {{.Type}}:{{.Action}}");
+    assert!(told.contains("container:destroy") && !told.contains("container:die"), "{told}");
+    assert!(told.contains("network:create") && !told.contains("network:destroy"), "{told}");
+}

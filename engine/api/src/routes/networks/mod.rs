@@ -172,7 +172,10 @@ async fn detached<T: Send + 'static>(
 async fn take_away(engine: &Engine, network: &v1::Network) -> Result<(), ApiError> {
     let request = v1::RemoveNetworkRequest { id: network.id.clone() };
     engine.network.clone().remove_network(request).await.map_err(|status| ApiError::network(&status))?;
-    tell(engine, "destroy", network);
+    // Docker tells of a configuration that comes, and not of one that goes.
+    if !network.config_only {
+        tell(engine, "destroy", network);
+    }
     Ok(())
 }
 
