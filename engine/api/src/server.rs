@@ -174,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_version_spoken_and_none_lead_to_the_same_place() {
-        for path in ["/_ping", "/v1.24/_ping", "/v1.51/_ping"] {
+        for path in ["/_ping", "/v1.24/_ping", "/v1.51/_ping", "/v1.51.0/_ping", "/v1.24.1/_ping"] {
             let (response, text) = ask("GET", path).await;
             assert_eq!((response.status(), text.as_str()), (StatusCode::OK, "OK"), "{path}");
             assert_eq!(response.headers()["api-version"], "1.51");
@@ -187,6 +187,12 @@ mod tests {
         for (path, words) in [
             ("/v1.99/_ping", "client version 1.99 is too new. Maximum supported API version is 1.51"),
             ("/v2.0/_ping", "client version 2.0 is too new. Maximum supported API version is 1.51"),
+            ("/v1.51.1/_ping", "client version 1.51.1 is too new. Maximum supported API version is 1.51"),
+            (
+                "/v1/_ping",
+                "client version 1 is too old. Minimum supported API version is 1.24, please upgrade your client to a \
+                 newer version",
+            ),
             (
                 "/v1.20/_ping",
                 "client version 1.20 is too old. Minimum supported API version is 1.24, please upgrade your client to \
@@ -208,6 +214,20 @@ mod tests {
             assert_eq!(response.status(), StatusCode::NOT_FOUND, "{method} {path}");
             assert_eq!(text, "{\"message\":\"page not found\"}\n");
         }
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_a_head_gets_it_where_docker_has_one_and_any_path_has_options() {
+        for (method, path, status) in [
+            ("HEAD", "/v1.51/_ping", StatusCode::OK),
+            ("HEAD", "/v1.51/named/x", StatusCode::NOT_FOUND),
+            ("HEAD", "/nope", StatusCode::NOT_FOUND),
+            ("OPTIONS", "/v1.51/named/x", StatusCode::OK),
+            ("OPTIONS", "/nope", StatusCode::OK),
+        ] {
+            assert_eq!(ask(method, path).await.0.status(), status, "{method} {path}");
+        }
+        assert_eq!(ask("OPTIONS", "/nope").await.0.headers()["api-version"], "1.51");
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Uri,
+    HeaderMap, HeaderName, HeaderValue, Method, Uri,
     header::{CONTENT_TYPE, SERVER},
     request::Parts,
     uri::PathAndQuery,
@@ -44,19 +44,17 @@ impl<S: Sync> FromRequestParts<S> for ApiVersion {
 /// routing: an unknown path is a 404 whatever its version, as in Docker.
 pub(crate) fn strip<B>(mut request: http::Request<B>) -> http::Request<B> {
     let Some((version, rest)) = split(request.uri().path()) else { return request };
-    let prefix = if version.1 > NEWEST.0 || version.0 > 1 {
-        Prefix::Refused(ApiError::invalid(format!(
-            "client version {}.{} is too new. Maximum supported API version is {API_VERSION}",
-            version.0, version.1
-        )))
-    } else if version.1 < OLDEST.0 || version.0 < 1 {
-        Prefix::Refused(ApiError::invalid(format!(
-            "client version {}.{} is too old. Minimum supported API version is {MIN_API_VERSION}, please upgrade your \
-             client to a newer version",
-            version.0, version.1
-        )))
-    } else {
-        Prefix::Spoken(ApiVersion(version.1))
+    let prefix = match numbers(version)[..] {
+        [1, minor] if (OLDEST.0..=NEWEST.0).contains(&minor) => Prefix::Spoken(ApiVersion(minor)),
+        ref numbers if *numbers < [1, OLDEST.0][..] => Prefix::Refused(ApiError::invalid(format!(
+            "client version {version} is too old. Minimum supported API version is {MIN_API_VERSION}, please upgrade \
+             your client to a newer version"
+        ))),
+        // Such as 1.24.1.
+        [1, minor, ..] if minor < NEWEST.0 => Prefix::Spoken(ApiVersion(minor)),
+        _ => Prefix::Refused(ApiError::invalid(format!(
+            "client version {version} is too new. Maximum supported API version is {API_VERSION}"
+        ))),
     };
     let target = match request.uri().query() {
         Some(query) => format!("{rest}?{query}"),
@@ -72,21 +70,28 @@ pub(crate) fn strip<B>(mut request: http::Request<B>) -> http::Request<B> {
     request
 }
 
-/// `/v1.51/info` is (1, 51) and `/info`.
-fn split(path: &str) -> Option<((u32, u32), &str)> {
+/// `/v1.51/info` is `1.51` and `/info`.
+fn split(path: &str) -> Option<(&str, &str)> {
     let rest = path.strip_prefix("/v")?;
-    let slash = rest.find('/')?;
-    let (major, minor) = rest[..slash].split_once('.')?;
-    let digits = |text: &str| {
-        (!text.is_empty() && text.len() <= 4 && text.bytes().all(|b| b.is_ascii_digit()))
-            .then(|| text.parse().ok())
-            .flatten()
-    };
-    Some(((digits(major)?, digits(minor)?), &rest[slash..]))
+    let (version, rest) = rest.split_at(rest.find('/')?);
+    let is_one = !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    is_one.then_some((version, rest))
+}
+
+/// What a version compares by, as Docker has it: what is not said is zero.
+fn numbers(version: &str) -> Vec<u32> {
+    let number = |text: &str| if text.is_empty() { 0 } else { text.parse().unwrap_or(u32::MAX) };
+    let mut numbers: Vec<u32> = version.split('.').map(number).collect();
+    let said = numbers.iter().rposition(|number| *number != 0).map_or(0, |last| last + 1);
+    numbers.truncate(said);
+    numbers
 }
 
 /// Refuses versions that are not spoken, and adds the headers.
 pub(crate) async fn guard(request: Request, next: Next) -> Response {
+    if *request.method() == Method::HEAD && !answers_head(request.uri().path()) {
+        return not_found(Method::HEAD).await;
+    }
     let mut response = match request.extensions().get() {
         Some(Prefix::Refused(error)) => error.clone().into_response(),
         _ => as_json(next.run(request).await).await,
@@ -119,9 +124,18 @@ pub(crate) fn common_headers() -> [(HeaderName, HeaderValue); 4] {
     ]
 }
 
-/// What is known to no route, nor to a route with this method: Docker tells neither apart.
-pub(crate) async fn not_found() -> ApiError {
-    ApiError::not_found("page not found")
+/// axum answers HEAD wherever it answers GET.
+fn answers_head(path: &str) -> bool {
+    path == "/_ping" || (path.starts_with("/containers/") && path.ends_with("/archive"))
+}
+
+/// What is known to no route, nor to a route with this method: Docker tells neither apart. Of any path it says that it has
+/// options, and not which.
+pub(crate) async fn not_found(method: Method) -> Response {
+    match method {
+        Method::OPTIONS => common_headers().into_response(),
+        _ => ApiError::not_found("page not found").into_response(),
+    }
 }
 
 /// Streams of stdio frames have a type of their own since 1.42; before, both kinds were called raw.
@@ -143,12 +157,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_is_two_numbers() {
-        assert_eq!(split("/v1.51/info"), Some(((1, 51), "/info")));
-        for path in ["/info", "/volumes", "/volumes/v1.2/x", "/v1/info", "/v1.x/info", "/v1.51", "/v.5/info"]
-        {
+    fn a_prefix_is_made_of_numbers() {
+        assert_eq!(split("/v1.51/info"), Some(("1.51", "/info")));
+        for path in ["/info", "/volumes", "/volumes/v1.2/x", "/v/info", "/v1.x/info", "/v1.51"] {
             assert_eq!(split(path), None, "{path}");
         }
+        let all = ["", ".5", "1", "1.0", "1.24", "1.24.1", "1.51", "1.51.0", "1.51.1", "1.99999999999", "2"];
+        assert!(all.is_sorted_by_key(|version| numbers(version)));
+        assert_eq!(numbers("1.51.0"), numbers("1.51"));
     }
 
     #[test]

@@ -8,26 +8,32 @@ use libnetwork_rpc::v1;
 use crate::{
     Containers, Error, Result,
     config::EndpointSettings,
-    container::Container,
+    container::{Container, Live},
     endpoint_settings::{requested, settled},
     follow::is_on,
     links::BRIDGE,
     record::{self, Config},
+    request::GATEWAY_PRIORITIES,
     reserve::held,
     service::{Inner, StagedConfig, blocking, detached},
 };
 
 impl Containers {
     /// `docker network connect`: `network` is an id, a name or an id prefix. On a running container it takes effect at
-    /// once, on another with its next start.
+    /// once, on another with its next start. `api` is the minor version of the API that the client speaks.
     pub async fn network_connect(
         &self,
         network: &str,
         reference: &str,
         settings: Option<EndpointSettings>,
+        api: u32,
     ) -> Result<()> {
+        let mut settings = settings.unwrap_or_default();
+        if api < GATEWAY_PRIORITIES {
+            settings.gw_priority = 0;
+        }
         let (inner, network, reference) = (self.inner.clone(), network.to_owned(), reference.to_owned());
-        detached(async move { inner.connect(&network, &reference, settings.unwrap_or_default()).await }).await
+        detached(async move { inner.connect(&network, &reference, settings).await }).await
     }
 
     /// `docker network disconnect`. With `force` an endpoint goes also when its container is gone.
@@ -69,9 +75,10 @@ impl Inner {
             if name == BRIDGE {
                 self.check_reach(&config)?;
             }
+            let before = container.live();
             let (attached, staged) =
                 tokio::join!(self.attach(&config, &name), self.stage_config(&container, config.clone()));
-            self.change_live(&container, attached, staged).await?;
+            self.change_live(&container, &before, attached, staged).await?;
             if name == BRIDGE {
                 self.tell_linked(&container.id).await;
             }
@@ -83,10 +90,12 @@ impl Inner {
     }
 
     /// Changes the networks of a container that runs: its sandbox has changed, and its record follows, or the sandbox is
-    /// changed back.
+    /// changed back. `before`: as it was when its sandbox was not changed yet. Where causewayd ended in between, whoever
+    /// hears of its return may know the changed sandbox first, and the files do not.
     async fn change_live(
         &self,
         container: &Container,
+        before: &Live,
         sandbox: Result<v1::Sandbox>,
         staged: Result<StagedConfig>,
     ) -> Result<()> {
@@ -99,7 +108,7 @@ impl Inner {
                 return Err(error);
             }
         };
-        let kept = self.keep(container, sandbox, staged).await;
+        let kept = self.keep(container, before, sandbox, staged).await;
         if kept.is_err() {
             self.follow_record(container).await;
         }
@@ -109,16 +118,16 @@ impl Inner {
     async fn keep(
         &self,
         container: &Container,
+        before: &Live,
         sandbox: Arc<v1::Sandbox>,
         staged: Result<StagedConfig>,
     ) -> Result<()> {
-        let before = container.live();
         container.change(|live| {
             live.state.addresses = held(Some(&sandbox));
             live.sandbox = Some(sandbox.clone());
         });
         let StagedConfig { file, config } = staged?;
-        let refresh = self.refreshed_files(container, &before, &config, Some(&sandbox)).await;
+        let refresh = self.refreshed_files(container, before, &config, Some(&sandbox)).await;
         let (dir, state) = (container.dir.clone(), container.read(|live| live.state.clone()));
         // One after another: they are short, and threads that do them at once wait for the same disk.
         let (committed, files, remembered) = blocking(move || {
@@ -171,9 +180,10 @@ impl Inner {
         }
         if running {
             // One after the other: what is taken away would come back with another address.
+            let before = container.live();
             let staged = self.stage_config(&container, config).await?;
             let detached = self.detach(&container.id, &name).await;
-            return self.change_live(&container, detached, Ok(staged)).await;
+            return self.change_live(&container, &before, detached, Ok(staged)).await;
         }
         self.save_config(&container, config).await?;
         self.reserve_addresses(&container, false).await;

@@ -7,7 +7,7 @@ use libnetwork_model::ErrorKind;
 
 use crate::{
     Containers, Error, Result,
-    config::{ContainerConfig, CreateBody, Created, EndpointSettings, HostConfig, NetworkingConfig},
+    config::{ContainerConfig, CreateBody, Created, EndpointSettings, HostConfig},
     container::Container,
     endpoint_settings::{given, malformed, predefined, refuse, requested, settled},
     links::are_of_the_bridge,
@@ -15,7 +15,7 @@ use crate::{
     moment::Moment,
     mounts, names,
     record::{self, Config, MountRecord, RunState},
-    request,
+    request::{self, Asked},
     service::{Inner, blocking, detached},
     spec, validate,
 };
@@ -41,7 +41,8 @@ impl Inner {
             return Err(Error::invalid("no image specified"));
         }
         validate::config(&config)?;
-        request::check(&host, &config, api)?;
+        let mut asked = networking_config.and_then(|asked| asked.endpoints_config).unwrap_or_default();
+        let settled = request::settle(&mut host, &mut config, &mut asked, api)?;
         // One snapshot: they may change meanwhile.
         let settings = self.settings();
         let image = self.parts.images.resolve(&config.image).await?;
@@ -52,20 +53,14 @@ impl Inner {
         if host.network_mode == "host" && host.port_bindings.as_ref().is_some_and(|p| !p.is_empty()) {
             warnings.push("Published ports are discarded when using host network mode".to_owned());
         }
-        if !config.mac_address.is_empty() && api >= request::MACS_OF_ENDPOINTS {
-            warnings.push(
-                "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig \
-                 instead."
-                    .to_owned(),
-            );
-        }
+        warnings.extend(settled);
         let mounts = mounts::settle(&config, &host, |reference| {
             let other = self.find(reference).map_err(|error| Error::Invalid(error.to_string()))?;
             Ok(other.config().mounts.clone())
         })?;
         spec::check_security(&host)?;
         let id = names::id()?;
-        let networks = self.networks(&mut host, &mut config, networking_config).await?;
+        let networks = self.networks(&mut host, &mut config, asked).await?;
         // On a network with names a link is one more, and whoever it leads to may come later.
         for link in host.links.iter_mut().filter(|_| are_of_the_bridge(&host.network_mode)).flatten() {
             *link = self.new_link(link)?;
@@ -195,9 +190,8 @@ impl Inner {
         &self,
         host: &mut HostConfig,
         config: &mut ContainerConfig,
-        asked: Option<NetworkingConfig>,
+        asked: Asked,
     ) -> Result<BTreeMap<String, EndpointSettings>> {
-        let asked = asked.and_then(|asked| asked.endpoints_config).unwrap_or_default();
         if let Some(other) = host.network_mode.strip_prefix("container:") {
             let other = self.find(other);
             for (reference, settings) in asked {
@@ -258,7 +252,8 @@ impl Inner {
                 ));
             }
         }
-        Ok(networks)
+        // What is asked for is judged all the same.
+        Ok(if config.network_disabled { BTreeMap::new() } else { networks })
     }
 
     /// The network's own name, and the settings, checked against it when it exists.

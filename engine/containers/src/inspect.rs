@@ -12,7 +12,8 @@ use crate::{
 impl Containers {
     /// `docker inspect`; `size` computes the sizes.
     pub async fn inspect(&self, reference: &str, size: bool) -> Result<Inspect> {
-        let container = self.inner.find(reference)?;
+        let found = self.inner.find(reference);
+        let container = found.or_else(|error| self.inner.by_link(reference).ok_or(error))?;
         let live = container.live();
         let config = &live.config;
         let (path, args) = command(config);
@@ -69,6 +70,18 @@ impl Containers {
             config: shown_config(config),
             network_settings: network::settings(&live),
         })
+    }
+}
+
+impl Inspect {
+    /// As the API before 1.45 has it: all names that others find a container by are aliases.
+    pub fn name_by_aliases(&mut self) {
+        let (short, hostname) = (self.id[..12].to_owned(), &self.config.hostname);
+        let networks = self.network_settings.networks.iter_mut();
+        for (_, settings) in networks.filter(|(network, _)| network::has_names(network)) {
+            let aliases = settings.aliases.iter().flatten();
+            settings.aliases = Some(network::distinct(aliases.chain([&short, hostname])));
+        }
     }
 }
 

@@ -91,6 +91,14 @@ impl Inner {
         Ok(format!("{}:{alias}", target.id))
     }
 
+    /// Who a container made for the default bridge knows by a link's name, CONTAINER/ALIAS.
+    pub(crate) fn by_link(&self, name: &str) -> Option<Arc<Container>> {
+        let (holder, alias) = name.trim_start_matches('/').split_once('/')?;
+        let config = self.find(holder).ok()?.config();
+        let mut links = given(&config)?.iter().map(|link| Link::read(link));
+        links.find(|link| link.alias == alias).and_then(|link| self.find(link.target).ok())
+    }
+
     /// Who a link leads to: who shares the network namespace of another is to be found where that one is.
     fn target(&self, reference: &str) -> Result<Arc<Container>> {
         let mut found = self.find(reference)?;

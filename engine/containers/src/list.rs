@@ -215,7 +215,7 @@ fn summary(live: &Live) -> Summary {
         state: live.state.status.as_str().to_owned(),
         status: status(live, Moment::now()),
         host_config: SummaryHostConfig { network_mode: config.host.network_mode.clone() },
-        network_settings: SummaryNetworks { networks: network::shown(live) },
+        network_settings: SummaryNetworks { networks: network::summed_up(live) },
         mounts: shown_mounts(config),
     }
 }

@@ -42,6 +42,7 @@ pub(crate) fn with_image(config: &mut ContainerConfig, image: &ImageConfig) -> R
     for path in image.volumes.keys() {
         config.volumes.get_or_insert_default().entry(path.clone()).or_insert(Empty {});
     }
+    config.volumes.take_if(|volumes| volumes.is_empty());
     config.env = merged_env(config.env.take(), &image.env);
     let labels = config.labels.get_or_insert_default();
     for (name, value) in image.labels.iter().flatten() {
@@ -121,6 +122,8 @@ pub(crate) fn with_defaults(host: &mut HostConfig, defaults: &Defaults) {
     }
     let resources = &mut host.resources;
     resources.oom_kill_disable.get_or_insert(false);
+    // What the docker CLI sends where nothing was asked for.
+    resources.memory_swappiness = resources.memory_swappiness.filter(|swappiness| *swappiness != -1);
     // Docker: a memory limit alone allows as much swap again.
     if resources.memory > 0 && resources.memory_swap == 0 {
         resources.memory_swap = resources.memory * 2;

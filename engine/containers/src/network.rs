@@ -32,12 +32,12 @@ impl Inner {
 
     /// Makes the container's sandbox with everything in it; none when it lives in another container's.
     pub(crate) async fn join(&self, config: &Config) -> Result<Option<v1::Sandbox>> {
-        if config.host.network_mode.starts_with("container:") || config.config.network_disabled {
+        if config.host.network_mode.starts_with("container:") {
             return Ok(None);
         }
-        let host_namespace = config.host.network_mode == "host";
+        let host_namespace = config.host.network_mode == "host" && !config.config.network_disabled;
         let ports = if host_namespace { Vec::new() } else { wishes(&config.config, &config.host)? };
-        let request = v1::JoinRequest {
+        let mut request = v1::JoinRequest {
             id: config.id.clone(),
             name: config.name.clone(),
             host_namespace,
@@ -45,26 +45,21 @@ impl Inner {
             endpoints: self.endpoints(config),
             ports,
         };
-        let call = || {
+        let call = |request: &v1::JoinRequest| {
             let (mut client, request) = (self.parts.network.clone(), request.clone());
             async move { client.join(request).await }
         };
-        match again(call).await {
-            Ok(sandbox) => Ok(Some(sandbox)),
-            Err(status) => {
-                let error = Error::from(status);
-                let absent =
-                    |error: &Error| matches!(error, Error::Network { kind: ErrorKind::NotFound, .. });
-                if config.networks.keys().eq(["bridge"])
-                    && absent(&error)
-                    && self.network("bridge").await.is_err_and(|error| absent(&error))
-                {
-                    // As by Docker, whose `bridge: none` leaves containers their loopback.
-                    return Ok(None);
-                }
-                Err(error.during("failed to set up container networking"))
-            }
+        let mut joined = again(|| call(&request)).await.map_err(Error::from);
+        let absent = |error: &Error| matches!(error, Error::Network { kind: ErrorKind::NotFound, .. });
+        if joined.as_ref().is_err_and(absent)
+            && config.networks.keys().eq(["bridge"])
+            && self.network("bridge").await.is_err_and(|error| absent(&error))
+        {
+            // As by Docker, whose `bridge: none` leaves containers their loopback.
+            request.endpoints.clear();
+            joined = again(|| call(&request)).await.map_err(Error::from);
         }
+        joined.map(Some).map_err(|error| error.during("failed to set up container networking"))
     }
 
     /// Removes the container's sandbox, if it has one. With `keep` the addresses that it had are kept for its next start.
@@ -279,7 +274,7 @@ pub(crate) fn endpoint(config: &Config, network: &str) -> v1::EndpointSpec {
     let mut aliases = settings.aliases.unwrap_or_default();
     let mut links = HashMap::new();
     // The default bridge has no names at all.
-    if !matches!(network, "bridge" | "host" | "none") {
+    if has_names(network) {
         // Docker's resolver knows a container by its host name too.
         if config.config.hostname != config.id[..12] {
             aliases.push(config.config.hostname.clone());
@@ -301,7 +296,7 @@ pub(crate) fn endpoint(config: &Config, network: &str) -> v1::EndpointSpec {
     }
 }
 
-/// A container's endpoints as `inspect` and `ps` show them: what was asked for, and what the sandbox has.
+/// A container's endpoints as `inspect` shows them: what was asked for, and what the sandbox has.
 pub(crate) fn shown(live: &Live) -> BTreeMap<String, EndpointSettings> {
     let mut networks = live.config.networks.clone();
     for endpoint in live.sandbox.iter().flat_map(|sandbox| &sandbox.endpoints) {
@@ -317,23 +312,44 @@ pub(crate) fn shown(live: &Live) -> BTreeMap<String, EndpointSettings> {
         settings.ipv6_gateway.clone_from(&endpoint.gateway6);
         settings.global_ipv6_address = ip6;
         settings.global_ipv6_prefix_len = prefix6;
-        if !matches!(endpoint.network_name.as_str(), "bridge" | "host" | "none")
-            && !endpoint.dns_names.is_empty()
-        {
-            settings.dns_names = Some(dns_names(&live.config, &settings.aliases, &endpoint.dns_names));
-        }
+    }
+    for (_, settings) in networks.iter_mut().filter(|(network, _)| has_names(network)) {
+        settings.dns_names = Some(dns_names(&live.config, settings.aliases.as_deref().unwrap_or_default()));
     }
     networks
 }
 
-/// In Docker's order: the host name, which is one of the names for causewayd, comes last unless it was asked for, too.
-fn dns_names(config: &Config, aliases: &Option<Vec<String>>, names: &[String]) -> Vec<String> {
-    let host = &config.config.hostname;
-    let asked = *host == config.name || aliases.iter().flatten().any(|alias| alias == host);
-    let (mut names, last): (Vec<String>, Vec<String>) =
-        names.iter().cloned().partition(|name| asked || name != host || config.id.starts_with(name.as_str()));
-    names.extend(last);
-    names
+/// [`shown`], as Docker's `ps` has it: without what only names and options say.
+pub(crate) fn summed_up(live: &Live) -> BTreeMap<String, EndpointSettings> {
+    let mut networks = shown(live);
+    for settings in networks.values_mut() {
+        (settings.links, settings.aliases, settings.dns_names) = (None, None, None);
+        settings.driver_opts = None;
+    }
+    networks
+}
+
+/// Whether the containers of a network find each other by name.
+pub(crate) fn has_names(network: &str) -> bool {
+    !matches!(network, "bridge" | "host" | "none")
+}
+
+/// What others on a network can call a container, in Docker's order.
+fn dns_names(config: &Config, aliases: &[String]) -> Vec<String> {
+    let short = config.id[..12].to_owned();
+    let first = std::iter::once(&config.name).chain(aliases);
+    distinct(first.chain([&short, &config.config.hostname]))
+}
+
+/// These, each where it comes first.
+pub(crate) fn distinct<'a>(names: impl IntoIterator<Item = &'a String>) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for name in names {
+        if !name.is_empty() && !all.contains(name) {
+            all.push(name.clone());
+        }
+    }
+    all
 }
 
 fn split(cidr: &str) -> (String, u8) {
@@ -351,17 +367,17 @@ pub(crate) fn settings(live: &Live) -> NetworkSettings {
         settings.sandbox_id.clone_from(&sandbox.id);
         settings.sandbox_key.clone_from(&sandbox.namespace);
         settings.ports = ports::map(&live.config.config, sandbox);
-        // The old fields speak of the default bridge only.
-        if let Some(bridge) = networks.get("bridge") {
-            settings.endpoint_id.clone_from(&bridge.endpoint_id);
-            settings.gateway.clone_from(&bridge.gateway);
-            settings.global_ipv6_address.clone_from(&bridge.global_ipv6_address);
-            settings.global_ipv6_prefix_len = bridge.global_ipv6_prefix_len;
-            settings.ip_address.clone_from(&bridge.ip_address);
-            settings.ip_prefix_len = bridge.ip_prefix_len;
-            settings.ipv6_gateway.clone_from(&bridge.ipv6_gateway);
-            settings.mac_address.clone_from(&bridge.mac_address);
-        }
+    }
+    // The old fields speak of the default bridge only.
+    if let Some(bridge) = networks.get("bridge") {
+        settings.endpoint_id.clone_from(&bridge.endpoint_id);
+        settings.gateway.clone_from(&bridge.gateway);
+        settings.global_ipv6_address.clone_from(&bridge.global_ipv6_address);
+        settings.global_ipv6_prefix_len = bridge.global_ipv6_prefix_len;
+        settings.ip_address.clone_from(&bridge.ip_address);
+        settings.ip_prefix_len = bridge.ip_prefix_len;
+        settings.ipv6_gateway.clone_from(&bridge.ipv6_gateway);
+        settings.mac_address.clone_from(&bridge.mac_address);
     }
     settings.networks = networks;
     settings

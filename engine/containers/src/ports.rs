@@ -60,7 +60,7 @@ pub(crate) fn exposed(set: &Option<PortSet>) -> Result<Vec<ContainerPort>> {
 /// A `HostPort`: first and last; 0 and 0 for any free port.
 pub(crate) fn host_range(text: &str) -> Result<(u16, u16)> {
     let invalid = || Error::Invalid(format!("invalid port specification: {text:?}"));
-    let port = |text: &str| text.trim().parse::<u16>().map_err(|_| invalid());
+    let port = |text: &str| text.parse::<u16>().map_err(|_| invalid());
     let (first, last) = match text.split_once('-') {
         _ if text.is_empty() => (0, 0),
         Some((first, last)) => (port(first)?, port(last)?),
@@ -89,12 +89,13 @@ pub(crate) fn check(host: &HostConfig) -> Result<()> {
 }
 
 pub(crate) fn host_ip(text: &str) -> Result<Option<IpAddr>> {
-    // IPv6 addresses may come in brackets, as in `-p [::1]:80:80`.
+    // IPv6 addresses may come in brackets, as in `-p [::1]:80:80`, and IPv4 ones as IPv6 writes them (`::ffff:127.0.0.1`).
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
     if bare.is_empty() {
         return Ok(None);
     }
-    bare.parse().map(Some).map_err(|_| Error::Invalid(format!("invalid IP address: {text}")))
+    let ip = bare.parse::<IpAddr>().map_err(|_| Error::Invalid(format!("invalid IP address: {text}")))?;
+    Ok(Some(ip.to_canonical()))
 }
 
 /// A container's port and one place on the host where it is published.
@@ -178,10 +179,19 @@ fn each(sandbox: &v1::Sandbox) -> impl Iterator<Item = (ContainerPort, &str, u16
     })
 }
 
+/// Exposed ports, as Docker shows them: where a network could publish them, because it leads out.
+fn reachable(config: &ContainerConfig, sandbox: &v1::Sandbox) -> Vec<ContainerPort> {
+    let leads_out = |endpoint: &v1::Endpoint| !endpoint.gateway4.is_empty() || !endpoint.gateway6.is_empty();
+    match sandbox.endpoints.iter().any(leads_out) {
+        true => exposed(&config.exposed_ports).unwrap_or_default(),
+        false => Vec::new(),
+    }
+}
+
 /// `NetworkSettings.Ports`: published ports where they are, exposed ones with `null`.
 pub(crate) fn map(config: &ContainerConfig, sandbox: &v1::Sandbox) -> PortMap {
     let mut map = PortMap::new();
-    for port in exposed(&config.exposed_ports).unwrap_or_default() {
+    for port in reachable(config, sandbox) {
         map.insert(port.to_string(), None);
     }
     for (port, ip, host) in each(sandbox) {
@@ -204,7 +214,7 @@ pub(crate) fn list(config: &ContainerConfig, sandbox: &v1::Sandbox) -> Vec<Port>
         })
         .collect();
     let published: BTreeSet<ContainerPort> = each(sandbox).map(|(port, ..)| port).collect();
-    for port in exposed(&config.exposed_ports).unwrap_or_default() {
+    for port in reachable(config, sandbox) {
         let r#type = port.protocol.to_string();
         if !published.contains(&port) {
             ports.push(Port { ip: String::new(), private_port: port.number, public_port: None, r#type });
@@ -260,6 +270,7 @@ pub(crate) mod tests {
             ("x", "", ""),
             ("80", "", "bad"),
             ("80", "", "9-8"),
+            ("80", "", " 8090"),
             ("80", "z", ""),
         ] {
             assert!(check(&host(&[(port, ip, text)])).is_err(), "{port} {ip} {text}");
@@ -279,12 +290,15 @@ pub(crate) mod tests {
                 count: 2,
                 ..Default::default()
             }],
+            endpoints: vec![v1::Endpoint { gateway4: "10.0.0.1".into(), ..v1::Endpoint::default() }],
             ..v1::Sandbox::default()
         };
         let config = ContainerConfig {
             exposed_ports: Some(PortSet::from_iter(["80/tcp"])),
             ..ContainerConfig::default()
         };
+        let nowhere = v1::Sandbox::default();
+        assert_eq!((list(&config, &nowhere), self::map(&config, &nowhere)), (Vec::new(), PortMap::new()));
         let ports = list(&config, &sandbox);
         assert_eq!(ports.len(), 5);
         assert_eq!((ports[1].ip.as_str(), ports[1].public_port), ("::", Some(9000)));

@@ -239,7 +239,6 @@ impl Inner {
             }
         });
         if config.host.auto_remove {
-            self.emit(container, "die", &[("exitCode", code.to_string()), ("execDuration", "0".to_owned())]);
             container.change(|live| {
                 live.state.status = Status::Removing;
                 live.exits += 1;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::config::HostConfig;
 
 /// Of an endpoint: settings of its interface, `net.ipv4.conf.IFNAME.log_martians=1,…`.
-const OF_ENDPOINT: &str = "com.docker.network.endpoint.sysctls";
+pub(crate) const OF_ENDPOINT: &str = "com.docker.network.endpoint.sysctls";
 
 fn of_endpoint(options: Option<&BTreeMap<String, String>>) -> impl Iterator<Item = &str> {
     let list = options.and_then(|options| options.get(OF_ENDPOINT));

@@ -61,7 +61,8 @@ pub(crate) fn host(
         }
     }
     for text in host.extra_hosts.iter().flatten() {
-        match text.split_once([':', '=']) {
+        // The docker CLI takes `=`, too, and sends this.
+        match text.split_once(':') {
             Some((name, ip)) if !name.is_empty() => {
                 let bare = ip.trim_start_matches('[').trim_end_matches(']');
                 if ip != "host-gateway" && bare.parse::<IpAddr>().is_err() {
@@ -307,6 +308,7 @@ mod tests {
         refused(|h| h.runtime = "zzz".into(), "unknown or invalid runtime name: zzz");
         refused(|h| h.ipc_mode = "foo".into(), "invalid IPC mode: foo");
         refused(|h| h.extra_hosts = Some(vec!["x".into()]), "bad format for add-host: \"x\"");
+        refused(|h| h.extra_hosts = Some(vec!["x=1.2.3.4".into()]), "bad format for add-host: \"x=1.2.3.4\"");
         refused(|h| h.resources.memory = 1000, "Minimum memory limit allowed is 6MB");
         refused(
             |h| h.log_config.r#type = "foo".into(),

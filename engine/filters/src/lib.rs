@@ -38,7 +38,8 @@ impl HasKind for FilterError {
 pub struct Filters(BTreeMap<String, BTreeSet<String>>);
 
 impl Filters {
-    /// From the query's JSON text, in either of Docker's forms: `{"key": ["value"]}` and `{"key": {"value": true}}`.
+    /// From the query's JSON text, in either of Docker's forms: `{"key": ["value"]}` and `{"key": {"value": true}}`, where
+    /// false is as good as true.
     /// An empty text means no filter.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
         #[derive(Deserialize)]
@@ -54,7 +55,7 @@ impl Filters {
             serde_json::from_str(text).map_err(|_| FilterError::Syntax)?;
         let values = |values| match values {
             Values::List(list) => list.into_iter().collect(),
-            Values::Set(set) => set.into_iter().filter(|(_, on)| *on).map(|(value, _)| value).collect(),
+            Values::Set(set) => set.into_keys().collect(),
         };
         Ok(Self(map.unwrap_or_default().into_iter().map(|(key, of)| (key, values(of))).collect()))
     }
@@ -161,7 +162,7 @@ mod tests {
     #[test]
     fn both_forms_mean_the_same() {
         let list = Filters::parse(r#"{"label":["a=b"],"name":["x","y"]}"#).unwrap();
-        let set = Filters::parse(r#"{"label":{"a=b":true},"name":{"x":true,"y":true,"z":false}}"#).unwrap();
+        let set = Filters::parse(r#"{"label":{"a=b":true},"name":{"x":true,"y":false}}"#).unwrap();
         assert_eq!(list, set);
         assert!(Filters::parse("").unwrap().is_empty());
         assert!(Filters::parse("null").unwrap().is_empty());

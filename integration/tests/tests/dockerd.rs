@@ -358,6 +358,7 @@ fn a_docker0_that_dockerd_left_is_taken_over_and_none_means_none() {
     assert!(!names.lines().any(|name| name == "bridge"), "{names}");
     let alone = host.d("run --rm box ip -o link");
     assert_eq!(alone.lines().count(), 1, "{alone}");
+    host.d("run --rm box ping -c 1 -W 2 127.0.0.1");
     running.end().ok();
     host.purge_dockerd().ok();
 }

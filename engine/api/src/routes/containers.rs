@@ -17,6 +17,9 @@ use crate::{
     version::ApiVersion,
 };
 
+/// From here on, what others call a container is told apart from the aliases that were asked for.
+const DNS_NAMES: ApiVersion = ApiVersion(45);
+
 pub(super) fn routes() -> Router<Engine> {
     Router::new()
         .route("/containers/json", get(list))
@@ -26,6 +29,7 @@ pub(super) fn routes() -> Router<Engine> {
         // With a slash between, as `docker rm --link CONTAINER/ALIAS` asks.
         .route("/containers/{id}/{alias}", delete(remove_link))
         .route("/containers/{id}/json", get(inspect))
+        .route("/containers/{id}/{alias}/json", get(inspect_link))
         .route("/containers/{id}/top", get(top))
         .route("/containers/{id}/changes", get(changes))
         .route("/containers/{id}/export", get(export))
@@ -80,8 +84,22 @@ async fn inspect(
     State(engine): State<Engine>,
     Path(id): Path<String>,
     params: Params,
+    version: ApiVersion,
 ) -> Result<Response, ApiError> {
-    Ok(Json(engine.containers.inspect(&id, params.flag("size")).await?).into_response())
+    let mut container = engine.containers.inspect(&id, params.flag("size")).await?;
+    if version < DNS_NAMES {
+        container.name_by_aliases();
+    }
+    Ok(Json(container).into_response())
+}
+
+async fn inspect_link(
+    engine: State<Engine>,
+    Path((id, alias)): Path<(String, String)>,
+    params: Params,
+    version: ApiVersion,
+) -> Result<Response, ApiError> {
+    inspect(engine, Path(format!("{id}/{alias}")), params, version).await
 }
 
 async fn top(

@@ -17,7 +17,12 @@ use libnetwork_model::ErrorKind;
 use libnetwork_rpc::{client::again, v1};
 
 use self::wire::{Connect, CreateNetwork, Created, Disconnect, Network, Pruned};
-use crate::{ApiError, Engine, json::Json, query::Params};
+use crate::{ApiError, Engine, json::Json, query::Params, version::ApiVersion};
+
+/// From here on a list says nothing of who is on its networks.
+const LISTS_ALONE: ApiVersion = ApiVersion(28);
+/// Before, every network had IPv4, whatever was said.
+const IPV4_OPTIONAL: ApiVersion = ApiVersion(48);
 
 pub(super) fn routes() -> Router<Engine> {
     // Only a POST to these two is no network's name.
@@ -34,15 +39,16 @@ pub(super) fn routes() -> Router<Engine> {
         .route("/networks/{*name}", get(inspect).delete(remove).post(join_or_leave))
 }
 
-async fn list(State(engine): State<Engine>, params: Params) -> Result<Response, ApiError> {
+async fn list(
+    State(engine): State<Engine>,
+    params: Params,
+    version: ApiVersion,
+) -> Result<Response, ApiError> {
     let filters = params.filters(filter::KEYS)?;
     let wanted = filter::Wanted::new(filters)?;
     let networks = all(&engine).await?;
-    let shown: Vec<_> = networks
-        .into_iter()
-        .filter(|network| wanted.matches(network))
-        .map(Network::without_members)
-        .collect();
+    let show = if version < LISTS_ALONE { Network::with_members } else { Network::without_members };
+    let shown: Vec<_> = networks.into_iter().filter(|network| wanted.matches(network)).map(show).collect();
     Ok(Json(shown).into_response())
 }
 
@@ -64,8 +70,13 @@ async fn inspect(
     Ok(Json(Network::with_members(network)).into_response())
 }
 
-async fn create(State(engine): State<Engine>, Json(body): Json<CreateNetwork>) -> Result<Response, ApiError> {
-    let request = body.into_request()?;
+async fn create(
+    State(engine): State<Engine>,
+    version: ApiVersion,
+    Json(body): Json<CreateNetwork>,
+) -> Result<Response, ApiError> {
+    let mut request = body.into_request()?;
+    request.ipv4 = request.ipv4.filter(|_| version >= IPV4_OPTIONAL);
     let made = detached(async move {
         // Not repeated when the answer gets lost: it may have been a success.
         let network = engine.network.clone().create_network(request).await;
@@ -86,6 +97,7 @@ async fn remove(State(engine): State<Engine>, Path(name): Path<String>) -> Resul
 async fn join_or_leave(
     State(engine): State<Engine>,
     Path(path): Path<String>,
+    version: ApiVersion,
     request: Request,
 ) -> Result<StatusCode, ApiError> {
     use axum::extract::FromRequest;
@@ -93,7 +105,10 @@ async fn join_or_leave(
         Some((network, "connect")) => {
             let Json(body): Json<Connect> = Json::from_request(request, &()).await?;
             named(&body.container)?;
-            engine.containers.network_connect(network, &body.container, body.endpoint_config).await?;
+            engine
+                .containers
+                .network_connect(network, &body.container, body.endpoint_config, version.0)
+                .await?;
             Ok(StatusCode::OK)
         }
         Some((network, "disconnect")) => {
@@ -157,7 +172,10 @@ async fn detached<T: Send + 'static>(
 async fn take_away(engine: &Engine, network: &v1::Network) -> Result<(), ApiError> {
     let request = v1::RemoveNetworkRequest { id: network.id.clone() };
     engine.network.clone().remove_network(request).await.map_err(|status| ApiError::network(&status))?;
-    tell(engine, "destroy", network);
+    // Docker tells of a configuration that comes, and not of one that goes.
+    if !network.config_only {
+        tell(engine, "destroy", network);
+    }
     Ok(())
 }
 

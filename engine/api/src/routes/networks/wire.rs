@@ -210,7 +210,8 @@ impl Network {
             enable_ipv6: network.ipv6,
             ipam: Ipam {
                 driver: "default".to_owned(),
-                options: (!network.ipam_options.is_empty())
+                // Only networks that somebody made may have any.
+                options: (!network.predefined || !network.ipam_options.is_empty())
                     .then(|| network.ipam_options.into_iter().collect()),
                 config: (!config.is_empty()).then_some(config),
             },
@@ -328,7 +329,7 @@ mod tests {
                 concat!(
                     r#"{{"Name":"n1","Id":"{}","Created":"2026-11-21T19:47:09.274867478Z","Scope":"local","#,
                     r#""Driver":"bridge","EnableIPv4":true,"EnableIPv6":false,"IPAM":{{"Driver":"default","#,
-                    r#""Options":null,"Config":[{{"Subnet":"10.77.0.0/16","Gateway":"10.77.0.1"}}]}},"#,
+                    r#""Options":{{}},"Config":[{{"Subnet":"10.77.0.0/16","Gateway":"10.77.0.1"}}]}},"#,
                     r#""Internal":true,"Attachable":false,"Ingress":false,"ConfigFrom":{{"Network":""}},"#,
                     r#""ConfigOnly":false,"Containers":{{"{}":{{"Name":"c1","EndpointID":"{}","#,
                     r#""MacAddress":"52:4c:2d:bf:b7:8b","IPv4Address":"10.77.0.2/16","IPv6Address":""}}}},"#,
@@ -339,6 +340,8 @@ mod tests {
                 "e".repeat(64)
             )
         );
+        let predefined = v1::Network { predefined: true, ..network.clone() };
+        assert_eq!(Network::without_members(predefined).ipam.options, None);
         let list = serde_json::to_string(&Network::without_members(network)).unwrap();
         assert!(list.contains(r#""Containers":{}"#), "{list}");
     }
