@@ -7,7 +7,7 @@ use libnetwork_rpc::v1;
 
 use crate::{
     Error, Result,
-    config::{ContainerConfig, HostConfig, Port, PortBinding, PortMap, PortSet, port_bindings::HostPort},
+    config::{ContainerConfig, HostConfig, Port, PortBinding, PortMap, PortSet, port_run::HostPort},
 };
 
 /// `80/tcp`. Ordered as Docker sorts them for people: by number, then protocol.

@@ -9,7 +9,7 @@ use crate::{
     Result,
     config::{
         ContainerConfig, HostConfig, PortSet,
-        port_bindings::{HostPort, Run},
+        port_run::{HostPort, Run},
         port_set::Ports,
     },
     ports::{ContainerPort, exposed, host_ip, host_range},

@@ -5,6 +5,7 @@ mod container;
 mod host;
 mod network;
 pub(crate) mod port_bindings;
+pub(crate) mod port_run;
 pub(crate) mod port_set;
 mod state;
 mod view;
