@@ -3,7 +3,8 @@
 //! The bridge itself keeps isolated ports apart, without a rule. A port that has openings is not isolated, so that it and
 //! others reach each other at all; from then on rules keep it apart, in the bridge family what is bridged and in the inet
 //! family what goes by way of the gateway (or is bridged where br_netfilter is there). As with Docker a link opens ports
-//! and not a connection, so it is asked of every packet, and forgotten with the link.
+//! and not a connection, so it is asked of every packet, and forgotten with the link. What names no port stays out: all
+//! fragments of a datagram but the first, and errors of ICMP.
 
 use std::net::IpAddr;
 

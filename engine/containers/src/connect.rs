@@ -228,6 +228,12 @@ fn refuse_connection(config: &Config, network: &v1::Network) -> Result<()> {
              network (its mode is {what})"
         )));
     }
+    if config.config.network_disabled {
+        let name = &config.name;
+        return Err(Error::Conflict(format!(
+            "container {name} was created without networking (NetworkDisabled)"
+        )));
+    }
     match network.name.as_str() {
         "host" => Err(Error::Invalid(
             "cannot connect container to host network - container must be created in host network mode".into(),

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use libnetwork_model::ErrorKind;
+use libnetwork_model::{ErrorKind, HasKind};
 use libnetwork_rpc::{client::again, kind, v1};
 
 use crate::{
@@ -92,8 +92,14 @@ impl Inner {
             for endpoint in known.endpoints.iter().filter(|endpoint| !asked_for(config, endpoint)) {
                 steps.push(self.detach(&config.id, &endpoint.network_id).await);
             }
-            for network in config.networks.keys().filter(|network| !has(known, config, network)) {
-                steps.push(self.attach(config, network).await);
+            let disabled = config.config.network_disabled;
+            for network in config.networks.keys().filter(|network| !disabled && !has(known, config, network))
+            {
+                match self.attach(config, network).await {
+                    // It was started without one that is not there, the default bridge of `bridge: none`.
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    step => steps.push(step),
+                }
             }
         }
         let changed = !steps.is_empty();

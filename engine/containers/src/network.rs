@@ -181,7 +181,7 @@ impl Inner {
     async fn host_entries(&self, config: &Config, sandbox: Option<&v1::Sandbox>) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
         for text in config.host.extra_hosts.iter().flatten() {
-            let Some((name, ip)) = text.split_once([':', '=']) else { continue };
+            let Some((name, ip)) = text.split_once(':') else { continue };
             let ips = match ip {
                 "host-gateway" => self.host_gateways().await?,
                 ip => vec![ip.trim_start_matches('[').trim_end_matches(']').to_owned()],

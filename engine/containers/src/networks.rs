@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::{Containers, Result, service::Inner};
+use crate::{Containers, Result, container::Live};
 
 impl Containers {
     /// Keeps addresses again for containers that stand still and whose records name this network: a network that goes takes
     /// its reservations along, and one of its name is what those containers start on.
     pub async fn network_made(&self, id: &str, name: &str) {
         for container in self.inner.all() {
-            let named = |live: &crate::container::Live| {
+            let named = |live: &Live| {
                 let networks = &live.config.networks;
                 !live.state.has_process() && (networks.contains_key(name) || networks.contains_key(id))
             };
@@ -26,17 +26,12 @@ impl Containers {
     /// Learns what has become of sandboxes that somebody else than their containers changed: what is published follows the
     /// settings of networks.
     pub async fn refresh_sandboxes(&self) -> Result<()> {
-        self.inner.refresh_sandboxes().await
-    }
-}
-
-impl Inner {
-    async fn refresh_sandboxes(&self) -> Result<()> {
-        let known: Vec<_> = self.all().into_iter().filter_map(|c| Some((c.live().sandbox?, c))).collect();
+        let all = self.inner.all().into_iter();
+        let known: Vec<_> = all.filter_map(|c| Some((c.read(|live| live.sandbox.clone())?, c))).collect();
         if known.is_empty() {
             return Ok(());
         }
-        let mut all = self.sandboxes().await?;
+        let mut all = self.inner.sandboxes().await?;
         for (known, container) in known {
             let Some(sandbox) = all.remove(&container.id).filter(|sandbox| *sandbox != *known) else {
                 continue;

@@ -19,8 +19,11 @@ use crate::{
 };
 
 impl Inner {
-    /// All endpoints, the network that `NetworkMode` names first.
+    /// All endpoints, the network that `NetworkMode` names first. None where it was asked to be without any.
     pub(crate) fn endpoints(&self, config: &Config) -> Vec<v1::EndpointSpec> {
+        if config.config.network_disabled {
+            return Vec::new();
+        }
         let main = main(config);
         let first = config.networks.keys().filter(|name| Some(*name) == main);
         let rest = config.networks.keys().filter(|name| Some(*name) != main);
@@ -51,6 +54,21 @@ impl Inner {
             }
         }
         openings
+    }
+
+    /// [`Inner::follow_links`] for those that link to a container, which exposes something else now.
+    pub(crate) async fn follow_links_to(&self, id: &str) {
+        for other in self.all() {
+            let leads_here = |config: &Config| self.linked_to(config).iter().any(|target| target.id == id);
+            if other.id == id || !leads_here(&other.config()) {
+                continue;
+            }
+            let _turn = other.turn().await;
+            if let Err(error) = self.follow_links(&other).await {
+                let error = crate::error::chain(&error);
+                tracing::warn!(container = other.id, error, "cannot open or close what its links lead to");
+            }
+        }
     }
 
     /// Makes what a container that runs reaches by its links what its record says.

@@ -96,6 +96,9 @@ impl Inner {
             }
             self.emit(container, "update", &[]);
         }
+        if !add.is_empty() {
+            self.follow_links_to(&container.id).await;
+        }
         self.published(container).await
     }
 

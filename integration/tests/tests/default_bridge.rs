@@ -127,7 +127,10 @@ fn without_icc_a_link_opens_what_its_target_exposes() {
     assert!(!reaches(&host, "db", &host.address("web", "bridge"), 80), "the way back");
     assert!(!reaches(&host, "other", &host.address("db", "bridge"), 80), "by who has no link");
 
-    // It follows the target, and ends with the link.
+    // It follows the target, and what that exposes, and ends with the link.
+    let added = host.api().post("/causeway/containers/db/ports", &json!({"Add": ["8081:81"]}));
+    assert_eq!(added.status, 200, "{added:?}");
+    assert!(reaches(&host, "web", "db", 81), "a port that is exposed now");
     host.d("stop -t 0 db");
     host.d("run -d --name usurper box probe serve 80");
     assert!(

@@ -25,12 +25,12 @@ mod sockets;
 use std::{io::IsTerminal, process::ExitCode};
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
-use libnetwork_core::{StoreError, chain};
+use libnetwork_core::chain;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Cli, Command};
 
-/// sysexits.h: another start with the same configuration, and the same store, would end the same way.
+/// sysexits.h: another start with the same configuration would end the same way.
 const EX_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
@@ -50,11 +50,9 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("causewayd: {}", chain(error.as_ref()));
             match error.downcast_ref() {
-                Some(
-                    run::RunError::Config { .. }
-                    | run::RunError::Networks { .. }
-                    | run::RunError::Store(StoreError::Newer { .. } | StoreError::Corrupt { .. }),
-                ) => ExitCode::from(EX_CONFIG),
+                Some(run::RunError::Config { .. } | run::RunError::Networks { .. }) => {
+                    ExitCode::from(EX_CONFIG)
+                }
                 _ => ExitCode::FAILURE,
             }
         }

@@ -210,8 +210,11 @@ impl<'a> Pass<'a> {
             .rev()
             .map(|(key, object)| Operation::Delete { key: key.clone(), object: object.clone() });
         let mut puts: Vec<Operation> = self.put.into_values().collect();
-        for pairs in puts.chunk_by_mut(|a, b| leads_into(a).is_some() == leads_into(b).is_some()) {
-            pairs.sort_by(|a, b| leads_into(a).cmp(&leads_into(b)));
+        let places: Vec<usize> = (0..puts.len()).filter(|n| leads_into(&puts[*n]).is_some()).collect();
+        let mut pairs: Vec<Operation> = places.iter().map(|n| puts[*n].clone()).collect();
+        pairs.sort_by(|a, b| leads_into(a).cmp(&leads_into(b)));
+        for (place, pair) in places.into_iter().zip(pairs) {
+            puts[place] = pair;
         }
         Plan { operations: deletions.chain(puts).collect(), foreign: self.foreign, blocked: self.held_back }
     }
