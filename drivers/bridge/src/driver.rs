@@ -85,7 +85,7 @@ impl Driver for BridgeDriver {
     fn network_objects(&self, network: &Network, host: &HostFacts, out: &mut Desired) {
         let options = Options::of(network);
         let bridge = bridge_name(network, &options);
-        elements(network, &options, &bridge, out);
+        elements(network, &options, self.ruled, &bridge, out);
         ports::network_elements(network, &options, self.direct_routing, &bridge, out);
         let is_there = first_bridge(network, &options, host).is_some();
         if self.publishes && !network.internal && is_there {
@@ -322,7 +322,7 @@ fn decides_ipv6(setting: &str, leased: bool) -> bool {
 }
 
 /// What the shared rules know of this network.
-fn elements(network: &Network, options: &Options<'_>, bridge: &Name, out: &mut Desired) {
+fn elements(network: &Network, options: &Options<'_>, ruled: [bool; 2], bridge: &Name, out: &mut Desired) {
     let mut member = |set: &str, value| out.insert(rules::element(set, bridge), Object::SetElement(value));
     member(rules::BRIDGES, None);
     if network.internal {
@@ -345,7 +345,7 @@ fn elements(network: &Network, options: &Options<'_>, bridge: &Name, out: &mut D
             None => member(rules::MASQUERADE[family], None),
         };
     }
-    let within = if options.icc { Verdict::Accept } else { Verdict::Goto(links::APART.into()) };
+    let within = if options.icc { Verdict::Accept } else { links::within(ruled) };
     out.insert(rules::element(rules::WITHIN, bridge), Object::SetElement(Some(Value::Verdict(within))));
 }
 

@@ -22,6 +22,12 @@ const LINKED: [&str; 2] = ["linked4", "linked6"];
 /// The chain for what is within a network without icc.
 pub(crate) const APART: &str = "apart";
 
+/// What the inet table does with packets within a network without icc. Where it has no rules, nobody asks, and there is no
+/// chain to go to.
+pub(crate) fn within(ruled: [bool; 2]) -> Verdict {
+    if ruled == [false; 2] { Verdict::Drop } else { Verdict::Goto(APART.into()) }
+}
+
 pub(crate) fn sets() -> impl Iterator<Item = Set> {
     LINKED.into_iter().zip([SetType::V4, SetType::V6]).map(|(name, address)| {
         let key = [address, address, SetType::Protocol, SetType::Port];
