@@ -270,6 +270,8 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
                 self.owed.ways = true;
             }
         }
+        // Ports lead by the bridges that are there, and where the kernel took everything off one, nothing is left to repair.
+        self.owed.ways |= !old.bridges.keys().eq(facts.bridges.keys());
         let same = old.mtu == facts.mtu && old.closed == facts.closed && old.bridges == facts.bridges;
         if same { Looked::Same } else { Looked::Changed }
     }

@@ -5,13 +5,13 @@ mod world;
 
 use std::time::Duration;
 
-use libnetwork_core::{CreateNetwork, Error, chain};
-use libnetwork_model::{ErrorKind, HasKind};
+use libnetwork_core::{CreateNetwork, Error, Join, chain};
+use libnetwork_model::{ErrorKind, HasKind, SandboxId};
 use libnetwork_plan::{Drift, Drifted, Key, LinkKind, LinkRank, Ns, Object, Owner};
 use tokio::{sync::mpsc::UnboundedSender, time::sleep};
 use world::{
     Process, World, foreign_link,
-    requests::{network, sandbox, with_subnet},
+    requests::{network, port, sandbox, with_subnet},
 };
 
 const NAME: &str = "com.docker.network.bridge.name";
@@ -96,6 +96,42 @@ async fn one_that_goes_is_not_made_and_what_hung_on_it_is_attached_again_when_it
     is_heard(&process.drifts).await;
     assert_eq!(masters(&world), [Some("br0".to_owned())]);
     process.core.join(sandbox(2, &["bridge"])).await.unwrap();
+    world.check(&process.core.intent().1).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn ports_do_not_lead_by_one_that_is_away_and_do_again_when_it_is_back() {
+    let world = configured();
+    make(&world);
+    let process = world.start().await;
+    process.core.create_network(network("web")).await.unwrap();
+    let publishing =
+        |n, networks: &[&str]| Join { ports: vec![port(8080 + u16::from(n))], ..sandbox(n, networks) };
+    process.core.join(publishing(1, &["bridge"])).await.unwrap();
+    // What leads into this one does not depend on it.
+    let mut beside = publishing(2, &["web", "bridge"]);
+    beside.endpoints[0].gateway_priority = 1;
+    process.core.join(beside).await.unwrap();
+    let led = || {
+        let ports = world.ports.lock().unwrap();
+        let ways = |id| ports.set.get(&SandboxId::from_bytes([id; 32])).map(|set| set.beside.len());
+        [ways(1), ways(2)]
+    };
+    assert_eq!(led(), [Some(0), Some(1)]);
+
+    remove(&world);
+    is_heard(&process.drifts).await;
+    assert_eq!(led(), [None, Some(0)]);
+    world.check(&process.core.intent().1).unwrap();
+    let before = *world.full_looks.lock().unwrap();
+    sleep(Duration::from_secs(100)).await;
+    let looks = *world.full_looks.lock().unwrap() - before;
+    assert!(looks <= 4, "{looks} looks at everything in 100 s");
+    process.core.set_ports(SandboxId::from_bytes([2; 32]), vec![port(9090)]).await.unwrap();
+
+    make(&world);
+    is_heard(&process.drifts).await;
+    assert_eq!(led(), [Some(0), Some(1)]);
     world.check(&process.core.intent().1).unwrap();
 }
 
