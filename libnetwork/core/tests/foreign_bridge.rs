@@ -3,10 +3,10 @@
 
 mod world;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use libnetwork_core::{CreateNetwork, Error, Join, chain};
-use libnetwork_model::{ErrorKind, HasKind, SandboxId};
+use libnetwork_model::{Change, ErrorKind, HasKind, Mutation, Network, SandboxId};
 use libnetwork_plan::{Drift, Drifted, Key, LinkKind, LinkRank, Ns, Object, Owner};
 use tokio::{sync::mpsc::UnboundedSender, time::sleep};
 use world::{
@@ -169,6 +169,48 @@ async fn a_start_without_the_configured_one_is_refused_unless_containers_wait_fo
     let refused = refusal(&world).await;
     assert!(refused.contains("br0 must be created manually"), "{refused}");
     assert!(!is_there(&world));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_without_the_configured_one_is_not_refused_while_containers_run_elsewhere() {
+    let world = configured();
+    make(&world);
+    let process = world.start().await;
+    process.core.create_network(network("web")).await.unwrap();
+    process.core.join(sandbox(1, &["web"])).await.unwrap();
+    let before = process.core.intent().1;
+    process.end().await;
+
+    remove(&world);
+    let process = world.start().await;
+    assert_eq!(process.core.intent().1, before, "all of it is known");
+    assert!(!is_there(&world));
+    let error = process.core.join(sandbox(2, &["bridge"])).await.unwrap_err();
+    assert!(matches!(error, Error::BridgeAway { .. }), "{error}");
+    process.end().await;
+
+    make(&world);
+    // There, and as yet without its addresses, or with another.
+    for addresses in [vec![], vec!["fd00::1/64".parse().unwrap()]] {
+        world.host.lock().unwrap().bridges.insert("br0".into(), addresses);
+        let process = world.start().await;
+        assert_eq!(process.core.intent().1, before, "all of it is known");
+        process.end().await;
+    }
+    remove(&world);
+
+    // A version before did not say whose the bridge is.
+    let bridge = before.network_by_name("bridge").unwrap();
+    let unsaid = Network { foreign_link: false, ..(**bridge).clone() };
+    let change = Change(vec![Mutation::PutNetwork(Arc::new(unsaid))]);
+    world.stored.lock().unwrap().1 = before.apply(&change);
+    let process = world.start().await;
+    assert_eq!(process.core.intent().1, before);
+    assert!(!is_there(&world));
+    process.core.leave(sandbox(1, &[]).id, false).await.unwrap();
+    process.end().await;
+    let refused = refusal(&world).await;
+    assert!(refused.contains("br0 must be created manually"), "{refused}");
 }
 
 #[tokio::test(start_paused = true)]
