@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use libnetwork_model::{Change, Mutation, Network, NetworkId, Subnet};
-use tracing::warn;
+use libnetwork_model::{Change, Intent, Mutation, Network, NetworkId, Subnet};
+use libnetwork_plan::{KernelError, Key, LinkRank, Ns, Owner, Scope};
+use tracing::{info, warn};
 
 use crate::{
-    Error,
+    Drivers, Error, Kernel,
     draft::{Desk, publishing_on},
     drivers::{HOST, NONE},
     error::chain,
@@ -37,7 +38,8 @@ const DOCKER0: &str = "docker0";
 impl Desk<'_> {
     /// What is missing of `bridge`, `host` and `none`, what of the default bridge is not as the configuration has it, with the
     /// ports that follow it, and whose links are somebody else's and were not known to be.
-    pub(crate) fn predefined(&mut self) -> Result<Change, Error> {
+    /// `made`: the link of the default bridge as it is stored is there, and ours.
+    pub(crate) fn predefined(&mut self, made: bool) -> Result<Change, Error> {
         let defaults = self.defaults;
         for (driver, options) in &defaults.network_options {
             self.judge_options(driver, options)?;
@@ -67,7 +69,16 @@ impl Desk<'_> {
                 network.options = default_bridge_options();
                 network.options.extend(defaults.bridge_options.clone());
                 network.subnets.clone_from(&defaults.bridge_subnets);
-                network.foreign_link = network.options[BRIDGE_NAME] != DOCKER0;
+                let name = &network.options[BRIDGE_NAME];
+                let made = made && old.as_ref().and_then(|old| bridge_name(old)) == Some(name);
+                if made && name != DOCKER0 {
+                    info!(
+                        bridge = name,
+                        "was made by an earlier version in the place of the user's, and stays so until it is deleted \
+                         while causewayd does not run"
+                    );
+                }
+                network.foreign_link = name != DOCKER0 && !made;
                 if self.is_waited_for(&network)? {
                     // What was stored may be of a version that did not yet say whose the link is, and would be made.
                     let unknown =
@@ -222,6 +233,23 @@ impl Desk<'_> {
 
 fn bridge_name(network: &Network) -> Option<&String> {
     network.options.get(BRIDGE_NAME)
+}
+
+/// Whether the link of the stored default bridge is one of ours, under a name that is the user's to make: an earlier version
+/// made it where it was away.
+pub(crate) async fn is_made_for_user(
+    kernel: &mut impl Kernel,
+    drivers: &Drivers,
+    intent: &Intent,
+) -> Result<bool, KernelError> {
+    let is_users = |network: &&Arc<Network>| {
+        !network.foreign_link && bridge_name(network).is_some_and(|name| name != DOCKER0)
+    };
+    let Some(network) = intent.network_by_name("bridge").filter(is_users) else { return Ok(false) };
+    let names = drivers.of(network).map(|driver| driver.link_names(network)).unwrap_or_default();
+    let key = |name| Key::Link { rank: LinkRank::Bridge, ns: Ns::Host, name };
+    let found = kernel.observe(&Scope::Keys(names.into_iter().map(key).collect())).await?;
+    Ok(found.values().any(|(owner, _)| *owner == Owner::Ours))
 }
 
 /// A network that nobody made, as yet without anything of its own.

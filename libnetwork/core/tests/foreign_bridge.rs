@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use libnetwork_core::{CreateNetwork, Error, Join, chain};
 use libnetwork_model::{Change, ErrorKind, HasKind, Mutation, Network, SandboxId};
-use libnetwork_plan::{Drift, Drifted, Key, LinkKind, LinkRank, Ns, Object, Owner};
+use libnetwork_plan::{Drift, Drifted, Key, Link, LinkKind, LinkRank, Ns, Object, Operation, Owner};
 use tokio::{sync::mpsc::UnboundedSender, time::sleep};
 use world::{
     Process, World, foreign_link,
@@ -209,6 +209,41 @@ async fn a_start_without_the_configured_one_is_not_refused_while_containers_run_
     assert!(!is_there(&world));
     process.core.leave(sandbox(1, &[]).id, false).await.unwrap();
     process.end().await;
+    let refused = refusal(&world).await;
+    assert!(refused.contains("br0 must be created manually"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_a_version_before_made_in_the_user_s_place_stays_until_it_is_gone() {
+    let world = World::default();
+    // As that version left it: with a link of ours, and nothing said of whose it is.
+    let process = world.start().await;
+    process.core.join(sandbox(1, &["bridge"])).await.unwrap();
+    process.end().await;
+    let stored = world.stored.lock().unwrap().1.clone();
+    let mut unsaid = Network::clone(stored.network_by_name("bridge").unwrap());
+    unsaid.options.insert(NAME.into(), "br0".into());
+    let before = stored.apply(&Change(vec![Mutation::PutNetwork(Arc::new(unsaid))]));
+    world.stored.lock().unwrap().1 = before.clone();
+    world.defaults.lock().unwrap().bridge_options.insert(NAME.into(), "br0".into());
+    let ours = Link {
+        id: before.network_by_name("bridge").unwrap().id.as_str().into(),
+        ..foreign_link(LinkKind::Bridge)
+    };
+    let made = Operation::Create { key: key(), object: Object::Link(ours) };
+    world.kernel.lock().unwrap().apply(&[made]).pop().unwrap().unwrap();
+
+    let process = world.start().await;
+    assert_eq!(process.core.intent().1, before);
+    assert_eq!(masters(&world), [Some("br0".to_owned())]);
+    world.check(&before).unwrap();
+    process.core.leave(sandbox(1, &[]).id, false).await.unwrap();
+    process.end().await;
+    let process = world.start().await;
+    assert!(is_there(&world), "nobody lives on it, and it is the configured one all the same");
+    process.end().await;
+    // A boot.
+    world.kernel.lock().unwrap().vanish(&key()).unwrap();
     let refused = refusal(&world).await;
     assert!(refused.contains("br0 must be created manually"), "{refused}");
 }
