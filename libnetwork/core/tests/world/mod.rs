@@ -54,6 +54,8 @@ pub(crate) struct World {
 #[derive(Default)]
 pub(crate) struct Ports {
     pub(crate) set: BTreeMap<SandboxId, Publication>,
+    /// How often ports were told of, whatever came of it.
+    pub(crate) tellings: usize,
     pub(crate) refuse: bool,
     /// So many times more.
     pub(crate) refusals: usize,
@@ -384,6 +386,7 @@ impl PortMapper for World {
     }
 
     fn set(&mut self, sandbox: &SandboxId, wanted: &Publication) -> Result<Vec<DeniedPort>, PortError> {
+        self.ports.lock().unwrap().tellings += 1;
         let kernel = self.kernel.lock().unwrap();
         let targets = wanted.mappings.iter().flat_map(|m| [&m.ipv4, &m.ipv6]).flatten().chain(&wanted.beside);
         let is_bridge = |key: &Key, bridge: &str| matches!(key, Key::Link { rank: LinkRank::Bridge, name, .. } if **name == *bridge);
