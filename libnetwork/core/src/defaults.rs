@@ -38,7 +38,7 @@ const DOCKER0: &str = "docker0";
 impl Desk<'_> {
     /// What is missing of `bridge`, `host` and `none`, what of the default bridge is not as the configuration has it, with the
     /// ports that follow it, and whose links are somebody else's and were not known to be.
-    /// `made`: the link of the default bridge as it is stored is there, and ours.
+    /// `made`: what [`is_made_for_user`] found.
     pub(crate) fn predefined(&mut self, made: bool) -> Result<Change, Error> {
         let defaults = self.defaults;
         for (driver, options) in &defaults.network_options {
@@ -71,7 +71,7 @@ impl Desk<'_> {
                 network.subnets.clone_from(&defaults.bridge_subnets);
                 let name = &network.options[BRIDGE_NAME];
                 let made = made && old.as_ref().and_then(|old| bridge_name(old)) == Some(name);
-                if made && name != DOCKER0 {
+                if made {
                     info!(
                         bridge = name,
                         "was made by an earlier version in the place of the user's, and stays so until it is deleted \
@@ -242,10 +242,10 @@ pub(crate) async fn is_made_for_user(
     drivers: &Drivers,
     intent: &Intent,
 ) -> Result<bool, KernelError> {
-    let is_users = |network: &&Arc<Network>| {
+    let is_users_to_make = |network: &&Arc<Network>| {
         !network.foreign_link && bridge_name(network).is_some_and(|name| name != DOCKER0)
     };
-    let Some(network) = intent.network_by_name("bridge").filter(is_users) else { return Ok(false) };
+    let Some(network) = intent.network_by_name("bridge").filter(is_users_to_make) else { return Ok(false) };
     let names = drivers.of(network).map(|driver| driver.link_names(network)).unwrap_or_default();
     let key = |name| Key::Link { rank: LinkRank::Bridge, ns: Ns::Host, name };
     let found = kernel.observe(&Scope::Keys(names.into_iter().map(key).collect())).await?;
