@@ -212,9 +212,9 @@ impl Driver for BridgeDriver {
         }
     }
 
-    fn attachment(&self, network: &Network, endpoint: &Endpoint) -> Option<Attachment> {
+    fn attachment(&self, network: &Network, endpoint: &Endpoint, host: &HostFacts) -> Option<Attachment> {
         let options = Options::of(network);
-        let bridge = bridge_name(network, &options);
+        let bridge = first_bridge(network, &options, host);
         Some(Attachment { link: veth_name(endpoint), bridge, apart: !options.icc })
     }
 

@@ -323,8 +323,8 @@ fn an_endpoint_has_the_settings_and_addresses_that_it_asked_for() {
 #[test]
 fn names_and_bindings_come_from_the_options() {
     let network = network(&[(NAME, "docker0"), (PREFIX, "net"), (HOST_BINDING, "127.0.0.1")]);
-    let attachment = BridgeDriver::default().attachment(&network, &endpoint(&network)).unwrap();
-    assert_eq!((&*attachment.bridge, &*attachment.link), ("docker0", "cwcdcdcdcdcdcd"));
+    let attachment = BridgeDriver::default().attachment(&network, &endpoint(&network), &host()).unwrap();
+    assert_eq!((attachment.bridge.as_deref(), &*attachment.link), (Some("docker0"), "cwcdcdcdcdcdcd"));
     assert_eq!(BridgeDriver::default().interface_prefix(&network), "net");
     assert_eq!(BridgeDriver::default().host_binding(&network, false), Some([127, 0, 0, 1].into()));
     assert_eq!(BridgeDriver::default().host_binding(&network, true), None);

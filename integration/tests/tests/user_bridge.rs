@@ -53,6 +53,19 @@ fn one_that_goes_is_not_made_and_its_containers_are_reached_again_when_it_is_bac
     eventually("so do clients", || reaches(&host.client, Host::ADDRESS, 8080));
     host.d(&format!("run --rm box ping -c 1 -W 5 {address}"));
     host.d("rm -f web");
+
+    // Where nobody lives on it, containers of other networks need a causewayd all the same.
+    host.d("network create other");
+    host.d("run -d --name elsewhere --network other box sleep 1000");
+    host.host.ip("link del lan0");
+    let before = host.pid(Daemon::Network).expect("a network daemon");
+    host.kill(Daemon::Network);
+    eventually("another starts", || host.pid(Daemon::Network).is_some_and(|pid| pid != before));
+    eventually("nothing new comes to it", refused);
+    host.d("run --rm --network other box ping -c 1 -W 5 elsewhere");
+    host.d("rm -f elsewhere");
+    host.d("network rm other");
+    make(&host);
     let said = running.end().stderr;
     let repairs = said.lines().filter(|line| line.contains("not as it should be")).count();
     assert!(repairs < 5, "it is waited for in silence: {said}");

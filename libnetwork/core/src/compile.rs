@@ -274,8 +274,9 @@ impl Compiler<'_> {
             {
                 let others = self.reachable(intent, sandbox).filter(|(_, other)| other.id != network.id);
                 let beside: Vec<Name> = others
-                    .filter_map(|(endpoint, other)| self.drivers.of(other)?.attachment(other, endpoint))
-                    .map(|attachment| attachment.bridge)
+                    .filter_map(|(endpoint, other)| {
+                        self.drivers.of(other)?.attachment(other, endpoint, self.host)?.bridge
+                    })
                     .collect();
                 driver.port_objects(network, endpoint, ipv6, &published, &beside, out);
             }
@@ -283,12 +284,12 @@ impl Compiler<'_> {
     }
 
     fn target(&self, endpoint: &Endpoint, network: &Network, ipv6: bool) -> Option<PortTarget> {
-        let attachment = self.drivers.of(network)?.attachment(network, endpoint)?;
+        let attachment = self.drivers.of(network)?.attachment(network, endpoint, self.host)?;
         Some(PortTarget {
             address: endpoint.addresses().find(|a| a.is_ipv6() == ipv6)?,
             link: attachment.link.to_string(),
             mac: endpoint.mac?,
-            bridge: attachment.bridge.to_string(),
+            bridge: attachment.bridge?.to_string(),
             gateway: network.subnet(ipv6)?.gateway?,
             apart: attachment.apart,
         })

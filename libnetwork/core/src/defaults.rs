@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use libnetwork_model::{Change, Mutation, Network, NetworkId, Subnet};
-use tracing::warn;
+use libnetwork_model::{Change, Intent, Mutation, Network, NetworkId, Subnet};
+use libnetwork_plan::{KernelError, Key, LinkRank, Ns, Owner, Scope};
+use tracing::{info, warn};
 
 use crate::{
-    Error,
+    Drivers, Error, Kernel,
     draft::{Desk, publishing_on},
     drivers::{HOST, NONE},
     error::chain,
@@ -37,7 +38,8 @@ const DOCKER0: &str = "docker0";
 impl Desk<'_> {
     /// What is missing of `bridge`, `host` and `none`, what of the default bridge is not as the configuration has it, with the
     /// ports that follow it, and whose links are somebody else's and were not known to be.
-    pub(crate) fn predefined(&mut self) -> Result<Change, Error> {
+    /// `made`: what [`is_made_for_user`] found.
+    pub(crate) fn predefined(&mut self, made: bool) -> Result<Change, Error> {
         let defaults = self.defaults;
         for (driver, options) in &defaults.network_options {
             self.judge_options(driver, options)?;
@@ -67,8 +69,24 @@ impl Desk<'_> {
                 network.options = default_bridge_options();
                 network.options.extend(defaults.bridge_options.clone());
                 network.subnets.clone_from(&defaults.bridge_subnets);
-                network.foreign_link = network.options[BRIDGE_NAME] != DOCKER0;
-                self.judge_bridge(&network, old.as_deref())?;
+                let name = &network.options[BRIDGE_NAME];
+                let made = made && old.as_ref().and_then(|old| bridge_name(old)) == Some(name);
+                if made {
+                    info!(
+                        bridge = name,
+                        "was made by an earlier version in the place of the user's, and stays so until it is deleted \
+                         while causewayd does not run"
+                    );
+                }
+                network.foreign_link = name != DOCKER0 && !made;
+                if self.is_waited_for(&network)? {
+                    // What was stored may be of a version that did not yet say whose the link is, and would be made.
+                    let unknown =
+                        old.filter(|old| !old.foreign_link && bridge_name(old) == bridge_name(&network));
+                    let known = unknown.map(|old| Network { foreign_link: true, ..(*old).clone() });
+                    change.0.extend(known.map(|known| Mutation::PutNetwork(Arc::new(known))));
+                    continue;
+                }
             }
             match old {
                 None => {
@@ -98,16 +116,40 @@ impl Desk<'_> {
         networks.map(|network| Mutation::PutNetwork(Arc::new(adopted(network)))).collect()
     }
 
-    /// A default bridge under another name than its usual one is the user's to make (Docker's rule and words). One that is
-    /// away is waited for by the containers that live on it: they need a daemon all the same.
-    fn judge_bridge(&self, network: &Network, old: Option<&Network>) -> Result<(), Error> {
-        let Some(driver) = self.drivers.of(network).filter(|_| network.foreign_link) else { return Ok(()) };
+    /// Whether the default bridge's network stays as it is stored, because the bridge that it is configured with is not there,
+    /// or not with its addresses. A default bridge under another name than its usual one is the user's to make, and a start
+    /// without it ends (Docker's rule and words); but containers that run, wherever, need a daemon all the same.
+    fn is_waited_for(&self, network: &Network) -> Result<bool, Error> {
+        let Some(driver) = self.drivers.of(network).filter(|_| network.foreign_link) else {
+            return Ok(false);
+        };
         driver.validate(network, self.host).map_err(Error::Driver)?;
+        let settler = self.settler();
+        let bridge = settler.foreign_bridge(driver, network);
+        let has_gateway = |ipv6: bool| {
+            let gateway = network.subnet(ipv6).and_then(|subnet| subnet.gateway);
+            let serves = |own: IpAddr| gateway.map_or(own.is_ipv6() == ipv6, |gateway| own == gateway);
+            bridge.iter().flat_map(|(_, addresses)| *addresses).any(|address| serves(address.addr()))
+        };
+        if [(false, network.ipv4), (true, network.ipv6)]
+            .into_iter()
+            .all(|(ipv6, on)| !on || has_gateway(ipv6))
+        {
+            return Ok(false);
+        }
         let name = &network.options[BRIDGE_NAME];
-        let waited_for =
-            old.is_some_and(|old| old.options.get(BRIDGE_NAME) == Some(name) && self.is_lived_in(old));
-        if waited_for || self.settler().foreign_bridge(driver, network).is_some() {
-            return Ok(());
+        if self.intent.sandboxes().next().is_some() {
+            warn!(
+                network = network.name,
+                bridge = name,
+                "the configured bridge is not there, or not with its addresses: its network stays as it was, and containers \
+                 on it wait for it"
+            );
+            return Ok(true);
+        }
+        if bridge.is_some() {
+            // Which address it is that is missing, settling says.
+            return Ok(false);
         }
         let what = format!("bridge device with non default name {name} must be created manually");
         Err(Error::Invalid { what })
@@ -150,46 +192,64 @@ impl Desk<'_> {
     /// The network that `old` becomes; none when it is as it should be. Containers live by the bridge, the subnets and the
     /// families: all of these stay while there are any.
     fn adapt(&self, old: &Network, mut network: Network) -> Result<Option<Network>, Error> {
-        let name = |network: &Network| network.options.get(BRIDGE_NAME).cloned();
-        let (lived_in, moves) = (self.is_lived_in(old), name(&network) != name(old));
+        let lived_in = self.is_lived_in(old);
+        let moves = bridge_name(&network) != bridge_name(old);
         // Its own subnets are not in its way.
         let without = self.intent.apply(&Change(vec![Mutation::RemoveNetwork(old.id.clone())]));
-        let settler = Settler { intent: &without, ..self.settler() };
+        let mut settler = Settler { intent: &without, ..self.settler() };
+        let routerless = Defaults::default();
+        if lived_in && moves {
+            // What the configuration says of another bridge is nothing to judge this one by.
+            network.options.extend(bridge_name(old).map(|name| (BRIDGE_NAME.to_owned(), name.clone())));
+            (network.foreign_link, network.ipv6) = (old.foreign_link, old.ipv6);
+            network.subnets.clone_from(&old.subnets);
+            settler.defaults = &routerless;
+        }
         let bridge = self.drivers.of(&network).and_then(|driver| settler.foreign_bridge(driver, &network));
         if bridge.is_none_or(|(_, addresses)| addresses.is_empty()) {
-            // Of a bridge that is waited for, or for its addresses, nobody can tell more than is known.
-            let waits = network.foreign_link && lived_in && !moves;
-            if waits {
-                (network.ipv6, network.subnets) = (old.ipv6, Vec::new());
-            }
             for ipv6 in [false, true] {
-                let kept = |s: &&Subnet| s.subnet.addr().is_ipv6() == ipv6 && (waits || !s.requested);
+                let kept = |s: &&Subnet| s.subnet.addr().is_ipv6() == ipv6 && !s.requested;
                 if network.subnet(ipv6).is_none() {
                     let kept = old.subnets.iter().filter(kept).cloned();
                     network.subnets.extend(kept.map(|s| Subnet { auxiliary: BTreeMap::new(), ..s }));
                 }
             }
         }
-        let mut settled = match lived_in && !moves {
-            true => settler.settle(network)?,
-            false => settler.settle_uninhabited(network)?,
-        };
+        let mut settled =
+            if lived_in { settler.settle(network)? } else { settler.settle_uninhabited(network)? };
         if lived_in && (moves || settled.subnets != old.subnets || settled.ipv6 != old.ipv6) {
             warn!(
                 network = old.name,
-                bridge = name(old),
+                bridge = bridge_name(old),
                 "keeps its bridge and subnets while containers use it; the configured ones come with the next start without \
                  any"
             );
-            if moves {
-                settled.options.extend(name(old).map(|name| (BRIDGE_NAME.to_owned(), name)));
-                settled.foreign_link = old.foreign_link;
-            }
             settled.subnets.clone_from(&old.subnets);
             settled.ipv6 = old.ipv6;
         }
         Ok((settled != *old).then_some(settled))
     }
+}
+
+fn bridge_name(network: &Network) -> Option<&String> {
+    network.options.get(BRIDGE_NAME)
+}
+
+/// Whether the link of the stored default bridge is one of ours, under a name that is the user's to make: an earlier version
+/// made it where it was away.
+pub(crate) async fn is_made_for_user(
+    kernel: &mut impl Kernel,
+    drivers: &Drivers,
+    intent: &Intent,
+) -> Result<bool, KernelError> {
+    let is_users_to_make = |network: &&Arc<Network>| {
+        !network.foreign_link && bridge_name(network).is_some_and(|name| name != DOCKER0)
+    };
+    let Some(network) = intent.network_by_name("bridge").filter(is_users_to_make) else { return Ok(false) };
+    let names = drivers.of(network).map(|driver| driver.link_names(network)).unwrap_or_default();
+    let key = |name| Key::Link { rank: LinkRank::Bridge, ns: Ns::Host, name };
+    let found = kernel.observe(&Scope::Keys(names.into_iter().map(key).collect())).await?;
+    Ok(found.values().any(|(owner, _)| *owner == Owner::Ours))
 }
 
 /// A network that nobody made, as yet without anything of its own.

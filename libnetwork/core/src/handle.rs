@@ -15,6 +15,7 @@ use crate::{
     Defaults, DeniedPort, Drivers, Error, Event, Families, Kernel, NameServer, PortFigures, PortMapper,
     Store, StoreError,
     actor::{Actor, Answer, Committed, Envelope},
+    defaults::is_made_for_user,
     draft::{BusyPorts, Desk, Subject, resolve},
     hints::Hints,
     mapper::Mapper,
@@ -88,6 +89,7 @@ pub async fn start<S: Store, K: Kernel, M: PortMapper, N: NameServer>(
     names.upstreams(&facts);
 
     let (mut revision, mut intent) = store.load()?;
+    let made = is_made_for_user(&mut kernel, &drivers, &intent).await?;
     let change = Desk {
         intent: &intent,
         host: &facts,
@@ -99,7 +101,7 @@ pub async fn start<S: Store, K: Kernel, M: PortMapper, N: NameServer>(
         busy: &mut busy,
         returning: &Default::default(),
     }
-    .predefined()
+    .predefined(made)
     .map_err(StartError::Predefined)?;
     if !change.0.is_empty() {
         revision = store.commit(revision, std::slice::from_ref(&change))?;

@@ -19,6 +19,11 @@ impl Owed {
         self.look || self.is_to_mapper()
     }
 
+    /// Nothing that would have to be looked for, and nothing of everybody's.
+    pub(crate) fn is_ports_alone(&self) -> bool {
+        !self.look && !self.ways && !self.ports.is_empty()
+    }
+
     pub(crate) fn is_to_mapper(&self) -> bool {
         self.ways || !self.ports.is_empty()
     }

@@ -127,7 +127,13 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
                 () = tokio::time::sleep_until(look_at) => {}
             }
             let now = Instant::now();
-            if now >= full_at || self.heard.is_all_due(now) {
+            let due = now >= resync || self.heard.is_all_due(now);
+            if now >= full_at && !due && self.owed.is_ports_alone() {
+                self.pay_ports().await;
+                retry = None;
+                continue;
+            }
+            if now >= full_at || due {
                 let reason = if self.heard.take_all() { Reason::Drift } else { Reason::Resync };
                 self.full(reason).await;
                 (resync, retry) = (Instant::now() + RESYNC, None);
@@ -215,6 +221,15 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         self.heard.all_was_seen();
     }
 
+    /// Tells the mapper again what it refused, where there is nothing to look for.
+    async fn pay_ports(&mut self) {
+        let host = self.host.borrow().clone();
+        let drivers = self.drivers.clone();
+        let compiler = Compiler { drivers: &drivers, host: &host };
+        let intent = self.intent.clone();
+        speak_of_surroundings(&self.publish_owed(&compiler, &intent).await);
+    }
+
     /// Looks at what changed behind our back, and at nothing else.
     async fn repair(&mut self, keys: BTreeSet<Key>) {
         if keys.is_empty() {
@@ -270,6 +285,8 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
                 self.owed.ways = true;
             }
         }
+        // Ports lead by the bridges that are there, and where the kernel took everything off one, nothing is left to repair.
+        self.owed.ways |= !old.bridges.keys().eq(facts.bridges.keys());
         let same = old.mtu == facts.mtu && old.closed == facts.closed && old.bridges == facts.bridges;
         if same { Looked::Same } else { Looked::Changed }
     }

@@ -104,7 +104,10 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
             let had = before.sandbox(id).map(|s| compiler.publication(before, s)).unwrap_or_default();
             (!wanted.mappings.is_empty() && wanted != had).then(|| (id.clone(), wanted))
         };
-        self.owed.ports.extend(unsound.iter().filter_map(changed).map(|(id, _)| id));
+        let waiting: Vec<SandboxId> = unsound.iter().filter_map(changed).map(|(id, _)| id).collect();
+        // What they would lead by is not there, and comes by no setting of ports.
+        self.owed.look |= !waiting.is_empty();
+        self.owed.ports.extend(waiting);
         ports_failed(self.set(after, sound.iter().filter_map(changed).collect()).await)
     }
 
@@ -159,6 +162,14 @@ impl<K: Kernel, M: PortMapper, N: NameServer> Reconciler<K, M, N> {
         }
         failures.extend(ports_failed(self.set(intent, wanted.into_iter().collect()).await));
         failures
+    }
+
+    /// The ports that are owed, and nobody else's.
+    pub(crate) async fn publish_owed(&mut self, compiler: &Compiler<'_>, intent: &Intent) -> Failures {
+        let wanted =
+            |id| intent.sandbox(id).map(|sandbox| compiler.publication(intent, sandbox)).unwrap_or_default();
+        let owed = self.owed.ports.iter().map(|id| (id.clone(), wanted(id))).collect();
+        ports_failed(self.set(intent, owed).await)
     }
 
     pub(crate) async fn tell_bridges(

@@ -3,11 +3,11 @@
 
 mod world;
 
-use libnetwork_core::Join;
+use libnetwork_core::{Join, chain};
 use libnetwork_plan::{Key, LinkKind, LinkRank, Ns, Object};
 use world::{
     Process, World, foreign_link,
-    requests::{port, sandbox},
+    requests::{port, sandbox, with_subnet},
 };
 
 fn bridge(name: &str) -> Key {
@@ -32,6 +32,13 @@ async fn it_stays_with_its_subnets_until_nobody_lives_on_it() {
     world.host.lock().unwrap().bridges.insert("br0".into(), vec!["10.0.0.1/24".parse().unwrap()]);
     configure(&world, "name", "br0");
     configure(&world, "enable_icc", "false");
+    // What br0 could not be used with is nothing to refuse docker0 by.
+    let subnet = with_subnet("", "10.9.9.0/24").subnets;
+    {
+        let mut defaults = world.defaults.lock().unwrap();
+        defaults.bridge_subnets = subnet;
+        defaults.bridge_routers = ["10.9.9.9".parse().ok(), None];
+    }
     let process = world.start().await;
     let after = process.core.intent().1;
     let [old, new] = [&before, &after].map(|intent| intent.network_by_name("bridge").unwrap().clone());
@@ -44,6 +51,12 @@ async fn it_stays_with_its_subnets_until_nobody_lives_on_it() {
     process.core.leave(sandbox(1, &[]).id, false).await.unwrap();
     process.end().await;
 
+    let refused = world.try_start().await.err().map(|error| chain(&error)).unwrap();
+    assert!(refused.contains("needs the address 10.9.9.1/24 on it"), "{refused}");
+    {
+        let mut defaults = world.defaults.lock().unwrap();
+        (defaults.bridge_subnets, defaults.bridge_routers) = Default::default();
+    }
     let process = world.start().await;
     let network = process.core.intent().1.network_by_name("bridge").unwrap().clone();
     assert_eq!((network.foreign_link, network.subnets.len()), (true, 1));

@@ -51,6 +51,24 @@ async fn ports_by_a_link_that_was_repaired_are_published_though_the_mapper_refus
 }
 
 #[tokio::test(start_paused = true)]
+async fn ports_that_are_refused_for_long_bring_no_look_at_everything_and_no_telling_of_others() {
+    let (world, process) = published().await;
+    process.core.join(Join { ports: vec![port(8081)], ..sandbox(2, &["web"]) }).await.unwrap();
+    let veth = link(&world, LinkRank::Veth, "");
+    let looks = *world.full_looks.lock().unwrap();
+    {
+        let mut ports = world.ports.lock().unwrap();
+        (ports.refusals, ports.tellings) = (5, 0);
+    }
+    world.kernel.lock().unwrap().vanish(&veth).unwrap();
+    process.drifts.send(Drift { what: Drifted::Keys([veth].into()), host: false }).unwrap();
+    sleep(Duration::from_secs(15)).await;
+    let ports = world.ports.lock().unwrap();
+    assert_eq!((ports.refusals, ports.tellings), (0, 6), "five refusals, and what was taken");
+    assert_eq!(*world.full_looks.lock().unwrap(), looks);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bridge_that_was_repaired_is_told_again_though_the_mapper_refuses_it_once() {
     let (world, process) = published().await;
     let web = world.ports.lock().unwrap().bridges.last().unwrap().clone();

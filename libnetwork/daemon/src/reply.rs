@@ -66,7 +66,7 @@ impl Replies<'_> {
             let network = network.filter(|n| !n.internal)?;
             network.subnets.iter().find(|s| lease.is_some_and(|a| s.subnet.contains(&a)))?.way_out()
         };
-        let attachment = network.and_then(|n| self.drivers.of(n)?.attachment(n, endpoint));
+        let attachment = network.and_then(|n| self.drivers.of(n)?.attachment(n, endpoint, self.host));
         v1::Endpoint {
             id: endpoint.id.to_string(),
             network_id: endpoint.network.to_string(),

@@ -54,8 +54,8 @@ pub trait Driver: Send + Sync {
     }
 
     /// Where published ports of an endpoint lead, for drivers whose networks can publish.
-    fn attachment(&self, network: &Network, endpoint: &Endpoint) -> Option<Attachment> {
-        let _ = (network, endpoint);
+    fn attachment(&self, network: &Network, endpoint: &Endpoint, host: &HostFacts) -> Option<Attachment> {
+        let _ = (network, endpoint, host);
         None
     }
 
@@ -137,7 +137,8 @@ pub struct Segments {
 pub struct Attachment {
     /// The host's end of the veth pair.
     pub link: Name,
-    pub bridge: Name,
+    /// None while somebody else's is away: no ports lead by it until it is back.
+    pub bridge: Option<Name>,
     /// It is kept from the network's other endpoints.
     pub apart: bool,
 }

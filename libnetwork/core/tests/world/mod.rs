@@ -15,15 +15,15 @@ use driver_bridge::BridgeDriver;
 use driver_host::{HostDriver, NoneDriver};
 use libnetwork_core::{
     Bridges, Config, Defaults, DeniedPort, Drivers, HOST, Handle, Kernel, NONE, NameError, NameServer, Parts,
-    PortError, PortMapper, Publication, Running, StartError, Store, StoreError,
+    PortError, PortMapper, PortTarget, Publication, Running, StartError, Store, StoreError,
 };
 use libnetwork_ipam::Busy;
 use libnetwork_model::{
     Change, Endpoint, ErrorKind, HostFacts, Intent, NamespaceKind, Revision, Sandbox, SandboxId,
 };
 use libnetwork_plan::{
-    BridgePort, Desired, Drift, Ipv6, KernelError, Key, Link, LinkKind, Object, Observed, Operation, Owner,
-    Scope, Segments, fake::FakeKernel, sandbox_objects,
+    BridgePort, Desired, Drift, Ipv6, KernelError, Key, Link, LinkKind, LinkRank, Object, Observed,
+    Operation, Owner, Scope, Segments, fake::FakeKernel, sandbox_objects,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -54,6 +54,8 @@ pub(crate) struct World {
 #[derive(Default)]
 pub(crate) struct Ports {
     pub(crate) set: BTreeMap<SandboxId, Publication>,
+    /// How often ports were told of, whatever came of it.
+    pub(crate) tellings: usize,
     pub(crate) refuse: bool,
     /// So many times more.
     pub(crate) refusals: usize,
@@ -190,8 +192,14 @@ impl World {
         if names.intent != *intent {
             return Err("names answer for another intent".into());
         }
-        let publishes =
-            |s: &&Arc<Sandbox>| !s.ports.is_empty() && intent.gateway_endpoint(&s.id, false).is_some();
+        // Ports lead by a bridge that is there.
+        let leads = |e: &Endpoint| {
+            let network = intent.network(&e.network).unwrap();
+            drivers.of(network).unwrap().attachment(network, e, &host).is_some_and(|a| a.bridge.is_some())
+        };
+        let publishes = |s: &&Arc<Sandbox>| {
+            !s.ports.is_empty() && intent.gateway_endpoint(&s.id, false).is_some_and(|e| leads(e))
+        };
         let wanted: BTreeSet<&SandboxId> = intent.sandboxes().filter(publishes).map(|s| &s.id).collect();
         let ports = self.ports.lock().unwrap();
         if ports.set.keys().collect::<BTreeSet<_>>() != wanted {
@@ -201,7 +209,7 @@ impl World {
             let endpoint = intent.gateway_endpoint(id, false).unwrap();
             let address = endpoint.ipv4.unwrap().addr();
             let listed = &intent.sandbox(id).unwrap().ports;
-            let leads = mappings.iter().all(|m| m.ipv4.as_ref().is_some_and(|t| t.address == address));
+            let is_led = mappings.iter().all(|m| m.ipv4.as_ref().is_some_and(|t| t.address == address));
             let ways: Vec<IpAddr> = [false, true]
                 .into_iter()
                 .filter_map(|ipv6| {
@@ -209,12 +217,12 @@ impl World {
                 })
                 .collect();
             let internal = |e: &Arc<Endpoint>| intent.network(&e.network).is_some_and(|n| n.internal);
-            let others = intent.endpoints_in(id).filter(|e| !internal(e));
+            let others = intent.endpoints_in(id).filter(|e| !internal(e) && leads(e));
             let mut addresses: BTreeSet<IpAddr> =
                 others.flat_map(|e| e.addresses().collect::<Vec<_>>()).collect();
             addresses.retain(|address| !ways.contains(address));
             let beside_is_right = beside.iter().map(|t| t.address).collect::<BTreeSet<_>>() == addresses;
-            if !leads || mappings.len() != listed.len() || !beside_is_right {
+            if !is_led || mappings.len() != listed.len() || !beside_is_right {
                 return Err(format!("ports of {id:?} lead to {mappings:?} and beside to {beside:?}"));
             }
         }
@@ -378,6 +386,16 @@ impl PortMapper for World {
     }
 
     fn set(&mut self, sandbox: &SandboxId, wanted: &Publication) -> Result<Vec<DeniedPort>, PortError> {
+        self.ports.lock().unwrap().tellings += 1;
+        let kernel = self.kernel.lock().unwrap();
+        let targets = wanted.mappings.iter().flat_map(|m| [&m.ipv4, &m.ipv6]).flatten().chain(&wanted.beside);
+        let is_bridge = |key: &Key, bridge: &str| matches!(key, Key::Link { rank: LinkRank::Bridge, name, .. } if **name == *bridge);
+        let is_there =
+            |target: &PortTarget| kernel.objects().keys().any(|key| is_bridge(key, &target.bridge));
+        if let Some(lost) = targets.into_iter().find(|target| !is_there(target)) {
+            return Err(refusal("find interface", &lost.bridge));
+        }
+        drop(kernel);
         let mut ports = self.ports.lock().unwrap();
         let refused = ports.refusals > 0 && !wanted.mappings.is_empty();
         ports.refusals -= usize::from(refused);
