@@ -66,7 +66,7 @@ pub use options::{
     PutOptions, RemoveOptions, WaitCondition,
 };
 pub use resolv_conf::DnsOptions;
-pub use service::{ByteStream, Containers, Logs, OutputStream, Parts, Settings, Wait};
+pub use service::{ByteStream, Containers, Logs, OutputStream, Parts, Settings, Wait, detached};
 pub use spec::DEFAULT_RUNTIME;
 // What attaching, logs and exec hand out.
 pub use engine_runtime::{Output, SeccompProfile, Stream as StdStream, TerminalSize};

@@ -1,15 +1,12 @@
 //! What `--link` opens on a default bridge whose containers are kept apart (`icc` false): the ports that the target exposes.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use libnetwork_model::Protocol;
 use libnetwork_rpc::{client::again, v1};
 
 use crate::{
     Result,
+    config::{PortSet, port_set::Ports},
     container::Container,
     links::BRIDGE,
     network::{endpoint, main},
@@ -38,22 +35,20 @@ impl Inner {
 
     /// In the order and with the ranges that causewayd has them in: as few as can be.
     fn openings(&self, config: &Config) -> Vec<v1::Opening> {
-        let mut opened: BTreeMap<(String, Protocol), BTreeSet<u16>> = BTreeMap::new();
+        let mut opened: BTreeMap<String, PortSet> = BTreeMap::new();
         for target in self.linked_to(config) {
-            for port in ports::exposed(&target.config().config.exposed_ports).unwrap_or_default() {
-                opened.entry((target.id.clone(), port.protocol)).or_default().insert(port.number);
-            }
+            let exposed = ports::exposed(&target.config().config.exposed_ports).unwrap_or_default();
+            opened.entry(target.id.clone()).or_default().extend(exposed.into_iter().map(Ports::one));
         }
-        let mut openings = Vec::new();
-        for ((sandbox_id, protocol), numbers) in opened {
-            let numbers: Vec<u16> = numbers.into_iter().collect();
-            for run in numbers.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
-                let [first, last] = [run.first(), run.last()].map(|n| n.copied().unwrap_or_default().into());
-                let (sandbox_id, protocol) = (sandbox_id.clone(), protocol.to_string());
-                openings.push(v1::Opening { sandbox_id, protocol, first, last });
-            }
-        }
-        openings
+        let opening = |id: &str, ports: &Ports| v1::Opening {
+            sandbox_id: id.to_owned(),
+            protocol: ports.protocol.to_string(),
+            first: ports.first.into(),
+            last: ports.last.into(),
+        };
+        let all =
+            opened.iter().flat_map(|(id, set)| set.ranges().iter().map(move |ports| opening(id, ports)));
+        all.collect()
     }
 
     /// [`Inner::follow_links`] for those that link to a container, which exposes something else now.

@@ -304,8 +304,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 /// Runs work to its end even when the client that asked for it hangs up.
-pub(crate) async fn detached<T: Send + 'static>(
-    work: impl Future<Output = Result<T>> + Send + 'static,
-) -> Result<T> {
+pub async fn detached<T: Send + 'static, E: From<Error> + Send + 'static>(
+    work: impl Future<Output = std::result::Result<T, E>> + Send + 'static,
+) -> std::result::Result<T, E> {
     tokio::spawn(work).await.map_err(|_| Error::Interrupted)?
 }

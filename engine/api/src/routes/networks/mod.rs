@@ -11,9 +11,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use engine_containers::detached;
 use http::StatusCode;
 use jiff::Timestamp;
-use libnetwork_model::ErrorKind;
 use libnetwork_rpc::{client::again, v1};
 
 use self::wire::{Connect, CreateNetwork, Created, Disconnect, Network, Pruned};
@@ -83,7 +83,7 @@ async fn create(
         let network = network.map_err(|status| ApiError::network(&status))?.into_inner();
         engine.containers.network_made(&network.id, &network.name).await;
         tell(&engine, "create", &network);
-        Ok(Created { id: network.id, warning: String::new() })
+        Ok::<_, ApiError>(Created { id: network.id, warning: String::new() })
     });
     Ok((StatusCode::CREATED, Json(made.await?)).into_response())
 }
@@ -159,14 +159,6 @@ async fn clear(
     let attributes = BTreeMap::from([("reclaimed".to_owned(), "0".to_owned())]);
     engine.containers.events().emit("network", "prune", "", attributes);
     Ok(gone)
-}
-
-/// Does it to its end even when the client that asked for it hangs up.
-async fn detached<T: Send + 'static>(
-    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
-) -> Result<T, ApiError> {
-    let done = tokio::spawn(work).await;
-    done.map_err(|_| ApiError::new(ErrorKind::Unavailable, "interrupted: the engine is stopping"))?
 }
 
 async fn take_away(engine: &Engine, network: &v1::Network) -> Result<(), ApiError> {
