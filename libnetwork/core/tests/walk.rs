@@ -216,6 +216,8 @@ async fn life(world: &World, model: &mut Model, steps: &mut impl Iterator<Item =
                 world.ports.lock().unwrap().refuse = true;
                 run_all(core, &commands, model).await;
                 world.ports.lock().unwrap().refuse = false;
+                // What a disconnect could not take away is tried again.
+                tokio::time::sleep(REST).await;
                 true
             }
             Step::NamesRefused(commands) => {

@@ -156,7 +156,16 @@ impl World {
                 drivers.of(network).unwrap().segment_objects(network, segment, &host, &mut desired);
             }
             for endpoint in intent.endpoints_on(&network.id) {
-                drivers.of(network).unwrap().endpoint_objects(network, endpoint, &host, &mut desired);
+                let driver = drivers.of(network).unwrap();
+                driver.endpoint_objects(network, endpoint, &host, &mut desired);
+                for (opening, other) in endpoint
+                    .openings
+                    .iter()
+                    .flat_map(|o| intent.endpoints_in(&o.sandbox).map(move |other| (o, other)))
+                    .filter(|(_, other)| other.network == network.id)
+                {
+                    driver.opening_objects(network, endpoint, other, opening, &mut desired);
+                }
             }
         }
         for sandbox in intent.sandboxes() {
