@@ -3,8 +3,8 @@
 
 mod world;
 
-use libnetwork_core::{CreateNetwork, EndpointSpec, Join, Reserve, chain};
-use libnetwork_model::{ErrorKind, HasKind, NamespaceKind, PortWish, SandboxId, Subnet};
+use libnetwork_core::{CreateNetwork, EndpointSpec, Join, chain};
+use libnetwork_model::{ErrorKind, HasKind, NamespaceKind, PortWish, SandboxId};
 use libnetwork_plan::{Key, Link, LinkKind, LinkRank, Ns, Object};
 use world::{
     Process, World, foreign_link,
@@ -226,60 +226,6 @@ async fn watchers_hear_of_networks_and_endpoints_once_they_are() {
     assert_eq!(heard, ["create", "connect", "disconnect", "destroy"]);
 }
 
-fn asks(number: u8, network: &str, address: &str) -> Join {
-    Join {
-        endpoints: vec![EndpointSpec { ipv4: address.parse().ok(), ..on(network) }],
-        ..sandbox(number, &[])
-    }
-}
-
-fn address_of(intent: &libnetwork_model::Intent, number: u8) -> String {
-    let endpoint = intent.endpoints_in(&SandboxId::from_bytes([number; 32])).next().unwrap();
-    endpoint.ipv4.unwrap().addr().to_string()
-}
-
-#[tokio::test]
-async fn a_stopped_container_finds_its_address_again() {
-    let world = World::default();
-    let Process { core, .. } = world.start().await;
-    core.create_network(with_subnet("web", "10.5.0.0/24")).await.unwrap();
-    let id = |n| SandboxId::from_bytes([n; 32]);
-    // 1 asked for the lowest address, 2 was given the next; both stop.
-    core.join(asks(1, "web", "10.5.0.2")).await.unwrap();
-    assert_eq!(address_of(&core.join(sandbox(2, &["web"])).await.unwrap(), 2), "10.5.0.3");
-    core.leave(id(1), true).await.unwrap();
-    core.leave(id(2), true).await.unwrap();
-    // A neighbour gets neither, asked for or not.
-    assert_eq!(address_of(&core.join(sandbox(3, &["web"])).await.unwrap(), 3), "10.5.0.4");
-    let refused = core.join(asks(4, "web", "10.5.0.2")).await.unwrap_err();
-    assert_eq!(refused.to_string(), "Address already in use");
-    assert_eq!(address_of(&core.join(sandbox(2, &["web"])).await.unwrap(), 2), "10.5.0.3");
-    // Once it is removed, it is anybody's.
-    core.leave(id(1), false).await.unwrap();
-    assert_eq!(address_of(&core.join(asks(4, "web", "10.5.0.2")).await.unwrap(), 4), "10.5.0.2");
-}
-
-#[tokio::test]
-async fn what_is_reserved_before_anybody_joins_is_not_stolen() {
-    let world = World::default();
-    let Process { core, .. } = world.start().await;
-    core.create_network(with_subnet("web", "10.5.0.0/24")).await.unwrap();
-    let place = |address: &str| ("web".to_owned(), address.parse().unwrap());
-    let reserve = |number: u8, fixed: &[&str]| Reserve {
-        sandbox: SandboxId::from_bytes([number; 32]),
-        fixed: fixed.iter().map(|a| place(a)).collect(),
-        preferred: Vec::new(),
-    };
-    core.reserve(reserve(1, &["10.5.0.2", "10.9.0.1"])).await.unwrap();
-    let again = core.reserve(reserve(2, &["10.5.0.2"])).await.unwrap();
-    assert_eq!(again.reservations_of(&SandboxId::from_bytes([2; 32])).count(), 0);
-    assert_eq!(address_of(&core.join(sandbox(3, &["web"])).await.unwrap(), 3), "10.5.0.3");
-    // A network with nothing but reservations can be removed, and they go with it.
-    core.leave(SandboxId::from_bytes([3; 32]), false).await.unwrap();
-    core.remove_network("web".into()).await.unwrap();
-    assert_eq!(core.intent().1.reservations().count(), 0);
-}
-
 #[tokio::test]
 async fn a_network_changes_while_it_is_used_or_refuses_whole() {
     let world = World::default();
@@ -327,63 +273,6 @@ async fn a_network_takes_its_options_from_another() {
     assert!(refused.to_string().contains("in use"), "{refused}");
     let both = CreateNetwork { config_from: Some("office".into()), ..with_subnet("x", "10.8.0.0/24") };
     assert!(core.create_network(both).await.is_err());
-}
-
-#[tokio::test]
-async fn the_default_bridge_is_as_configured_and_keeps_its_subnet_while_it_is_used() {
-    let world = World::default();
-    let subnet = |subnet: &str, gateway: &str| Subnet {
-        subnet: subnet.parse().unwrap(),
-        gateway: gateway.parse().ok(),
-        gateway_chosen: false,
-        ip_range: None,
-        auxiliary: [("DefaultGatewayIPv4".to_owned(), "10.200.0.9".parse().unwrap())].into(),
-        requested: true,
-    };
-    let bridge = |intent: &libnetwork_model::Intent| intent.network_by_name("bridge").unwrap().clone();
-    let icc = "com.docker.network.bridge.enable_icc";
-    let stop = async |process: Process| {
-        process.shutdown.cancel();
-        process.running.finished().await.unwrap();
-    };
-
-    let process = world.start().await;
-    assert_eq!(bridge(&process.core.intent().1).subnets[0].subnet.to_string(), "172.17.0.0/16");
-    stop(process).await;
-
-    world.defaults.lock().unwrap().bridge_subnets = vec![subnet("10.200.0.0/24", "10.200.0.1")];
-    world.defaults.lock().unwrap().bridge_options = [(icc.to_owned(), "false".to_owned())].into();
-    let process = world.start().await;
-    let intent = process.core.join(sandbox(1, &["bridge"])).await.unwrap();
-    let network = bridge(&intent);
-    assert_eq!(
-        (network.subnets[0].subnet.to_string().as_str(), network.options[icc].as_str()),
-        ("10.200.0.0/24", "false")
-    );
-    world.check(&intent).unwrap();
-    let way_out = |key: &Key, object: &Object| match (key, object) {
-        (Key::Route { .. }, Object::Route(route)) => route.gateway,
-        _ => None,
-    };
-    let gateway = world.kernel.lock().unwrap().objects().iter().find_map(|(k, (_, o))| way_out(k, o));
-    assert_eq!(gateway, "10.200.0.9".parse().ok());
-    stop(process).await;
-
-    // While a container has an address there, the rest changes and the subnet stays.
-    *world.defaults.lock().unwrap() = Default::default();
-    let process = world.start().await;
-    let network = bridge(&process.core.intent().1);
-    assert_eq!(
-        (network.subnets[0].subnet.to_string().as_str(), network.options[icc].as_str()),
-        ("10.200.0.0/24", "true")
-    );
-    world.check(&process.core.intent().1).unwrap();
-    process.core.leave(SandboxId::from_bytes([1; 32]), false).await.unwrap();
-    stop(process).await;
-    world.defaults.lock().unwrap().no_bridge = true;
-    let process = world.start().await;
-    assert!(process.core.intent().1.network_by_name("bridge").is_none());
-    world.check(&process.core.intent().1).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -446,36 +335,4 @@ async fn a_network_grows_by_bridges_until_it_is_full_and_shrinks_with_its_endpoi
     }
     assert_eq!(core.intent().1.segments_of(&id).count(), 0);
     world.check(&core.intent().1).unwrap();
-}
-
-#[tokio::test]
-async fn what_the_configuration_says_of_the_default_bridge_is_refused_as_a_command_and_labels_are_kept() {
-    let (world, Process { core, shutdown, running, .. }) = world().await;
-    let set = |key: &str, value: &str| {
-        core.set_network(
-            "bridge".into(),
-            [("label.a", "b"), (key, value)].map(|(k, v)| (k.into(), v.into())).into(),
-        )
-    };
-    let before = core.intent().1;
-    is(
-        set("icc", "false").await,
-        ErrorKind::Invalid,
-        "icc of the predefined network bridge cannot be changed by command: set \"icc\" in daemon.json and send SIGHUP, \
-         or make a network of your own",
-    );
-    for (key, instead) in
-        [("mtu", "\"mtu\""), ("masquerade", "\"ip-masq\""), ("gateway-mode-ipv4", "of your own")]
-    {
-        let error = set(key, "").await.unwrap_err().to_string();
-        assert!(error.contains(key) && error.contains(instead), "{error}");
-    }
-    assert_eq!(core.intent().1, before);
-    set("label.c", "d").await.unwrap();
-    shutdown.cancel();
-    running.finished().await.unwrap();
-    let process = world.start().await;
-    let intent = process.core.intent().1;
-    let labels: Vec<_> = intent.network_by_name("bridge").unwrap().labels.keys().cloned().collect();
-    assert_eq!(labels, ["a", "c"]);
 }

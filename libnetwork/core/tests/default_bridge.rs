@@ -1,9 +1,10 @@
-//! What a configuration that changed makes of a default bridge that containers live on.
+//! What configurations make of the default bridge, and which of them it waits for.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod world;
 
 use libnetwork_core::{Join, chain};
+use libnetwork_model::{ErrorKind, HasKind, Intent, SandboxId, Subnet};
 use libnetwork_plan::{Key, LinkKind, LinkRank, Ns, Object};
 use world::{
     Process, World, foreign_link,
@@ -98,4 +99,88 @@ async fn the_ports_of_running_containers_follow_the_configured_address_and_stay_
     let process = world.start().await;
     assert_eq!(published(&process), expected("127.0.0.1"), "something else has the port there");
     world.check(&process.core.intent().1).unwrap();
+}
+
+#[tokio::test]
+async fn it_is_as_configured_and_keeps_its_subnet_while_it_is_used() {
+    let world = World::default();
+    let subnet = Subnet {
+        gateway: "10.200.0.1".parse().ok(),
+        auxiliary: [("DefaultGatewayIPv4".to_owned(), "10.200.0.9".parse().unwrap())].into(),
+        ..with_subnet("", "10.200.0.0/24").subnets.remove(0)
+    };
+    let bridge = |intent: &Intent| intent.network_by_name("bridge").unwrap().clone();
+    let icc = "com.docker.network.bridge.enable_icc";
+
+    let process = world.start().await;
+    assert_eq!(bridge(&process.core.intent().1).subnets[0].subnet.to_string(), "172.17.0.0/16");
+    process.end().await;
+
+    world.defaults.lock().unwrap().bridge_subnets = vec![subnet];
+    world.defaults.lock().unwrap().bridge_options = [(icc.to_owned(), "false".to_owned())].into();
+    let process = world.start().await;
+    let intent = process.core.join(sandbox(1, &["bridge"])).await.unwrap();
+    let network = bridge(&intent);
+    assert_eq!(
+        (network.subnets[0].subnet.to_string().as_str(), network.options[icc].as_str()),
+        ("10.200.0.0/24", "false")
+    );
+    world.check(&intent).unwrap();
+    let way_out = |key: &Key, object: &Object| match (key, object) {
+        (Key::Route { .. }, Object::Route(route)) => route.gateway,
+        _ => None,
+    };
+    let gateway = world.kernel.lock().unwrap().objects().iter().find_map(|(k, (_, o))| way_out(k, o));
+    assert_eq!(gateway, "10.200.0.9".parse().ok());
+    process.end().await;
+
+    // While a container has an address there, the rest changes and the subnet stays.
+    *world.defaults.lock().unwrap() = Default::default();
+    let process = world.start().await;
+    let network = bridge(&process.core.intent().1);
+    assert_eq!(
+        (network.subnets[0].subnet.to_string().as_str(), network.options[icc].as_str()),
+        ("10.200.0.0/24", "true")
+    );
+    world.check(&process.core.intent().1).unwrap();
+    process.core.leave(SandboxId::from_bytes([1; 32]), false).await.unwrap();
+    process.end().await;
+    world.defaults.lock().unwrap().no_bridge = true;
+    let process = world.start().await;
+    assert!(process.core.intent().1.network_by_name("bridge").is_none());
+    world.check(&process.core.intent().1).unwrap();
+}
+
+#[tokio::test]
+async fn what_the_configuration_says_of_it_is_refused_as_a_command_and_labels_are_kept() {
+    let world = World::default();
+    let process = world.start().await;
+    let core = &process.core;
+    let set = |key: &str, value: &str| {
+        core.set_network(
+            "bridge".into(),
+            [("label.a", "b"), (key, value)].map(|(k, v)| (k.into(), v.into())).into(),
+        )
+    };
+    let before = core.intent().1;
+    let error = set("icc", "false").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert_eq!(
+        chain(&error),
+        "icc of the predefined network bridge cannot be changed by command: set \"icc\" in daemon.json and send SIGHUP, \
+         or make a network of your own",
+    );
+    for (key, instead) in
+        [("mtu", "\"mtu\""), ("masquerade", "\"ip-masq\""), ("gateway-mode-ipv4", "of your own")]
+    {
+        let error = set(key, "").await.unwrap_err().to_string();
+        assert!(error.contains(key) && error.contains(instead), "{error}");
+    }
+    assert_eq!(core.intent().1, before);
+    set("label.c", "d").await.unwrap();
+    process.end().await;
+    let process = world.start().await;
+    let intent = process.core.intent().1;
+    let labels: Vec<_> = intent.network_by_name("bridge").unwrap().labels.keys().cloned().collect();
+    assert_eq!(labels, ["a", "c"]);
 }

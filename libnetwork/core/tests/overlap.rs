@@ -13,7 +13,8 @@ use tokio::{
     time::timeout,
 };
 use world::{
-    Process, World, check_intent,
+    Process, World,
+    check::check_intent,
     requests::{network, port, sandbox},
 };
 

@@ -13,7 +13,7 @@ use libnetwork_core::{CreateNetwork, EndpointSpec, Error, Handle, Join};
 use libnetwork_model::{Intent, Opening, PortRange, Protocol, SandboxId};
 use libnetwork_plan::{Drift, Drifted, Key, Owner};
 use proptest::prelude::*;
-use world::{World, check_intent, requests};
+use world::{World, check::check_intent, requests};
 
 #[derive(Debug, Clone)]
 enum Command {
