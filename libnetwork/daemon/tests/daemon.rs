@@ -153,6 +153,26 @@ async fn a_published_port_leads_to_the_sandbox() {
     }
 }
 
+/// The kernel's verifier gives up on a program while a signal is pending. It is disturbed less often than it is asked again.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_stopped_and_goes_on_as_it_starts_publishes_ports_by_bpf_all_the_same() {
+    let mut host = Host::new("stopped");
+    host.start();
+    let pid = host.pid();
+    let stopping = tokio::task::spawn_blocking(move || {
+        for _ in 0..24 {
+            for name in ["STOP", "CONT"] {
+                run(host::signal(name, pid), b"").ok();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    host.listens();
+    let info = host.client().get_info(v1::GetInfoRequest {}).await.unwrap().into_inner();
+    assert_eq!(info.publish_backend, "ebpf", "{}", info.publish_reason);
+    stopping.await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ending_it_leaves_the_network_and_the_next_adopts_it() {
     let mut host = Host::started("adopt");

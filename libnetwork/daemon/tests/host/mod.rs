@@ -91,6 +91,10 @@ impl Host {
         client::connect(&self.socket())
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.as_ref().unwrap().id()
+    }
+
     /// The daemon, dead at once.
     pub(crate) fn kill(&mut self) {
         let mut daemon = self.daemon.take().unwrap();
