@@ -26,6 +26,9 @@ use crate::{
     uplinks::{self, Side, Uplink},
 };
 
+/// As often the verifier is asked about a program that it was disturbed with.
+const LOADS: u32 = 50;
+
 /// What a link of our own is to published ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
@@ -100,12 +103,25 @@ pub(crate) fn load(
 fn verify(name: &str, program: &mut Program) -> Result<(), ProgramError> {
     match program {
         Program::SchedClassifier(_) if uplinks::is_bare(name) => Ok(()),
-        Program::SchedClassifier(program) => program.load(),
+        Program::SchedClassifier(program) => undisturbed(|| program.load()),
         // `judge`, which is none.
         Program::SocketFilter(_) => Ok(()),
-        Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSockAddr(program) => undisturbed(|| program.load()),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
+}
+
+/// Loads again what was cut off: the verifier gives up with EAGAIN when a signal is pending, as where the process is stopped
+/// or frozen and goes on.
+fn undisturbed(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    for _ in 1..LOADS {
+        match load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.raw_os_error() == Some(libc::EAGAIN) => {}
+            done => return done,
+        }
+    }
+    load()
 }
 
 impl Links {
@@ -263,7 +279,7 @@ impl Links {
             if let Some(Program::SchedClassifier(program)) = self.ebpf.program_mut(name)
                 && program.fd().is_err()
             {
-                program.load().on("load BPF program", name)?;
+                undisturbed(|| program.load()).on("load BPF program", name)?;
             }
         }
         Ok(())

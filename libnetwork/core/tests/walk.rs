@@ -183,7 +183,8 @@ fn walk(steps: Vec<Step>) {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let killed = runtime.block_on(life(&world, &mut model, &mut steps));
-        runtime.shutdown_background();
+        // What its threads that may block have begun is done before anybody looks; a process that is killed has no later.
+        runtime.shutdown_timeout(Duration::from_secs(120));
         if !killed {
             return;
         }

@@ -115,26 +115,33 @@ mod tests {
 
     use super::*;
 
+    /// In a namespace of its own: anybody's programs take ports in the machine's.
     #[test]
     fn the_process_that_listens_is_named() {
-        let own = std::process::id();
-        let pid = |protocol, address, port| holder(protocol, address, port).map(|p| p.pid);
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = tcp.local_addr().unwrap().port();
-        let of = |all: Vec<BoundSocket>| all.into_iter().find(|s| s.port == port && s.address.is_ipv4());
-        assert!(of(bound(Protocol::Tcp)).is_some());
-        assert_eq!(of(bound(Protocol::Tcp)), of(listed(Protocol::Tcp)));
-        assert_eq!(pid(Protocol::Tcp, None, port), Some(own));
-        assert_eq!(pid(Protocol::Tcp, "127.0.0.1".parse().ok(), port), Some(own));
-        assert_eq!(pid(Protocol::Tcp, "127.0.0.2".parse().ok(), port), None);
-        let udp = UdpSocket::bind("[::]:0").unwrap();
-        let port = udp.local_addr().unwrap().port();
-        assert_eq!(pid(Protocol::Udp, "127.0.0.1".parse().ok(), port), Some(own));
-        // By either way, for a kernel may have one only.
-        for all in [bound(Protocol::Udp), listed(Protocol::Udp)] {
-            assert!(all.iter().any(|s| s.port == port && s.address == Ipv6Addr::UNSPECIFIED));
-        }
-        drop(udp);
-        assert_eq!(pid(Protocol::Udp, None, port), None);
+        let test = || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
+            assert!(up.unwrap().success());
+            let own = std::process::id();
+            let pid = |protocol, address, port| holder(protocol, address, port).map(|p| p.pid);
+            let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = tcp.local_addr().unwrap().port();
+            let of = |all: Vec<BoundSocket>| all.into_iter().find(|s| s.port == port && s.address.is_ipv4());
+            assert!(of(bound(Protocol::Tcp)).is_some());
+            assert_eq!(of(bound(Protocol::Tcp)), of(listed(Protocol::Tcp)));
+            assert_eq!(pid(Protocol::Tcp, None, port), Some(own));
+            assert_eq!(pid(Protocol::Tcp, "127.0.0.1".parse().ok(), port), Some(own));
+            assert_eq!(pid(Protocol::Tcp, "127.0.0.2".parse().ok(), port), None);
+            let udp = UdpSocket::bind("[::]:0").unwrap();
+            let port = udp.local_addr().unwrap().port();
+            assert_eq!(pid(Protocol::Udp, "127.0.0.1".parse().ok(), port), Some(own));
+            // By either way, for a kernel may have one only.
+            for all in [bound(Protocol::Udp), listed(Protocol::Udp)] {
+                assert!(all.iter().any(|s| s.port == port && s.address == Ipv6Addr::UNSPECIFIED));
+            }
+            drop(udp);
+            assert_eq!(pid(Protocol::Udp, None, port), None);
+        };
+        std::thread::spawn(test).join().unwrap();
     }
 }

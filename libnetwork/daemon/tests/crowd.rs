@@ -62,7 +62,8 @@ async fn many_clients_at_once_get_right_answers_and_leave_nothing() {
     });
     for client in clients {
         let slowest = client.await.unwrap();
-        assert!(slowest < Duration::from_secs(20), "{slowest:?}");
+        // None waits for good; a machine may stand still.
+        assert!(slowest < Duration::from_secs(120), "{slowest:?}");
     }
     assert!(!watch.is_finished(), "{:?}", watch.await);
     watch.abort();

@@ -12,7 +12,7 @@ use std::{
 };
 
 use host::{Host, bare, id, join, network};
-use integration_testkit::{eventually, run};
+use integration_testkit::{Running, eventually, run};
 use libnetwork_model::ErrorKind;
 use libnetwork_rpc::{kind, v1};
 
@@ -31,16 +31,13 @@ async fn sandboxes_of_one_network_reach_each_other_and_no_other() {
     assert_eq!(b.endpoints.iter().map(|e| e.ifname.as_str()).collect::<Vec<_>>(), ["eth1", "eth0"]);
     b.endpoints.reverse();
 
-    let ping = |from: &v1::Sandbox, to: &str| {
-        let family = if to.contains(':') { "-6" } else { "-4" };
-        run(host.inside(&from.namespace, &["busybox", "ping", family, "-c1", "-W1", bare(to)]), b"")
-    };
-    ping(&a, &b.endpoints[0].ipv4).ok();
-    ping(&b, &a.endpoints[0].ipv4).ok();
-    ping(&b, &c.endpoints[0].ipv4).ok();
-    ping(&b, &c.endpoints[0].ipv6).ok();
-    ping(&a, &a.endpoints[0].gateway4).ok();
-    ping(&a, &c.endpoints[0].ipv4).err();
+    let (to_a, to_b, to_c) = (&a.endpoints[0], &b.endpoints[0], &c.endpoints[0]);
+    for (from, to) in
+        [(&a, &to_b.ipv4), (&b, &to_a.ipv4), (&b, &to_c.ipv4), (&b, &to_c.ipv6), (&a, &to_a.gateway4)]
+    {
+        assert!(host.reaches(&from.namespace, bare(to)), "{to} is not reached from {}", from.name);
+    }
+    run(host.inside(&a.namespace, &["busybox", "ping", "-c1", "-W1", bare(&to_c.ipv4)]), b"").err();
 
     let listed = client
         .get_network(v1::GetNetworkRequest { reference: one.id[..12].into(), brief: false })
@@ -125,19 +122,18 @@ async fn a_published_port_leads_to_the_sandbox() {
     let asked = v1::JoinRequest { ports: vec![port], ..join(1, &["bridge"]) };
     let sandbox = client.join(asked.clone()).await.unwrap().into_inner();
     assert_eq!(sandbox.ports[0].host_port, 8080);
-    let mut server =
-        host.inside(&sandbox.namespace, &["busybox", "nc", "-ll", "-p", "80", "-e", "echo", "hello"]);
-    let mut server = server.spawn().unwrap();
+    let server = ["busybox", "nc", "-ll", "-p", "80", "-e", "echo", "hello"];
+    let server = Running::start(host.inside(&sandbox.namespace, &server));
     let info = client.get_info(v1::GetInfoRequest {}).await.unwrap().into_inner();
     assert_eq!(info.publish_backend, "ebpf", "{}", info.publish_reason);
     eventually("an answer from outside", || {
         outside.sh("busybox nc -w 2 192.0.2.1 8080 </dev/null").stdout.contains("hello")
     });
-    let _ = server.kill();
-    let _ = server.wait();
+    drop(server);
     // A program on the host stands in the way of the next.
     let mut squatter = host.command("busybox");
-    let mut squatter = squatter.args(["nc", "-ll", "-p", "8081", "-e", "true"]).spawn().unwrap();
+    squatter.args(["nc", "-ll", "-p", "8081", "-e", "true"]);
+    let squatter = Running::start(squatter);
     let mut asked = v1::JoinRequest { id: id(2), ..asked };
     (asked.ports[0].host_first, asked.ports[0].host_last) = (8081, 8081);
     eventually("the port to be taken", || host.sh("cat /proc/net/tcp6 /proc/net/tcp").contains(":1F91"));
@@ -148,14 +144,33 @@ async fn a_published_port_leads_to_the_sandbox() {
     client.join(asked).await.unwrap();
     let endpoint = Some(v1::EndpointSpec { network: "bridge".into(), ..Default::default() });
     let connected = client.connect(v1::ConnectRequest { sandbox_id: id(2), endpoint }).await;
-    let _ = squatter.kill();
-    let _ = squatter.wait();
+    drop(squatter);
     let taken = "failed to bind host port 0.0.0.0:8081/tcp: address already in use: ";
     for refused in [joined.unwrap_err(), connected.unwrap_err()] {
         let named = refused.message().strip_prefix(taken);
         assert!(named.is_some_and(|who| who.starts_with("process busybox")), "{}", refused.message());
         assert!(refused.message().contains("(pid "), "{}", refused.message());
     }
+}
+
+/// The kernel's verifier gives up on a program while a signal is pending. It is disturbed less often than it is asked again.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_stopped_and_goes_on_as_it_starts_publishes_ports_by_bpf_all_the_same() {
+    let mut host = Host::new("stopped");
+    host.start();
+    let pid = host.pid();
+    let stopping = tokio::task::spawn_blocking(move || {
+        for _ in 0..24 {
+            for name in ["STOP", "CONT"] {
+                run(host::signal(name, pid), b"").ok();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    host.listens();
+    let info = host.client().get_info(v1::GetInfoRequest {}).await.unwrap().into_inner();
+    assert_eq!(info.publish_backend, "ebpf", "{}", info.publish_reason);
+    stopping.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,20 +187,18 @@ async fn ending_it_leaves_the_network_and_the_next_adopts_it() {
     let seen = "ip -o link | cut -d: -f1,2; ip -o -4 address; nft -s list ruleset";
     let before = host.sh(seen);
     assert_eq!(host.stop().code(), Some(0), "{}", host.log_text());
-    let ping = |host: &Host| {
-        let words = ["busybox", "ping", "-c1", "-W1", bare(&b.endpoints[0].ipv4)];
-        run(host.inside(&a.namespace, &words), b"").ok()
-    };
-    ping(&host);
+    let to = bare(&b.endpoints[0].ipv4);
+    assert!(host.reaches(&a.namespace, to), "not while it is away");
     host.start();
+    host.listens();
     let again = host.client().join(join(2, &["web"])).await.unwrap().into_inner();
     assert_eq!(again, b);
-    ping(&host);
+    assert!(host.reaches(&a.namespace, to), "not with the next one");
     assert_eq!(host.sh(seen), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_others_break_is_repaired_within_a_second_and_told() {
+async fn what_others_break_is_heard_of_repaired_and_told() {
     let host = Host::started("repair");
     let mut client = host.client();
     let web = client.create_network(network("web")).await.unwrap().into_inner();
@@ -194,21 +207,38 @@ async fn what_others_break_is_repaired_within_a_second_and_told() {
     let mut events = client.watch(v1::WatchRequest {}).await.unwrap().into_inner();
     assert_eq!(events.message().await.unwrap().unwrap().kind, "ready");
     let bridge = format!("br-{}", &web.id[..12]);
-    for harm in [
-        "nft flush ruleset".to_owned(),
-        format!("ip link delete {}", a.endpoints[0].host_link),
-        format!("ip address flush dev {bridge}"),
-        format!("ip link delete {bridge}"),
+    let veth = &a.endpoints[0].host_link;
+    for (harm, missing) in [
+        ("nft flush ruleset".to_owned(), "table inet causeway".to_owned()),
+        (format!("ip link delete {veth}"), format!("link {veth}")),
+        (
+            format!("ip address flush dev {bridge}"),
+            format!("address {}/16 on {bridge}", bare(&a.endpoints[0].gateway4)),
+        ),
+        (format!("ip link delete {bridge}"), format!("link {bridge}")),
     ] {
-        host.sh(&harm);
-        let event = tokio::time::timeout(Duration::from_secs(2), events.message()).await;
-        let event = event.unwrap_or_else(|_| panic!("no repair of: {harm}")).unwrap().unwrap();
-        assert_eq!((event.kind.as_str(), event.action.as_str()), ("repair", "repaired"));
-        assert!(event.attributes.contains_key("missing"), "{event:?}");
-        eventually("the sandboxes to reach each other", || {
-            let to = bare(&b.endpoints[0].ipv4);
-            run(host.inside(&a.namespace, &["busybox", "ping", "-c1", "-W1", to]), b"").code() == 0
-        });
+        let mut is_heard_of = async || {
+            let before = host.log_text().len();
+            host.sh(&harm);
+            loop {
+                let event = tokio::time::timeout(Duration::from_secs(120), events.message()).await;
+                let event = event.unwrap_or_else(|_| panic!("no repair of: {harm}")).unwrap().unwrap();
+                assert_eq!((event.kind.as_str(), event.action.as_str()), ("repair", "repaired"));
+                // Much harm may be repaired piece by piece.
+                let pieces = event.attributes.get("missing").map_or("", String::as_str).split(", ");
+                if pieces.into_iter().any(|piece| piece == missing) {
+                    break;
+                }
+            }
+            let log = host.log_text().split_off(before);
+            let is_repair = |line: &&str| line.contains("repaired") && line.contains(&missing);
+            log.lines().find(is_repair).unwrap().contains("reason=Drift")
+        };
+        // The look at everything that comes every half minute may be the first to find it, but not each time.
+        let is_heard_of = is_heard_of().await || is_heard_of().await || is_heard_of().await;
+        assert!(is_heard_of, "found by the look at everything only: {harm}");
+        let to = bare(&b.endpoints[0].ipv4);
+        assert!(host.reaches(&a.namespace, to), "the sandboxes do not reach each other after: {harm}");
     }
 }
 
@@ -219,7 +249,7 @@ async fn started_as_a_service_it_takes_the_socket_and_says_when_it_is_ready() {
     let at = |name: &str| directory.path().join(name);
     let listener = UnixListener::bind(at("listen.sock")).unwrap();
     let notified = UnixDatagram::bind(at("notify.sock")).unwrap();
-    notified.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    notified.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
     // Nobody listens yet, and nobody is refused: the call waits in the socket.
     let mut client = libnetwork_rpc::client::connect(&at("listen.sock"));
     let call = tokio::spawn(async move { client.get_info(v1::GetInfoRequest {}).await });
@@ -230,12 +260,12 @@ async fn started_as_a_service_it_takes_the_socket_and_says_when_it_is_ready() {
     let line = format!("exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec {}", words[exec..].join(" "));
     let mut command = host.command("sh");
     command.args(["-c", &line]).env("NOTIFY_SOCKET", at("notify.sock")).stdin(OwnedFd::from(listener));
-    let mut daemon = command.spawn().unwrap();
+    let daemon = Running::start(command);
     let mut buffer = [0; 64];
     let length = notified.recv(&mut buffer).unwrap();
     let answer = call.await.unwrap();
-    run(host::signal("TERM", daemon.id()), b"").ok();
-    assert_eq!(daemon.wait().unwrap().code(), Some(0));
+    run(host::signal("TERM", daemon.child.id()), b"").ok();
+    daemon.finish().ok();
     // A message is lines, the last of which may end or not (sd_notify(3)).
     assert_eq!(buffer[..length].trim_ascii_end(), b"READY=1");
     assert!(answer.unwrap().into_inner().drivers.contains(&"bridge".to_owned()));
@@ -259,6 +289,7 @@ async fn purge_leaves_nothing() {
     let mut host = Host::new("purge");
     let before = host.sh("ip -o link; ip -o address; nft list ruleset");
     host.start();
+    host.listens();
     let mut client = host.client();
     client.create_network(network("web")).await.unwrap();
     client.join(join(1, &["web", "bridge"])).await.unwrap();
@@ -292,6 +323,7 @@ async fn the_default_bridge_is_after_a_kill_as_it_was_answered_before() {
     let before = bridge().await;
     host.kill();
     host.start();
+    host.listens();
     assert_eq!(bridge().await, before);
     assert_eq!(before.labels["tier"], "front");
     let refused = icc.unwrap_err();
@@ -307,6 +339,7 @@ async fn a_link_that_has_a_bridge_s_name_since_the_boot_is_named_to_who_joins_an
     host.kill();
     host.sh("ip link del lan0 && ip link add lan0 type veth peer name lan1");
     host.start();
+    host.listens();
     let refused = client.join(join(1, &["lan"])).await.unwrap_err();
     assert!(refused.message().ends_with("link lan0 exists and is not ours"), "{}", refused.message());
     let left = client.list_sandboxes(v1::ListSandboxesRequest {}).await.unwrap().into_inner();
@@ -315,5 +348,5 @@ async fn a_link_that_has_a_bridge_s_name_since_the_boot_is_named_to_who_joins_an
     eventually("the bridge is there", || host.sh("ip -d link show lan0 2>&1 || true").contains(" bridge "));
     let joined = client.join(join(1, &["lan"])).await.unwrap().into_inner();
     let gateway = joined.endpoints[0].ipv4.replace(".2/", ".1/");
-    run(host.inside(&joined.namespace, &["busybox", "ping", "-c1", "-W2", bare(&gateway)]), b"").ok();
+    assert!(host.reaches(&joined.namespace, bare(&gateway)), "{gateway} is not reached");
 }

@@ -7,7 +7,6 @@ mod host;
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::ErrorKind,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     ops::Range,
     sync::{
@@ -21,6 +20,7 @@ use host::{Host, bare, id, join};
 use integration_testkit::eventually;
 use libnetwork_rpc::{client::Client, v1};
 use nix::{
+    fcntl::{Flock, FlockArg},
     sched::{CloneFlags, setns},
     sys::resource::{Resource, getrlimit, setrlimit},
 };
@@ -65,7 +65,11 @@ struct Figures {
 
 /// The machine's settings, for all namespaces together, of how many neighbours it remembers and how many packets wait for a
 /// CPU. causewayd sees to them where it runs in the machine's first namespace; here it does not.
-struct MachineSettings(Vec<(String, String)>);
+struct MachineSettings {
+    before: Vec<(String, String)>,
+    /// Held for as long: of two who change them at a time, one would take for the machine's own what the other has set.
+    _alone: Flock<File>,
+}
 
 impl MachineSettings {
     fn large() -> Self {
@@ -73,19 +77,21 @@ impl MachineSettings {
         let mut all =
             ["ipv4", "ipv6"].map(|family| [2, 3].map(|n| setting(family, n))).as_flattened().to_vec();
         all.push("/proc/sys/net/core/netdev_max_backlog".to_owned());
+        let alone = File::open(&all[0]).expect("the test runs in the machine's first namespace");
+        let alone = Flock::lock(alone, FlockArg::LockExclusive).map_err(|(_, errno)| errno).unwrap();
         let before = all.iter().map(|path| {
             let value =
                 std::fs::read_to_string(path).expect("the test runs in the machine's first namespace");
             std::fs::write(path, "65536").unwrap();
             (path.clone(), value)
         });
-        Self(before.collect())
+        Self { before: before.collect(), _alone: alone }
     }
 }
 
 impl Drop for MachineSettings {
     fn drop(&mut self) {
-        for (path, value) in &self.0 {
+        for (path, value) in &self.before {
             let _ = std::fs::write(path, value);
         }
     }
@@ -282,20 +288,29 @@ fn hear(station: &Station, to: usize, missing: &mut BTreeSet<(usize, usize, usiz
     }
 }
 
-/// Broadcast from one on the last bridge.
+/// Broadcast from one on the last bridge, again where it is lost on its way to some of a thousand.
 fn all_hear_what_is_said_to_all(stations: &[Station]) {
     let Some((speaker, others)) = stations.split_last() else { return };
     let IpAddr::V4(address) = speaker.addresses[0] else { panic!("no IPv4 address") };
     // The pools give out networks of 65,536 addresses.
     let [a, b, ..] = address.octets();
-    speaker.sockets[0].send_to(b"all", (Ipv4Addr::new(a, b, 255, 255), PORT)).unwrap();
+    let mut silent: Vec<&Station> = others.iter().collect();
     eventually("everybody hears", || {
-        let silent = |station: &&Station| {
-            let error = station.sockets[0].peek(&mut [0; 8]).err();
-            error.is_some_and(|error| error.kind() == ErrorKind::WouldBlock)
-        };
-        others.iter().find(silent).is_none()
+        speaker.sockets[0].send_to(b"all", (Ipv4Addr::new(a, b, 255, 255), PORT)).unwrap();
+        silent.retain(|station| !hears(station, b"all"));
+        silent.is_empty()
     });
+}
+
+/// Whether this is among what an endpoint was told by IPv4 and did not listen to yet.
+fn hears(station: &Station, wanted: &[u8]) -> bool {
+    let mut said = [0; 8];
+    while let Ok(length) = station.sockets[0].recv(&mut said) {
+        if said[..length] == *wanted {
+            return true;
+        }
+    }
+    false
 }
 
 /// Counts the ARP requests and the neighbour solicitations that arrive at an endpoint and are about others.

@@ -3,10 +3,14 @@
 
 mod host;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use host::{Host, id, join, network};
-use integration_testkit::{Running, eventually, probe, run};
+use integration_testkit::{Running, probe, run};
+
+/// Each takes some 30 ms, so these are over long before the look at everything that comes every half minute; where a machine
+/// stands still, or is slow, nobody asks, or more slowly.
+const QUESTIONS: u32 = 250;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_host_s_resolvers_are_followed_however_they_are_changed() {
@@ -18,6 +22,7 @@ async fn the_host_s_resolvers_are_followed_however_they_are_changed() {
     server.args(["dns", "53"]);
     let _server = Running::start(server);
     host.start();
+    host.listens();
     let mut client = host.client();
     client.create_network(network("net")).await.unwrap();
     let sandbox = client.join(join(1, &["net"])).await.unwrap().into_inner();
@@ -36,10 +41,11 @@ async fn the_host_s_resolvers_are_followed_however_they_are_changed() {
         ("mkdir /etc/a && echo nameserver 127.0.0.1 > /etc/a/stub", true),
         ("rm /etc/resolv.conf && echo nameserver 192.0.2.53 > /etc/resolv.conf", false),
     ] {
-        let since = Instant::now();
         host.sh(change);
-        eventually(change, || is_answered() == answered);
-        // What is looked for on a tick is found after up to half a minute.
-        assert!(since.elapsed() < Duration::from_secs(10), "{change}: {:?}", since.elapsed());
+        let is_followed = (0..QUESTIONS).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            is_answered() == answered
+        });
+        assert!(is_followed, "not followed: {change}");
     }
 }

@@ -84,9 +84,27 @@ fn read(message: &Message<'_>) -> Option<BoundSocket> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::{
+        net::{TcpListener, TcpStream, UdpSocket},
+        process::Command,
+        time::{Duration, Instant},
+    };
+
+    use nix::sched::{CloneFlags, unshare};
 
     use super::*;
+
+    /// In a namespace of its own: anybody's programs take ports in the machine's.
+    fn alone(test: impl FnOnce() + Send) {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNET).unwrap();
+                assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+                test();
+            });
+            thread.join().unwrap();
+        });
+    }
 
     fn here(protocol: Transport, address: &str, port: u16) -> usize {
         let address: IpAddr = address.parse().unwrap();
@@ -96,34 +114,45 @@ mod tests {
 
     #[test]
     fn what_listens_is_listed_and_what_is_connected_is_not() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let at = listener.local_addr().unwrap();
-        let _client = TcpStream::connect(at).unwrap();
-        let (server, _) = listener.accept().unwrap();
-        assert_eq!(here(Transport::Tcp, "127.0.0.1", at.port()), 1);
-        drop(listener);
-        assert_eq!(here(Transport::Tcp, "127.0.0.1", at.port()), 0);
-        drop(server);
-        let listener = TcpListener::bind("[::]:0").unwrap();
-        assert_eq!(here(Transport::Tcp, "::", listener.local_addr().unwrap().port()), 1);
+        alone(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let at = listener.local_addr().unwrap();
+            let _client = TcpStream::connect(at).unwrap();
+            let (server, _) = listener.accept().unwrap();
+            assert_eq!(here(Transport::Tcp, "127.0.0.1", at.port()), 1);
+            drop(listener);
+            // A child that another test has just begun holds it open until it is a program of its own.
+            let end = Instant::now() + Duration::from_secs(120);
+            while here(Transport::Tcp, "127.0.0.1", at.port()) != 0 {
+                assert!(Instant::now() < end, "what is connected is listed");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            drop(server);
+            let listener = TcpListener::bind("[::]:0").unwrap();
+            assert_eq!(here(Transport::Tcp, "::", listener.local_addr().unwrap().port()), 1);
+        });
     }
 
     #[test]
     fn of_udp_both_are_listed() {
-        let bound = UdpSocket::bind("127.0.0.2:0").unwrap();
-        let connected = UdpSocket::bind("[::1]:0").unwrap();
-        connected.connect(connected.local_addr().unwrap()).unwrap();
-        assert_eq!(here(Transport::Udp, "127.0.0.2", bound.local_addr().unwrap().port()), 1);
-        assert_eq!(here(Transport::Udp, "::1", connected.local_addr().unwrap().port()), 1);
+        alone(|| {
+            let bound = UdpSocket::bind("127.0.0.2:0").unwrap();
+            let connected = UdpSocket::bind("[::1]:0").unwrap();
+            connected.connect(connected.local_addr().unwrap()).unwrap();
+            assert_eq!(here(Transport::Udp, "127.0.0.2", bound.local_addr().unwrap().port()), 1);
+            assert_eq!(here(Transport::Udp, "::1", connected.local_addr().unwrap().port()), 1);
+        });
     }
 
     #[test]
     fn more_than_one_piece_of_a_listing_holds_is_listed_whole() {
-        let sockets: Vec<UdpSocket> = (0..800).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
-        let all = bound_sockets(Transport::Udp).unwrap();
-        for socket in sockets {
-            let port = socket.local_addr().unwrap().port();
-            assert!(all.iter().any(|bound| bound.port == port), "{port}");
-        }
+        alone(|| {
+            let sockets: Vec<UdpSocket> = (0..800).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+            let all = bound_sockets(Transport::Udp).unwrap();
+            for socket in sockets {
+                let port = socket.local_addr().unwrap().port();
+                assert!(all.iter().any(|bound| bound.port == port), "{port}");
+            }
+        });
     }
 }

@@ -158,21 +158,16 @@ fn what_is_forged_below_two_tags_is_not_believed() {
     for guarded in [true, false] {
         host(move || async move {
             let (_kernel, _world) = two(guarded).await;
-            let wire = Wire::open(&path(2), "eth0");
+            let (wire, ear) = (Wire::open(&path(2), "eth0"), Wire::open(&path(3), "eth0"));
             // IEEE 802.1Q: a tag of VLAN 0 says a priority and no more, so whoever gets the frame takes off all of them.
             let tag: &[u8] = &[0x81, 0, 0, 0];
             let question = arp_request(FORGER, [10, 100, 1, 4], [10, 100, 1, 3]);
             wire.send(&frame(&[&LISTENER, &FORGER, tag, tag, &[8, 6], &question]));
-            let ear = Wire::open(&path(3), "eth0");
-            wire.send(&frame(&[
-                &LISTENER,
-                &FORGER,
-                tag,
-                tag,
-                &[8, 0],
-                &udp([10, 100, 1, 9], [10, 100, 1, 3], b"forged"),
-            ]));
-            assert_eq!(ear.hears(b"forged"), !guarded);
+            let forged = udp([10, 100, 1, 9], [10, 100, 1, 3], b"forged");
+            wire.send(&frame(&[&LISTENER, &FORGER, tag, tag, &[8, 0], &forged]));
+            let honest = udp([10, 100, 1, 2], [10, 100, 1, 3], b"honest");
+            wire.send(&frame(&[&LISTENER, &FORGER, &[8, 0], &honest]));
+            assert_eq!(ear.hears(b"forged", b"honest"), !guarded);
             let known = inside(3, "ip neigh show 10.100.1.4");
             assert_eq!(String::from_utf8_lossy(&known.stdout).contains("02:42:0a:64:01:02"), !guarded);
         });

@@ -117,7 +117,6 @@ fn the_resolver_s_port_53_is_answered_elsewhere_and_stays_free() {
             use std::{
                 io::{Read, Write},
                 net::{TcpListener, TcpStream, UdpSocket},
-                time::Duration,
             };
             let namespace = std::fs::File::open(path).unwrap();
             nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
@@ -128,7 +127,7 @@ fn the_resolver_s_port_53_is_answered_elsewhere_and_stays_free() {
 
             let client = UdpSocket::bind("0.0.0.0:0").unwrap();
             for socket in [&server, &client, &own] {
-                socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+                socket.set_read_timeout(Some(PATIENCE)).unwrap();
             }
             // Connected: an answer from any other port would be refused.
             client.connect((libnetwork_plan::DNS_ADDRESS, 53)).unwrap();

@@ -61,6 +61,8 @@ fn a_causeway_in_a_container_leaves_what_the_outer_one_gave_it_and_is_left_alone
         let desired = world.desired();
         let given = "sh -c 'ip -o link show eth0; ip -o addr show eth0; ip route show dev eth0; nft list table ip causeway'";
         let given = || String::from_utf8(inside(2, given).stdout).unwrap();
+        // Told some time after it is up.
+        eventually("the link is up", || given().contains("state UP") && !given().contains("tentative"));
         let before = given();
         assert!(
             before.contains("default via 10.100.1.1") && before.contains("table ip causeway"),

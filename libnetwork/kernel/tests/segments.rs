@@ -8,10 +8,8 @@ use std::{
     collections::BTreeSet,
     fs::File,
     net::{Ipv6Addr, UdpSocket},
-    time::Duration,
 };
 
-use libnetwork_core::Kernel;
 use libnetwork_model::Network;
 use libnetwork_plan::{Drifted, Scope};
 use nix::sched::{CloneFlags, setns};
@@ -115,7 +113,8 @@ fn a_question_for_an_address_is_put_to_its_holder_alone() {
         }
         // Nor does the host ask.
         for target in ["10.100.1.3", "10.100.1.5", "fd00:1::6"] {
-            assert!(try_sh(&format!("busybox ping -c 1 -W 5 {target}")).status.success());
+            let answers = || try_sh(&format!("busybox ping -c 1 -W 1 {target}")).status.success();
+            assert!((0..20).any(|_| answers()), "{target} is not reached from the host");
         }
         assert_eq!([2, 3, 4, 5, 6].map(asked), [(); 5].map(|()| vec![0, 0]));
         // One that is gone is not answered for, and an announcement is heard by all.
@@ -123,8 +122,8 @@ fn a_question_for_an_address_is_put_to_its_holder_alone() {
         world.apply(libnetwork_model::Mutation::RemoveEndpoint(gone));
         settle(&mut kernel, &world).await;
         assert!(!inside(4, "busybox arping -c 1 -w 1 -I eth0 10.100.1.5").status.success());
+        eventually("what nobody has is asked for", || asked(6)[0] > 0);
         let before = asked(6)[0];
-        assert!(before > 0, "what nobody has is not asked for");
         inside(4, "busybox arping -U -c 1 -I eth0 10.100.1.4");
         eventually("the announcement is heard", || asked(6)[0] > before);
     });
@@ -138,10 +137,14 @@ fn a_bridge_s_way_to_the_first_is_repaired_whichever_end_of_it_is_hurt() {
         let desired = world.desired();
         let links = || sh("ip -o link show").lines().map(name).collect::<BTreeSet<_>>();
         let (before, far) = (links(), "cu0101010101-1");
+        told(&mut kernel, 3).await;
         for hurt in ["down", "nomaster", "mtu 1300"] {
             sh(&format!("ip link set {far} {hurt}"));
-            let drift = kernel.changed().await;
-            let Drifted::Keys(keys) = drift.what else { panic!("{drift:?}") };
+            let keys = told(&mut kernel, 3).await.into_iter().flat_map(|drift| match drift.what {
+                Drifted::Keys(keys) => keys,
+                other => panic!("{hurt}: {other:?}"),
+            });
+            let keys = keys.collect();
             let plan = scoped_pass(&mut kernel, &desired, &Scope::Keys(keys)).await;
             assert!(!plan.is_empty(), "{hurt} is not noticed");
             assert_settled(&mut kernel, &desired).await;
@@ -178,7 +181,7 @@ fn heard_of(from: u8, listeners: &[u8], targets: &[&str]) -> Vec<Vec<u8>> {
         let at = move || {
             setns(File::open(path(sandbox)).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
             let socket = UdpSocket::bind(("0.0.0.0", port)).unwrap();
-            socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
             let own = format!("10.100.1.{sandbox}").parse().unwrap();
             socket.join_multicast_v4(&"239.1.2.3".parse().unwrap(), &own).unwrap();
             socket.set_broadcast(true).unwrap();

@@ -83,6 +83,7 @@ impl Process {
 
 /// The daemon is up: it answers.
 pub(crate) async fn ready(host: &Host) -> Client {
+    host.listens();
     let mut client = host.client();
     client.get_info(v1::GetInfoRequest {}).await.unwrap();
     client

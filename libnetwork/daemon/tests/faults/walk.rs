@@ -33,6 +33,9 @@ fn port(host: u32) -> v1::PortSpec {
     v1::PortSpec { protocol: "tcp".into(), host_first, host_last, container_port: 80, ..Default::default() }
 }
 
+/// Bounds what would never come; longer than a machine is ever seen to stand still.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 pub(crate) const STEPS: usize = 12;
 
 /// One of each kind of command, by its number.
@@ -112,7 +115,7 @@ pub(crate) async fn references(host: &Host, client: &mut Client) -> Vec<String> 
 
 /// The picture once the links are gone whose removal nobody waits for: they are in a group of their own.
 async fn settled(host: &Host, client: &mut Client) -> String {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let found = picture(host, client).await;
         if !found.contains(&format!("group={DOOMED}")) || Instant::now() > deadline {
@@ -123,7 +126,7 @@ async fn settled(host: &Host, client: &mut Client) -> String {
 
 /// Links whose removal nobody waits for go a moment later.
 pub(crate) async fn comes_to(host: &Host, client: &mut Client, wanted: &[String], when: &str) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let found = picture(host, client).await;
         if wanted.contains(&found) {

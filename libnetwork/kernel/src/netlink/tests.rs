@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    process::Command,
+    io::Write,
+    process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -17,11 +18,10 @@ use crate::{inet, link};
 const LASTING: usize = 100;
 
 fn batch(lines: impl Iterator<Item = String>) {
-    let file = std::env::temp_dir().join(format!("cw-batch-{}", nix::unistd::gettid()));
-    std::fs::write(&file, lines.collect::<Vec<_>>().join("\n")).unwrap();
-    let done = Command::new("ip").arg("-batch").arg(&file).status();
-    std::fs::remove_file(&file).unwrap();
-    assert!(done.unwrap().success());
+    let mut ip = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    let text = lines.collect::<Vec<_>>().join("\n");
+    ip.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(ip.wait().unwrap().success());
 }
 
 /// Runs `test` while links come and go beside [`LASTING`] that stay.
@@ -57,7 +57,7 @@ fn beside_changes(test: impl FnOnce(&mut Socket) + Send) {
 #[test]
 fn a_listing_that_the_kernel_calls_interrupted_is_not_taken_for_whole() {
     beside_changes(|socket| {
-        let (mut interrupted, deadline) = (false, Instant::now() + Duration::from_secs(60));
+        let (mut interrupted, deadline) = (false, Instant::now() + Duration::from_secs(180));
         while !interrupted {
             assert!(Instant::now() < deadline, "no listing was interrupted");
             interrupted = !socket.dump_once(&mut dump_of_links(), &mut |_| {}).unwrap();

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::PATIENCE;
 use nix::sched::{CloneFlags, setns};
 
 /// One link of one namespace, as a packet socket has it (packet(7)).
@@ -45,19 +46,21 @@ impl Wire {
         assert_eq!((&self.0).write(frame).unwrap(), frame.len());
     }
 
-    /// Whether a frame with this in it comes within a second, which is long for a veth pair.
-    pub fn hears(&self, part: &[u8]) -> bool {
-        let (start, mut frame) = (Instant::now(), [0; 2048]);
-        while start.elapsed() < Duration::from_secs(1) {
-            match (&self.0).read(&mut frame) {
-                Ok(length) if frame[..length].windows(part.len()).any(|window| window == part) => {
-                    return true;
-                }
-                Ok(_) => {}
-                Err(_) => std::thread::sleep(Duration::from_millis(5)),
+    /// Whether a frame with this in it comes before one with the other, which is sent after it and has to come.
+    pub fn hears(&self, part: &[u8], before: &[u8]) -> bool {
+        let (start, mut frame, mut heard) = (Instant::now(), [0; 2048], false);
+        while start.elapsed() < PATIENCE {
+            let Ok(length) = (&self.0).read(&mut frame) else {
+                std::thread::sleep(Duration::from_millis(5));
+                continue;
+            };
+            let has = |part: &[u8]| frame[..length].windows(part.len()).any(|window| window == part);
+            heard |= has(part);
+            if has(before) {
+                return heard;
             }
         }
-        false
+        panic!("never: {}", String::from_utf8_lossy(before));
     }
 }
 

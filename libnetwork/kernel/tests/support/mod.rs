@@ -6,6 +6,7 @@ pub mod frames;
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
     time::{Duration, Instant},
 };
 
@@ -16,7 +17,7 @@ use libnetwork_model::{
     Change, Endpoint, EndpointId, HostFacts, Intent, MacAddress, Mutation, NamespaceKind, Network, NetworkId,
     Resolver, Sandbox, SandboxId, Subnet,
 };
-use libnetwork_plan::{Desired, Driver, Plan, Scope, plan, sandbox_objects};
+use libnetwork_plan::{Desired, Drift, Drifted, Driver, Key, Ns, Plan, Scope, plan, sandbox_objects};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
@@ -106,10 +107,13 @@ pub fn sandbox_id(n: u8) -> SandboxId {
     SandboxId::from_bytes([n; 32])
 }
 
+/// Bounds what would never come; longer than a machine is ever seen to stand still.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(30), "never: {what}");
+        assert!(start.elapsed() < PATIENCE, "never: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -252,6 +256,46 @@ pub async fn scoped_pass(kernel: &mut LinuxKernel, desired: &Desired, scope: &Sc
         result.unwrap_or_else(|error| panic!("{error}: {:?}\n{:#?}", error.cause, plan.operations));
     }
     plan
+}
+
+/// All that is told of what happened until now, whether the machine is fast or slow: the kernel tells in order, and the
+/// last that is told is an address that comes and goes in this sandbox, which is left out.
+pub async fn told(kernel: &mut LinuxKernel, sandbox: u8) -> Vec<Drift> {
+    let (mut told, mut last) = (Vec::new(), last_word(sandbox));
+    loop {
+        let mut drift = kernel.changed().await;
+        let mut is_last = false;
+        match &mut drift.what {
+            Drifted::Keys(keys) if keys.contains(&last) => {
+                // With an address goes, perhaps, a default route.
+                let ns = Ns::Sandbox(sandbox_id(sandbox));
+                keys.retain(|key| *key != last && !matches!(key, Key::Route { ns: of, .. } if *of == ns));
+                is_last = true;
+            }
+            Drifted::Keys(_) => {}
+            // Who is to look at everything is told nothing else, the last word included.
+            Drifted::All | Drifted::Lost => last = last_word(sandbox),
+        }
+        if drift.host || !matches!(&drift.what, Drifted::Keys(keys) if keys.is_empty()) {
+            told.push(drift);
+        }
+        if is_last {
+            return told;
+        }
+    }
+}
+
+fn last_word(sandbox: u8) -> Key {
+    static COUNT: AtomicU8 = AtomicU8::new(0);
+    let address = format!("198.18.0.{}/32", COUNT.fetch_add(1, Ordering::Relaxed));
+    let line = format!("ip addr add {address} dev eth0 && ip addr del {address} dev eth0");
+    let said = inside(sandbox, &format!("sh -c '{line}'"));
+    assert!(said.status.success(), "{line}: {}", String::from_utf8_lossy(&said.stderr));
+    Key::Address {
+        ns: Ns::Sandbox(sandbox_id(sandbox)),
+        link: "eth0".into(),
+        address: address.parse().unwrap(),
+    }
 }
 
 /// Makes it so, and shows that nothing is left to do, be everything looked at or exactly what is desired.
