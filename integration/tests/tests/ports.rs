@@ -238,12 +238,12 @@ fn a_port_that_a_process_of_the_host_listens_on_is_refused(backend: Backend) {
 fn a_port_that_a_container_publishes_is_refused_to_a_process_of_the_host_while_it_runs() {
     let host = Backend::Ebpf.with_image();
     serve(&host, "web", &["-p", "8080:80"]);
-    let listen = || {
+    let listen = |seconds: &str| {
         let mut command = host.host.command("timeout");
-        command.args(["2", probe().to_str().unwrap(), "serve", "8080"]);
+        command.args([seconds, probe().to_str().unwrap(), "serve", "8080"]);
         command.output().unwrap()
     };
-    let refused = listen();
+    let refused = listen("60");
     // Of timeout(1): it was still running.
     assert_ne!(refused.status.code(), Some(124));
     let text = String::from_utf8_lossy(&refused.stderr);
@@ -252,7 +252,7 @@ fn a_port_that_a_container_publishes_is_refused_to_a_process_of_the_host_while_i
     host.d("restart -t 0 web");
     seen(&host.client, "tcp 192.0.2.1 8080");
     host.d("stop -t 0 web");
-    eventually("the port is free", || listen().status.code() == Some(124));
+    eventually("the port is free", || listen("2").status.code() == Some(124));
 }
 
 fn a_port_is_closed_when_its_container_stops_and_open_again_after_a_restart(backend: Backend) {
@@ -312,6 +312,7 @@ fn a_change_of_ports_cuts_no_connection_by_the_others(backend: Backend) {
     let mut command = host.client.command(probe().to_str().unwrap());
     command.args(["hold", Host::ADDRESS, "8080"]).stdin(std::process::Stdio::piped());
     let mut held = integration_testkit::Running::start(command);
+    eventually("the connection is busy", || held.said().contains("holding"));
     for _ in 0..5 {
         // Neighbours: the range that 8080 is in grows and shrinks.
         ports(&host, "add web 8081:81 8079:79").ok();
