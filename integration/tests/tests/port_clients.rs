@@ -162,8 +162,10 @@ fn a_port_that_the_hosts_firewall_denies_to_ipv6_clients_alone_is_warned_of_wher
     let events = ["events", "--since=60s", "--until=0s", "--filter=container=dual", "--format={{json .}}"];
     let told = || host.docker(&events).ok();
     eventually("the denial is told", || told().contains("IPv6 clients") && told().contains(remedy));
-    let log = std::fs::read_to_string(host.log()).unwrap();
-    assert!(log.contains("published port 8080/tcp is denied") && log.contains(remedy), "{}", host.log_tail());
+    eventually("the log has it", || {
+        let log = std::fs::read_to_string(host.log()).unwrap();
+        log.contains("published port 8080/tcp is denied") && log.contains(remedy)
+    });
 
     // No IPv6 client gets to a container that has no IPv6, whatever the firewall says.
     host.d("rm -f dual");
