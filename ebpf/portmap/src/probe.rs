@@ -3,6 +3,7 @@
 //! takes. Where it leads to, there is nobody, so nothing ever answers it; what the filter itself answers (`reject`) ends
 //! at the uplink's egress.
 
+mod neighbour;
 mod packet;
 mod programs;
 
@@ -214,7 +215,10 @@ fn ask(tables: &Tables, asker: &Asker, way: &Way, frame: &[u8], id: u32) -> Resu
     sys::link_update(link.as_fd(), way.silence.as_fd()).on("silence", &uplink.name)?;
     let put = sys::test_run(inject.as_fd(), frame).on("put a packet into", &uplink.name);
     let answer = put.and_then(|()| answer(tables, id));
+    // Before the silence ends: it drops the first question for the neighbour's address, and there would be more.
+    let forgotten = neighbour::forget_unfound(uplink.index, way.client);
     sys::link_update(link.as_fd(), pass.as_fd()).on("end the silence of", &uplink.name)?;
+    forgotten.on("forget who seemed to ask at", &uplink.name)?;
     answer
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn add_ingress(index: u32) -> io::Result<()> {
 }
 
 /// An answer of the kernel's to one request: a header, and the negative of an errno or 0 (netlink(7)).
-fn acknowledged(answer: &[u8]) -> io::Result<()> {
+pub(crate) fn acknowledged(answer: &[u8]) -> io::Result<()> {
     let code = answer.get(size_of::<libc::nlmsghdr>()..).and_then(|rest| rest.first_chunk());
     match code.map(|bytes| i32::from_ne_bytes(*bytes)) {
         Some(0) => Ok(()),

@@ -227,7 +227,7 @@ mod tests {
             nodes.path().display()
         );
         let output = Command::new("sh").args(["-c", &script]).output().unwrap();
-        group.remove(std::time::Instant::now() + std::time::Duration::from_secs(2)).unwrap();
+        group.remove(std::time::Instant::now() + std::time::Duration::from_secs(120)).unwrap();
         restricted.unwrap();
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert_eq!(out, "null\n1\n0\nreadonly\nmade\n0\npty\n", "{err}");

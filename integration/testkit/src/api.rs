@@ -60,7 +60,7 @@ impl Api {
 
     fn ask(&self, method: &str, path: &str, content_type: &str, body: &[u8]) -> UnixStream {
         let mut stream = UnixStream::connect(&self.socket).expect("the engine's socket takes connections");
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n");
         if !content_type.is_empty() {
             head += &format!("Content-Type: {content_type}\r\n");

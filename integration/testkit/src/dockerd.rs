@@ -24,8 +24,12 @@ impl Host {
 
     /// `dockerd ARGS`, until it answers.
     pub fn run_dockerd(&self, args: &[&str]) -> Running {
-        let running = Running::start(self.dockerd(args));
-        eventually("dockerd answers", || self.docker(&["version"]).status.success());
+        let mut running = Running::start(self.dockerd(args));
+        eventually("dockerd answers", || {
+            let ended = running.child.try_wait().unwrap();
+            assert_eq!(ended, None, "dockerd ended: {}", running.complained());
+            self.docker(&["version"]).status.success()
+        });
         running
     }
 
@@ -45,6 +49,11 @@ impl Host {
     #[track_caller]
     pub fn dockerd_refuses(&self, args: &[&str]) -> String {
         run(self.dockerd(args), b"").err()
+    }
+
+    /// Whether there is something of dockerd's to remove.
+    pub(crate) fn dockerd_ran(&self) -> bool {
+        self.scratch().join("exec/causeway").exists()
     }
 
     /// Removes what dockerd had.

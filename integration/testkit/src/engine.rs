@@ -1,5 +1,7 @@
 use std::{
+    collections::BTreeSet,
     fs,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -12,7 +14,9 @@ use nix::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Api, Finished, Namespace, Running, binary, docker_cli, eventually, rootfs_tar, run, until};
+use crate::{
+    Api, Finished, Namespace, Running, binary, docker_cli, eventually, has_ended, rootfs_tar, run, until,
+};
 
 /// One of the processes that `causeway up` starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,7 +212,14 @@ impl Host {
 
     /// The process id of a daemon; none while it is being started.
     pub fn pid(&self, daemon: Daemon) -> Option<i32> {
-        self.processes().into_iter().find(|(_, line)| line[0].ends_with(daemon.program())).map(|(pid, _)| pid)
+        let all = self.processes();
+        let mut pids =
+            all.iter().filter(|(_, line)| line[0].ends_with(daemon.program())).map(|(pid, _)| *pid);
+        // What it starts has its command line until it is another program, and may have the lower number of the two.
+        pids.find(|pid| {
+            !all.iter()
+                .any(|(other, line)| parent(*pid) == Some(*other) && line[0].ends_with(daemon.program()))
+        })
     }
 
     /// All processes that were started with a path of this host, with their command lines.
@@ -227,6 +238,20 @@ impl Host {
                     .then_some((pid, words))
             })
             .collect()
+    }
+
+    /// Kills all of [`Host::processes`], and waits until they have closed what they had open.
+    pub(crate) fn end_all(&self) {
+        let mut killed = BTreeSet::new();
+        eventually("our processes have ended", || {
+            let all: Vec<i32> = self.processes().into_iter().map(|(pid, _)| pid).collect();
+            for pid in &all {
+                let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+            }
+            killed.extend(&all);
+            killed.retain(|pid| !has_ended(*pid));
+            all.is_empty() && killed.is_empty()
+        });
     }
 
     /// `docker ARGS`.
@@ -310,21 +335,35 @@ impl Drop for Host {
         if std::thread::panicking() {
             eprintln!("--- the last of what causeway logged ---\n{}\n---", self.log_tail());
         }
-        let purged = self.run_dir().exists().then(|| self.purge());
-        // What a failed purge left would disturb the tests that follow.
-        for (pid, _) in self.processes() {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-        eventually("our processes are gone", || self.processes().is_empty());
+        // A panic while another one unwinds would abort the process, and leave what all its other tests have.
+        let purged = catch_unwind(AssertUnwindSafe(|| {
+            let purged = self.run_dir().exists().then(|| self.purge());
+            // A dockerd's, of a test that failed.
+            if self.dockerd_ran() {
+                self.purge_dockerd();
+            }
+            // What a failed purge left would disturb the tests that follow.
+            self.end_all();
+            purged
+        }));
         for mount in self.mounts().iter().rev() {
             let _ = umount2(mount.as_path(), MntFlags::MNT_DETACH);
         }
-        if let Some(purged) = purged
-            && !std::thread::panicking()
-        {
-            assert!(purged.status.success(), "{purged}");
+        if std::thread::panicking() {
+            return;
+        }
+        match purged {
+            Ok(purged) => assert!(purged.as_ref().is_none_or(|p| p.status.success()), "{}", purged.unwrap()),
+            Err(panic) => resume_unwind(panic),
         }
     }
+}
+
+/// Of a process that is there.
+fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in brackets, may have any character (proc_pid_stat(5)); behind it are the state and the parent.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 impl Host {

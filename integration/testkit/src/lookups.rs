@@ -8,8 +8,9 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 
-/// What resolvers wait before they ask again (resolv.conf(5)). Who asks here asks once.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Who asks here asks once: what is lost is never answered. Longer than a busy machine, or one that stands still for a
+/// minute, takes over an answer.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Asks the resolver of a sandbox for the A records of one name, each time on a socket of its own, as programs do.
 pub struct Asker {
@@ -53,14 +54,14 @@ impl Asker {
     }
 
     /// The last address of the answer, none when there is none, and how long it took; panics when there is no answer
-    /// within five seconds, or one that tells of an error.
+    /// within two minutes, or one that tells of an error.
     pub fn ask(&self) -> (Option<Ipv4Addr>, Duration) {
         let told = self.ask_on(&Self::socket());
         assert_eq!(told.code, 0, "a lookup is answered without error");
         (told.last, told.took)
     }
 
-    /// Asks on a socket of [`Asker::socket`]; panics when there is no answer within five seconds.
+    /// Asks on a socket of [`Asker::socket`]; panics when there is no answer within two minutes.
     pub fn ask_on(&self, socket: &UdpSocket) -> Told {
         let asked = Instant::now();
         socket.send(&self.question).unwrap();

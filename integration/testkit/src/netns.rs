@@ -2,6 +2,7 @@ use std::{
     path::PathBuf,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
+    time::UNIX_EPOCH,
 };
 
 use crate::{Finished, run};
@@ -15,7 +16,10 @@ impl Namespace {
     /// `role` makes the name readable; it is unique whatever the role.
     pub fn new(role: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("cwt-{}-{}-{role}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        // A killed test leaves its namespaces, and its process number comes again.
+        let moment = UNIX_EPOCH.elapsed().unwrap_or_default().subsec_nanos();
+        let name = format!("cwt-{pid}-{count}-{moment:x}-{role}");
         let namespace = Self { name };
         namespace.global(&["netns", "add", &namespace.name]);
         namespace.ip("link set lo up");

@@ -3,12 +3,16 @@ use std::{
     io::{Read, Write},
     os::fd::AsFd,
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-/// No command of a test takes longer; one that hangs is killed, and the test fails with what it had said.
-const LIMIT: Duration = Duration::from_secs(120);
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// No command of a test takes longer; one that hangs is killed, and the test fails with what it had said. Longer than what
+/// a test waits for, so that a command that waits for the same can say why it came to nothing.
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// How a command ended.
 #[derive(Debug, Clone)]
@@ -62,8 +66,8 @@ pub fn run(mut command: Command, input: &[u8]) -> Finished {
 pub struct Running {
     text: String,
     pub child: Child,
-    stdout: Option<JoinHandle<String>>,
-    stderr: Option<JoinHandle<String>>,
+    stdout: Option<Output>,
+    stderr: Option<Output>,
 }
 
 impl Running {
@@ -72,8 +76,8 @@ impl Running {
         let text = format!("{command:?}");
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{text}: {error}"));
-        let stdout = child.stdout.take().map(collect);
-        let stderr = child.stderr.take().map(collect);
+        let stdout = child.stdout.take().map(Output::collect);
+        let stderr = child.stderr.take().map(Output::collect);
         Self { text, child, stdout, stderr }
     }
 
@@ -82,26 +86,35 @@ impl Running {
         Self { text: text.to_owned(), child, stdout: None, stderr: None }
     }
 
-    /// Waits for its end; panics, and kills it, after two minutes.
+    /// What it has written to standard output by now.
+    pub fn said(&self) -> String {
+        self.stdout.as_ref().map_or(String::new(), Output::so_far)
+    }
+
+    /// What it has written to standard error by now.
+    pub fn complained(&self) -> String {
+        self.stderr.as_ref().map_or(String::new(), Output::so_far)
+    }
+
+    /// Waits for its end; panics, and kills it, after three minutes.
     #[track_caller]
     pub fn finish(mut self) -> Finished {
         let deadline = Instant::now() + LIMIT;
         let status = loop {
+            let late = Instant::now() >= deadline;
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
                 break Some(status);
             }
-            if Instant::now() > deadline {
+            if late {
                 break None;
             }
-            wait_a_little(&self.child);
+            ends_within(self.child.id(), 100);
         };
         if status.is_none() {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
-        let text = |thread: Option<JoinHandle<String>>| {
-            thread.map_or(String::new(), |t| t.join().unwrap_or_default())
-        };
+        let text = |output: Option<Output>| output.map_or(String::new(), Output::whole);
         let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
         let Some(status) = status else {
             panic!("{} hung for {} s\nstdout: {stdout}\nstderr: {stderr}", self.text, LIMIT.as_secs())
@@ -119,24 +132,52 @@ impl Drop for Running {
     }
 }
 
-/// Sleeps until the child ends, 100 ms at most.
-fn wait_a_little(child: &Child) {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+/// Whether a process has ended with all its threads, and so has closed all that it had open; waits so many milliseconds
+/// for it.
+fn ends_within(pid: u32, milliseconds: u8) -> bool {
     use std::os::fd::{FromRawFd, OwnedFd};
     // SAFETY: pidfd_open takes plain numbers; the descriptor it returns is ours.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) };
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if fd < 0 {
-        return;
+        return std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
     }
     // SAFETY: see above.
     let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    let _ = poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::from(100u8));
+    poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::from(milliseconds))
+        .is_ok_and(|n| n > 0)
 }
 
-fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = from.read_to_end(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+/// Whether a process has ended. Its command line is gone earlier: it may serve a socket until then.
+pub fn has_ended(pid: i32) -> bool {
+    ends_within(pid.unsigned_abs(), 0)
+}
+
+/// One of a command's streams, read by a thread.
+struct Output {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Output {
+    fn collect(mut from: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let theirs = bytes.clone();
+        let reader = std::thread::spawn(move || {
+            let mut piece = [0; 8192];
+            while let Ok(count @ 1..) = from.read(&mut piece) {
+                theirs.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&piece[..count]);
+            }
+        });
+        Self { bytes, reader }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    fn whole(self) -> String {
+        let Self { bytes, reader } = self;
+        let _ = reader.join();
+        String::from_utf8_lossy(&bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
 }

@@ -8,7 +8,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{Host, eventually};
+use crate::Host;
 
 /// Where the kernel says which boot this is (random(4)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -23,6 +23,8 @@ impl Host {
             .lines()
             .filter_map(|id| self.inspect(id)["State"]["Pid"].as_i64())
             .map(|pid| pid as i32)
+            // 0 is that of one that has just ended; for kill(2) it means our own process group.
+            .filter(|pid| *pid > 0)
             .collect();
         self.power_off();
         for pid in containers {
@@ -61,11 +63,6 @@ impl Host {
 
     fn power_off(&mut self) {
         self.forget_supervisor();
-        eventually("our processes are gone", || {
-            for (pid, _) in self.processes() {
-                let _ended = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
-            self.processes().is_empty()
-        });
+        self.end_all();
     }
 }

@@ -149,6 +149,6 @@ fn settings_that_one_of_them_spoils_are_all_refused_and_the_reason_is_told() {
         world.set(&["gateway-mode-ipv4=isolated"]).err().contains("only be used for an internal network")
     );
     assert!(world.neighbour("probe tcp server 80"));
-    assert!(world.neighbour(&format!("ping -c 1 -W 2 {}", Host::CLIENT)));
+    assert!(world.neighbour(&format!("ping -c 1 -W 60 {}", Host::CLIENT)));
     assert!(world.outside(Host::ADDRESS, 8080));
 }

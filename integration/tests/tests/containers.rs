@@ -360,7 +360,7 @@ fn links_on_the_default_bridge_are_variables_and_lines_that_follow() {
     let moved = host.address("db", "bridge");
     assert_ne!(moved, address);
     assert!(host.d("exec app cat /etc/hosts").contains(&line(&moved)));
-    host.d("exec app ping -c 1 -W 5 my-db");
+    host.d("exec app ping -c 1 -W 60 my-db");
     host.d("stop -t 0 db");
     let refused = host.docker(&["run", "--rm", "--link", "db:x", "box", "true"]).err();
     assert!(refused.contains("Cannot link to a non running container: /db AS "), "{refused}");

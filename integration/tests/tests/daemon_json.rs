@@ -219,12 +219,12 @@ fn a_host_that_may_route_for_others_does_with_ip_forward_no_drop() {
     away.ip("route add default via 10.92.0.1");
     host.client.ip(&format!("route add 10.92.0.0/24 via {}", Host::ADDRESS));
     host.host.sh("echo 0 > /proc/sys/net/ipv4/ip_forward").ok();
-    let ping = || away.sh(&format!("ping -c 1 -W 1 {}", Host::CLIENT));
+    let ping = |patience: u8| away.sh(&format!("ping -c 1 -W {patience} {}", Host::CLIENT));
     let running = host.run_dockerd(&[]);
-    ping().err();
+    ping(1).err();
     running.end().ok();
     let running = host.run_dockerd(&["--ip-forward-no-drop"]);
-    ping().ok();
+    ping(60).ok();
     running.end().ok();
     host.purge_dockerd().ok();
 }

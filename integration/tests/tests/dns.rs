@@ -1,7 +1,5 @@
 //! Names inside containers.
 
-use std::process::Stdio;
-
 use integration_testkit::{Host, Running, eventually, probe};
 use serde_json::Value;
 
@@ -221,13 +219,11 @@ fn dns_log_follows_lookups_by_container_also_over_a_killed_causewayd() {
     host.d("network create --subnet 10.91.0.0/24 net");
     host.d("run -d --name web --network net box sleep 1000");
     host.d("run -d --name other --network net box sleep 1000");
-    let log = host.scratch().join("lookups");
     let mut follow = host.host.command(integration_testkit::binary("causeway").to_str().unwrap());
     follow.args(["dns", "log", "--container", "web", "--format", "json", "--run-dir"]).arg(host.run_dir());
-    follow.stdout(std::fs::File::create(&log).unwrap()).stderr(Stdio::null());
-    let mut following = follow.spawn().unwrap();
+    let following = Running::start(follow);
     let lines = |name: &str| -> Vec<Value> {
-        let text = std::fs::read_to_string(&log).unwrap();
+        let text = following.said();
         let all = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         all.filter(|line| line["name"] == format!("{name}.")).collect()
     };
@@ -243,6 +239,4 @@ fn dns_log_follows_lookups_by_container_also_over_a_killed_causewayd() {
     assert_eq!(lines("other")[0]["answers"][0]["data"], "10.91.0.3");
     host.kill(integration_testkit::Daemon::Network);
     ask("web");
-    following.kill().unwrap();
-    following.wait().unwrap();
 }

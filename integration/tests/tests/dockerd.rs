@@ -213,6 +213,8 @@ fn sighup_rereads_the_file_and_keeps_what_was_when_it_is_wrong() {
         r#"{"labels": ["site=third"], "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "x"}}}"#,
     );
     eventually("the label is there", || shows("site=third"));
+    let refused = "causewayd goes on with the settings that it had";
+    eventually("causewayd has refused it", || running.complained().contains(refused));
     eventually("networks are made as before", || {
         host.docker(&["network", "rm", "net"]);
         host.docker(&["network", "create", "net"]).status.success()
@@ -220,9 +222,7 @@ fn sighup_rereads_the_file_and_keeps_what_was_when_it_is_wrong() {
     });
     assert_eq!(host.d("inspect -f {{.State.Running}} cc"), "true");
     let said = running.end().stderr;
-    for words in ["group cannot be changed", "goes on with the settings that it had"] {
-        assert!(said.contains(words), "{words}: {said}");
-    }
+    assert!(said.contains("group cannot be changed"), "{said}");
     host.purge_dockerd().ok();
 }
 
@@ -322,7 +322,7 @@ fn a_bridge_of_the_user_s_is_used_as_it_is() {
         run(command, b"").ok();
         // By the host's address from a neighbour, and out of it.
         host.d(&format!("run --rm --network {network} box probe tcp {} {port}", Host::ADDRESS));
-        host.d(&format!("run --rm --network {network} box ping -c 1 -W 5 {}", Host::CLIENT));
+        host.d(&format!("run --rm --network {network} box ping -c 1 -W 60 {}", Host::CLIENT));
     }
     let refusal = host.docker(&[
         "network",
@@ -351,14 +351,14 @@ fn a_docker0_that_dockerd_left_is_taken_over_and_none_means_none() {
     let running = host.run_dockerd(&[]);
     host.import("box");
     host.host.ip("link set docker0 up");
-    host.d(&format!("run --rm box ping -c 1 -W 5 {}", Host::CLIENT));
+    host.d(&format!("run --rm box ping -c 1 -W 60 {}", Host::CLIENT));
     running.end().ok();
     let running = host.run_dockerd(&["--bridge", "none"]);
     let names = host.d("network ls --format {{.Name}}");
     assert!(!names.lines().any(|name| name == "bridge"), "{names}");
     let alone = host.d("run --rm box ip -o link");
     assert_eq!(alone.lines().count(), 1, "{alone}");
-    host.d("run --rm box ping -c 1 -W 2 127.0.0.1");
+    host.d("run --rm box ping -c 1 -W 60 127.0.0.1");
     running.end().ok();
     host.purge_dockerd().ok();
 }

@@ -28,9 +28,9 @@ fn a_container_finds_its_interfaces_as_asked_for() {
         || host.d("exec cc ip route").lines().find(|l| l.starts_with("default")).unwrap().to_owned();
     assert_eq!(default().trim(), "default via 10.66.1.1 dev way0");
     assert!(host.host.ip("addr show wires0").contains("10.66.0.1/24"));
-    host.d("exec cc ping -c 1 -W 2 database");
+    host.d("exec cc ping -c 1 -W 60 database");
     host.docker(&["exec", "db", "ping", "-c", "1", "-W", "2", "database"]).err();
-    host.d("exec db ping -c 1 -W 2 web");
+    host.d("exec db ping -c 1 -W 60 web");
     // Another that comes with a higher priority is the way out as long as it is there.
     host.d("network connect --gw-priority 9 three cc");
     assert!(default().contains("10.66.2.1"), "{}", default());
@@ -60,7 +60,7 @@ fn a_bridge_without_an_address_joins_its_containers_all_the_same() {
     // Somebody else is the gateway: here, the host by an address that its owner gave the bridge.
     host.docker(&["run", "--rm", "--network", "net", "box", "ping", "-c", "1", "-W", "1", "10.65.0.1"]).err();
     host.host.ip("addr add 10.65.0.1/24 dev bare0");
-    host.d("run --rm --network net box ping -c 1 -W 5 10.65.0.1");
+    host.d("run --rm --network net box ping -c 1 -W 60 10.65.0.1");
     host.d("network create --subnet 10.64.0.0/24 after");
     assert!(host.host.ip("-4 addr show bare0").contains("10.65.0.1/24"), "the owner's address is gone");
 }
@@ -95,5 +95,5 @@ fn the_files_below_etc_say_what_was_asked_for_and_follow_connections() {
     assert!(file("hosts").contains("10.63.1.2\tbox1.corp.example box1"), "{}", file("hosts"));
     host.d("network disconnect two cc");
     assert!(!file("hosts").contains("10.63.1.2"), "{}", file("hosts"));
-    host.d("exec cc ping -c 1 -W 2 up");
+    host.d("exec cc ping -c 1 -W 60 up");
 }

@@ -62,7 +62,7 @@ fn a_routed_network_is_reached_by_its_own_addresses_at_published_ports_and_by_ic
         [("10.91.0.2", Host::CLIENT), ("10.91.0.3", Host::CLIENT), ("fd91::2", Host::CLIENT6)]
     {
         assert_eq!(seen(&host.client, &format!("tcp {address} 80")), client);
-        host.client.sh(&format!("ping -c 1 -W 5 {address}")).ok();
+        host.client.sh(&format!("ping -c 1 -W 60 {address}")).ok();
         // Neither what was not published, nor by the host's address.
         ask(&host.client, &format!("tcp {address} 81")).err();
     }
@@ -75,7 +75,7 @@ fn a_routed_network_is_reached_by_its_own_addresses_at_published_ports_and_by_ic
     host.d("run --rm --network other box probe tcp 10.91.0.2 80");
     host.docker(&["run", "--rm", "--network", "other", "box", "probe", "tcp", "10.91.0.2", "81"]).err();
     // Containers go out as themselves, and answers come back.
-    let heard = host.d(&format!("exec web ping -c 1 -W 5 {}", Host::CLIENT));
+    let heard = host.d(&format!("exec web ping -c 1 -W 60 {}", Host::CLIENT));
     assert!(heard.contains("1 packets received"), "{heard}");
     // As Docker shows it.
     let ports = host.inspect("twin")["NetworkSettings"]["Ports"]["80/tcp"].clone();
@@ -228,7 +228,7 @@ fn an_isolated_network_has_no_gateway_and_its_first_address_is_a_container_s() {
     assert!(host.inspect("net")["IPAM"]["Config"][0]["Gateway"].is_null());
     // A router of the user's own, say.
     host.d("run -d --name router --network net --ip 10.95.0.1 box sleep 1000");
-    host.d("run --rm --network net box ping -c 1 -W 5 10.95.0.1");
+    host.d("run --rm --network net box ping -c 1 -W 60 10.95.0.1");
     assert!(!host.host.ip("addr").contains("10.95.0."));
     // With that address taken there is none for a gateway.
     let set = |value: &str| {
@@ -247,7 +247,7 @@ fn an_isolated_network_has_no_gateway_and_its_first_address_is_a_container_s() {
     host.d("rm -f router");
     set("nat").ok();
     assert!(host.host.ip("addr").contains("10.95.0.1/24"));
-    host.d("run --rm --network net box ping -c 1 -W 5 10.95.0.1");
+    host.d("run --rm --network net box ping -c 1 -W 60 10.95.0.1");
     let text = host.docker(&[
         "network",
         "create",

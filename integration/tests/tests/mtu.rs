@@ -17,8 +17,7 @@ fn links_follow_the_mtu_of_the_host_s_default_route_and_keep_one_of_their_own() 
     // The same link gets another one: a tunnel that is renegotiated.
     host.host.ip("link set uplink mtu 1400");
     eventually("links follow the link", || mtus() == ["1400", "1400", "1300"]);
-    let bridges = host.host.ip("-o link show docker0");
-    assert!(bridges.contains("mtu 1400"), "{bridges}");
+    eventually("bridges follow too", || host.host.ip("-o link show docker0").contains("mtu 1400"));
     // Another link becomes the way out: a VPN that takes everything.
     host.host.ip("link add vpn type veth peer name far");
     host.host.ip("link set far up");
@@ -35,5 +34,5 @@ fn links_follow_the_mtu_of_the_host_s_default_route_and_keep_one_of_their_own() 
     eventually("links follow back", || mtus() == ["1400", "1400", "1300"]);
     host.host.ip("link set uplink mtu 1500");
     eventually("as at first", || mtus() == ["1500", "1500", "1300"]);
-    host.d("exec on-net ping -c 1 -W 2 -s 1472 172.18.0.1");
+    host.d("exec on-net ping -c 1 -W 60 -s 1472 172.18.0.1");
 }

@@ -35,14 +35,14 @@ fn a_causeway_in_a_container_runs_containers_and_publishes_their_ports() {
     client.args(["tcp", Host::ADDRESS, "8080"]);
     assert!(run(client, b"").ok().contains(Host::CLIENT));
     host.d("run --rm --network outer box probe tcp 10.96.0.9 8080");
-    docker(&format!("run --rm box ping -c 1 -W 5 {}", Host::CLIENT));
+    docker(&format!("run --rm box ping -c 1 -W 60 {}", Host::CLIENT));
 
     // What each made is left alone by the other, also when either starts anew.
     host.kill(Daemon::Network);
     eventually("the outer one is back", || host.docker(&["network", "inspect", "outer"]).status.success());
     host.d("run --rm --network outer box probe tcp 10.96.0.9 8080");
     docker("rm -f web");
-    host.d("exec inner ping -c 1 -W 5 10.96.0.1");
+    host.d("exec inner ping -c 1 -W 60 10.96.0.1");
     host.d("stop -t 10 inner");
     host.causeway(&[
         "down",

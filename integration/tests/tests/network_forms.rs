@@ -66,7 +66,7 @@ fn a_network_may_have_any_name_that_can_be_seen() {
             "1000",
         ])
         .ok();
-        host.docker(&["run", "--rm", "--network", name, "box", "ping", "-c", "1", "-W", "2", "web"]).ok();
+        host.docker(&["run", "--rm", "--network", name, "box", "ping", "-c", "1", "-W", "60", "web"]).ok();
         let shown = host.docker(&["network", "ls", "-q", "--filter", &format!("name={name}")]).ok();
         assert_eq!(shown.lines().count(), 1, "{name}: {shown}");
         host.docker(&["network", "disconnect", name, "cc"]).ok();
@@ -103,7 +103,7 @@ fn what_create_is_told_is_shown_and_kept_to() {
     assert!(taken.contains("Address already in use"), "{taken}");
     // What is asked for may lie outside of the range.
     host.d("run -d --name c3 --network net --ip 10.62.0.5 box sleep 1000");
-    host.d("exec c1 ping -c 1 -W 2 10.62.0.5");
+    host.d("exec c1 ping -c 1 -W 60 10.62.0.5");
     // The range runs out before the subnet does.
     for name in ["c4", "c5", "c6"] {
         host.d(&format!("run -d --name {name} --network net box sleep 1000"));

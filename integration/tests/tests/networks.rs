@@ -47,7 +47,7 @@ fn containers_on_one_network_reach_each_other_by_name_and_address() {
     {
         host.d(&format!("run --rm --network net box probe tcp {target} 80"));
     }
-    host.d("run --rm --network net box ping -c 1 -W 2 server");
+    host.d("run --rm --network net box ping -c 1 -W 60 server");
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn networks_are_isolated_from_each_other_and_internal_ones_from_the_outside() {
     host.docker(&["run", "--rm", "--network", "two", "box", "probe", "tcp", &server, "80"]).err();
     host.d(&format!("run --rm --network one box probe tcp {server} 80"));
     // Outside: by masquerade from an ordinary network, not at all from an internal one.
-    host.d(&format!("run --rm --network one box ping -c 1 -W 2 {}", Host::CLIENT));
+    host.d(&format!("run --rm --network one box ping -c 1 -W 60 {}", Host::CLIENT));
     host.docker(&["run", "--rm", "--network", "inside", "box", "ping", "-c", "1", "-W", "1", Host::CLIENT])
         .err();
     // And a container's address is not reachable from outside.
@@ -78,7 +78,7 @@ fn a_running_container_is_connected_and_disconnected() {
     host.d("network connect --ip 10.75.0.7 --alias other extra cc");
     assert_eq!(host.address("cc", "extra"), "10.75.0.7");
     assert!(host.d("exec cc ip -4 addr").contains("10.75.0.7/24"));
-    host.d("run --rm --network extra box ping -c 1 -W 2 other");
+    host.d("run --rm --network extra box ping -c 1 -W 60 other");
     let containers = host.inspect("extra")["Containers"].clone();
     let entry = containers.as_object().unwrap().values().next().unwrap();
     assert_eq!(entry["Name"], "cc");

@@ -41,7 +41,7 @@ fn containers_get_the_addresses_back_that_they_had_whoever_starts_first() {
         host.d(&format!("start {name}"));
         assert_eq!(host.address(name, "net"), address);
     }
-    assert!(host.docker(&["exec", "newcomer", "ping", "-c1", "-W5", "third"]).status.success());
+    assert!(host.docker(&["exec", "newcomer", "ping", "-c1", "-W60", "third"]).status.success());
 }
 
 #[test]

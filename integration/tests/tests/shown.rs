@@ -17,7 +17,7 @@ fn a_container_without_networks_has_its_loopback_and_shows_none() {
         let links = host.d("exec cc ip -o addr");
         assert!(links.contains("127.0.0.1/8") && links.contains("::1/128"), "{links}");
         assert!(links.lines().all(|line| line.contains(": lo")), "{links}");
-        host.d("exec cc ping -c 1 -W 2 127.0.0.1");
+        host.d("exec cc ping -c 1 -W 60 127.0.0.1");
         let refused = host.docker(&["network", "connect", "bridge", "cc"]).err();
         assert!(!refused.is_empty() && !host.d("exec cc ip link").contains("eth0"), "{refused}");
         host.d("rm -f cc");

@@ -54,16 +54,17 @@ impl Terminal {
     /// Reads until the text has appeared, and forgets everything up to it.
     #[track_caller]
     fn expect(&mut self, text: &str) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(120);
         loop {
             if let Some(at) = self.seen.find(text) {
                 self.seen.drain(..at + text.len());
                 return;
             }
+            // Before the look, so that the last one comes after the deadline.
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no {text:?} on the terminal, only {:?}", self.seen);
             let mut fds = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
             if poll(&mut fds, PollTimeout::try_from(left).unwrap()).unwrap() == 0 {
+                assert!(!left.is_zero(), "no {text:?} on the terminal, only {:?}", self.seen);
                 continue;
             }
             let mut buffer = [0; 4096];

@@ -51,7 +51,7 @@ fn one_that_goes_is_not_made_and_its_containers_are_reached_again_when_it_is_bac
     make(&host);
     eventually("the host reaches it again", || reaches(&host.host, &address, 80));
     eventually("so do clients", || reaches(&host.client, Host::ADDRESS, 8080));
-    host.d(&format!("run --rm box ping -c 1 -W 5 {address}"));
+    host.d(&format!("run --rm box ping -c 1 -W 60 {address}"));
     host.d("rm -f web");
 
     // Where nobody lives on it, containers of other networks need a causewayd all the same.
@@ -62,13 +62,16 @@ fn one_that_goes_is_not_made_and_its_containers_are_reached_again_when_it_is_bac
     host.kill(Daemon::Network);
     eventually("another starts", || host.pid(Daemon::Network).is_some_and(|pid| pid != before));
     eventually("nothing new comes to it", refused);
-    host.d("run --rm --network other box ping -c 1 -W 5 elsewhere");
+    host.d("run --rm --network other box ping -c 1 -W 60 elsewhere");
     host.d("rm -f elsewhere");
     host.d("network rm other");
     make(&host);
     let said = running.end().stderr;
-    let repairs = said.lines().filter(|line| line.contains("not as it should be")).count();
-    assert!(repairs < 5, "it is waited for in silence: {said}");
+    // A look that is under way when it goes may fail, each of the two times; none after it does, of which one comes every 2 s.
+    let failed: Vec<&str> =
+        said.lines().filter_map(|line| Some(line.split_once("not as it should be")?.1)).collect();
+    let often = failed.iter().filter(|&text| failed.iter().filter(|other| *other == text).count() > 2);
+    assert_eq!(often.count(), 0, "it is waited for in silence: {said}");
 
     host.host.ip("link del lan0");
     let missing = host.dockerd_refuses(&["--bridge", "lan0"]);
@@ -96,7 +99,7 @@ fn sighup_moves_the_ports_of_running_containers_and_leaves_them_their_bridge() {
     eventually("the port is where it is configured", || host.d("port web 80/tcp") == "127.0.0.1:8080");
     eventually("the host reaches it there", || reaches(&host.host, "127.0.0.1", 8080));
     assert!(!reaches(&host.client, Host::ADDRESS, 8080), "a port of 127.0.0.1 from the LAN");
-    host.d(&format!("exec web ping -c 1 -W 5 {}", Host::CLIENT));
+    host.d(&format!("exec web ping -c 1 -W 60 {}", Host::CLIENT));
     assert!(reaches(&host.host, &address, 80));
 
     // Nobody lives on it any more.

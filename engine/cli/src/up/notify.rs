@@ -132,8 +132,8 @@ mod tests {
 
     #[test]
     fn what_is_given_to_keep_is_kept_until_it_is_taken_back() {
-        let path = std::env::temp_dir().join(format!("causeway-notify-{}", std::process::id()));
-        let mut notifications = Notifications::open(path).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut notifications = Notifications::open(directory.path().join("notify")).unwrap();
         let file = File::open("/dev/null").unwrap();
         let fd = file.as_raw_fd();
         say(&notifications, "FDSTORE=1\nFDNAME=n1\nFDPOLL=0", &[fd, fd]);

@@ -164,7 +164,7 @@ mod tests {
         let task =
             tokio::spawn(async move { follow(&log, position, &options, watcher, watch, sender).await });
         let next = async |receiver: &mut mpsc::Receiver<crate::Result<crate::LogRecord>>| {
-            let record = tokio::time::timeout(Duration::from_secs(10), receiver.recv()).await.unwrap();
+            let record = tokio::time::timeout(Duration::from_secs(120), receiver.recv()).await.unwrap();
             record.map(|record| String::from_utf8(record.unwrap().data.to_vec()).unwrap())
         };
         // Half a line is not shown before its end.

@@ -155,7 +155,7 @@ mod tests {
         fs::write(dirs[1].path().join("log"), "x").unwrap();
         for (n, watcher) in all.iter_mut().enumerate() {
             if n % dirs.len() == 1 {
-                tokio::time::timeout(Duration::from_secs(10), watcher.changed()).await.unwrap().unwrap();
+                tokio::time::timeout(Duration::from_secs(120), watcher.changed()).await.unwrap().unwrap();
             } else {
                 assert!(!watcher.changes.has_changed().unwrap());
             }

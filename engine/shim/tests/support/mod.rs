@@ -16,8 +16,10 @@ use engine_runtime::{
     RuntimeConfig, Stream, Task,
 };
 
-/// Nothing here takes this long; what does, hangs.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// Nothing here takes this long, also where the machine stands still for a minute; what does, hangs.
+const DEADLINE: Duration = Duration::from_secs(180);
+/// As long may one condition be waited for.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -176,9 +178,14 @@ pub(crate) fn run<F: Future<Output = ()>>(body: impl FnOnce() -> F) {
 
 /// Waits until something holds, looking again and again.
 pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(std::time::Instant::now() < deadline, "it never came about: {what}");
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        // Before the look, so that the last one comes after it.
+        let late = std::time::Instant::now() >= deadline;
+        if holds() {
+            return;
+        }
+        assert!(!late, "it never came about: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

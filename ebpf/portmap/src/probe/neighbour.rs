@@ -1,0 +1,55 @@
+//! The neighbour who seems to ask. What the filter answers makes the kernel ask for his address (ARP, neighbour discovery),
+//! and again a second and two later, when the uplink is silent no more: it is made to forget him.
+
+use std::{io, net::IpAddr, os::fd::AsRawFd};
+
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+
+use crate::qdisc::acknowledged;
+
+/// linux/neighbour.h
+const NDA_DST: u16 = 1;
+const NUD_INCOMPLETE: u16 = 0x01;
+/// Where `struct ndmsg` has its `ndm_state`, behind a header.
+const STATE: usize = size_of::<libc::nlmsghdr>() + 8;
+
+/// Forgets a neighbour of the calling thread's namespace whose address is still asked for. One who is known stays.
+pub(super) fn forget_unfound(index: u32, neighbour: IpAddr) -> io::Result<()> {
+    let (kind, flags) = (SockType::Raw, SockFlag::SOCK_CLOEXEC);
+    let socket = socket(AddressFamily::Netlink, kind, flags, SockProtocol::NetlinkRoute)?;
+    let ask = |kind: u16, flags: i32| {
+        send(socket.as_raw_fd(), &request(kind, flags, index, neighbour), MsgFlags::empty())?;
+        let mut answer = vec![0; 1024];
+        let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+        answer.truncate(length);
+        io::Result::Ok(answer)
+    };
+    let found = ask(libc::RTM_GETNEIGH, libc::NLM_F_REQUEST)?;
+    let word = |at: usize| found.get(at..)?.first_chunk().copied().map(u16::from_ne_bytes);
+    // Else it is an error: nobody was asked for.
+    if word(4) != Some(libc::RTM_NEWNEIGH) || word(STATE) != Some(NUD_INCOMPLETE) {
+        return Ok(());
+    }
+    match acknowledged(&ask(libc::RTM_DELNEIGH, libc::NLM_F_REQUEST | libc::NLM_F_ACK)?) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// `struct nlmsghdr`, `struct ndmsg` and one attribute (netlink(7), rtnetlink(7)).
+fn request(kind: u16, flags: i32, index: u32, neighbour: IpAddr) -> Vec<u8> {
+    let (family, address) = match neighbour {
+        IpAddr::V4(ip) => (libc::AF_INET, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (libc::AF_INET6, ip.octets().to_vec()),
+    };
+    let mut body = vec![family as u8, 0, 0, 0];
+    body.extend(index.to_ne_bytes());
+    // State, flags and type are the kernel's to say.
+    body.extend([0; 4]);
+    let length = (size_of::<libc::nlattr>() + address.len()) as u16;
+    body.extend([length.to_ne_bytes(), NDA_DST.to_ne_bytes()].concat());
+    body.extend(address);
+    let length = (size_of::<libc::nlmsghdr>() + body.len()) as u32;
+    let header = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), &(flags as u16).to_ne_bytes(), &[0; 8]];
+    [&header.concat()[..], &body].concat()
+}
