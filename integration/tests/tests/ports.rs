@@ -370,7 +370,7 @@ fn a_port_that_the_hosts_firewall_denies_is_warned_of_with_what_opens_it_and_not
     );
     assert_eq!(stderr.matches("WARNING").count(), 3, "{stderr}");
     assert!(log().contains(remedy), "{}", host.log_tail());
-    let events = ["events", "--since=60s", "--until=0s", "--filter=container=web", "--format={{json .}}"];
+    let events = ["events", "--since=10m", "--until=0s", "--filter=container=web", "--format={{json .}}"];
     let told = || host.docker(&events).ok();
     eventually("all denials are told", || told().matches(r#""Action":"port denied""#).count() == 3);
     assert!(told().contains(remedy), "{}", told());
