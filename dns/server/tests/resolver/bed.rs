@@ -18,6 +18,7 @@ use hickory_proto::{
     op::{Edns, Message, Query},
     rr::{Name, RecordType},
 };
+use integration_testkit::apart;
 use libnetwork_plan::DNS_PORT;
 use nix::sched::{CloneFlags, setns, unshare};
 use tokio::sync::oneshot;
@@ -25,14 +26,14 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const RESOLVER: (Ipv4Addr, u16) = (Ipv4Addr::new(127, 0, 0, 11), DNS_PORT);
 /// Longer than anything a test waits for that does happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a test on a thread whose network namespace stands for the host's.
 pub(crate) fn on_host<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     let work = move || {
-        enter_new_namespace();
+        drop(enter_new_namespace());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), test()).await.unwrap() });
+        runtime.block_on(async { tokio::time::timeout(5 * PATIENCE, test()).await.unwrap() });
     };
     if let Err(panic) = thread::spawn(work).join() {
         std::panic::resume_unwind(panic);
@@ -43,9 +44,12 @@ pub(crate) fn server() -> DnsServer {
     DnsServer::new(Settings { port: DNS_PORT, shutdown: CancellationToken::new(), keeper: None })
 }
 
-fn enter_new_namespace() {
+fn enter_new_namespace() -> Namespace {
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
-    assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+    let namespace = Namespace::current();
+    let up = || Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+    assert!(apart(Some(namespace.path()), up).join().success());
+    namespace
 }
 
 /// A network namespace with loopback up.
@@ -54,11 +58,12 @@ pub(crate) struct Namespace(Arc<File>);
 
 impl Namespace {
     pub(crate) fn new() -> Self {
-        let make = || {
-            enter_new_namespace();
-            File::open("/proc/thread-self/ns/net").unwrap()
-        };
-        Self(Arc::new(thread::spawn(make).join().unwrap()))
+        thread::spawn(enter_new_namespace).join().unwrap()
+    }
+
+    /// That of the calling thread.
+    pub(crate) fn current() -> Self {
+        Self(Arc::new(File::open("/proc/thread-self/ns/net").unwrap()))
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -80,14 +85,15 @@ impl Namespace {
     pub(crate) async fn program(&self, program: &str, arguments: &[&str], stdin: &str) -> Output {
         let (program, stdin) = (program.to_owned(), stdin.to_owned());
         let arguments: Vec<String> = arguments.iter().map(|a| (*a).into()).collect();
-        self.run(move || {
+        let run = move || {
             let mut command = Command::new(program);
             command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
             let mut child = command.spawn().unwrap();
             child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
             child.wait_with_output().unwrap()
-        })
-        .await
+        };
+        let ran = apart(Some(self.path()), run);
+        self.run(|| ran.join()).await
     }
 
     /// Asks over UDP.
