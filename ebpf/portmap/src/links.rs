@@ -100,12 +100,17 @@ pub(crate) fn load(
 fn verify(name: &str, program: &mut Program) -> Result<(), ProgramError> {
     match program {
         Program::SchedClassifier(_) if uplinks::is_bare(name) => Ok(()),
-        Program::SchedClassifier(program) => program.load(),
+        Program::SchedClassifier(program) => unless_interrupted(|| program.load()),
         // `judge`, which is none.
         Program::SocketFilter(_) => Ok(()),
-        Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSockAddr(program) => unless_interrupted(|| program.load()),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
+}
+
+fn unless_interrupted(load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    let is_interruption = |error: &ProgramError| matches!(error, ProgramError::LoadError { io_error, .. } if sys::is_interruption(io_error));
+    sys::unless_interrupted(load, is_interruption)
 }
 
 impl Links {
@@ -263,7 +268,7 @@ impl Links {
             if let Some(Program::SchedClassifier(program)) = self.ebpf.program_mut(name)
                 && program.fd().is_err()
             {
-                program.load().on("load BPF program", name)?;
+                unless_interrupted(|| program.load()).on("load BPF program", name)?;
             }
         }
         Ok(())
