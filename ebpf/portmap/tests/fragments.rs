@@ -8,7 +8,7 @@ use std::net::{SocketAddr, UdpSocket};
 use world::{
     World, hardware_address,
     packets::{frame, ip, transport},
-    talk::{bind, datagram_socket},
+    talk::{bind, datagram_socket, receive},
     web,
 };
 
@@ -52,7 +52,7 @@ fn echo(socket: &UdpSocket, to: SocketAddr, bytes: &[u8]) -> std::io::Result<()>
     let mut buffer = vec![0; 1 << 16];
     socket.send_to(bytes, to)?;
     loop {
-        let (length, from) = socket.recv_from(&mut buffer)?;
+        let (length, from) = receive(socket, &mut buffer)?;
         assert_eq!(from, to);
         // The late answer to another one, otherwise.
         if length == bytes.len() {

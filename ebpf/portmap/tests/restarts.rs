@@ -21,7 +21,7 @@ use libnetwork_core::{Bridges, PortMapper, PortMapping};
 use libnetwork_model::{HostFacts, Protocol};
 use world::{
     World, both_bridges, mapping, sandbox,
-    talk::{Connection, PATIENCE, bind, datagram_socket, listen, retransmitted},
+    talk::{Connection, PATIENCE, bind, datagram_socket, listen, receive, retransmitted},
     web,
 };
 
@@ -87,7 +87,7 @@ fn load(to: &str, is_to_itself: bool, stop: &AtomicBool) -> Load {
         let (sent, mut answer) = (round.to_be_bytes(), [0; 64]);
         socket.send_to(&sent, address).unwrap();
         // A lost one is an error here, after the patience of the socket; one that comes twice has the wrong number.
-        let received = socket.recv_from(&mut answer);
+        let received = receive(&socket, &mut answer);
         let (length, from) = received.unwrap_or_else(|e| panic!("the answer to datagram {round}: {e}"));
         assert_eq!((&answer[..length], from), (&sent[..], address), "the answer to datagram {round}");
         done.datagrams += 1;

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     future::Future,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     os::fd::AsRawFd,
     path::PathBuf,
@@ -184,9 +184,16 @@ pub(crate) fn udp_client() -> UdpSocket {
 
 pub(crate) fn receive(socket: &UdpSocket) -> Option<Vec<u8>> {
     let mut reply = vec![0; 65535];
-    let length = socket.recv(&mut reply).ok()?;
-    reply.truncate(length);
-    Some(reply)
+    loop {
+        match socket.recv(&mut reply) {
+            // By a process that was stopped for a while, where there is a timeout (signal(7)).
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            received => {
+                reply.truncate(received.ok()?);
+                return Some(reply);
+            }
+        }
+    }
 }
 
 pub(crate) fn tcp_client() -> TcpStream {

@@ -81,7 +81,7 @@ impl World {
             connected.connect(to)?;
             assert_eq!(connected.peer_addr()?, to, "getpeername");
             connected.send(b"who?")?;
-            let (length, from) = connected.recv_from(&mut buffer)?;
+            let (length, from) = receive(&connected, &mut buffer)?;
             assert_eq!(from, to, "a connected socket's recvfrom");
             let first = parse(&buffer[..length]);
 
@@ -167,11 +167,21 @@ impl Connection {
     }
 }
 
+/// A datagram. A socket with a timeout says that it was interrupted where the process was stopped for a while (signal(7)).
+pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    loop {
+        match socket.recv_from(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            received => return received,
+        }
+    }
+}
+
 /// Asks the server who it sees; also says who answers.
 pub fn ask(socket: &UdpSocket, to: SocketAddr) -> io::Result<(SocketAddr, SocketAddr)> {
     let mut buffer = [0; 64];
     socket.send_to(b"who?", to)?;
-    let (length, from) = socket.recv_from(&mut buffer)?;
+    let (length, from) = receive(socket, &mut buffer)?;
     Ok((parse(&buffer[..length]), from))
 }
 
