@@ -69,31 +69,51 @@ pub(crate) fn mark() -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, UdpSocket};
+    use std::{
+        net::{TcpListener, UdpSocket},
+        process::Command,
+    };
+
+    use integration_testkit::apart;
+    use nix::sched::{CloneFlags, unshare};
 
     use super::*;
 
+    /// In a network namespace of its own: of the machine's, others take ports at any moment.
+    fn alone(test: fn()) {
+        let run = move || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+            test();
+        };
+        apart(None, run).join();
+    }
+
     #[test]
     fn a_port_that_a_process_has_is_in_use_and_free_when_it_is_closed() {
-        let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let listener = TcpListener::bind((localhost, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        for ip in [None, Some(localhost), Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED))] {
-            assert!(host_port_in_use(Protocol::Tcp, ip, port).unwrap(), "{ip:?}");
-        }
-        assert!(!host_port_in_use(Protocol::Tcp, Some("127.0.0.2".parse().unwrap()), port).unwrap());
-        drop(listener);
-        assert!(!host_port_in_use(Protocol::Tcp, Some(localhost), port).unwrap());
+        alone(|| {
+            let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
+            let listener = TcpListener::bind((localhost, 0)).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            for ip in [None, Some(localhost), Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED))] {
+                assert!(host_port_in_use(Protocol::Tcp, ip, port).unwrap(), "{ip:?}");
+            }
+            assert!(!host_port_in_use(Protocol::Tcp, Some("127.0.0.2".parse().unwrap()), port).unwrap());
+            drop(listener);
+            assert!(!host_port_in_use(Protocol::Tcp, Some(localhost), port).unwrap());
 
-        let socket = UdpSocket::bind((localhost, 0)).unwrap();
-        let port = socket.local_addr().unwrap().port();
-        assert!(host_port_in_use(Protocol::Udp, Some(localhost), port).unwrap());
-        assert!(host_port_in_use(Protocol::Sctp, Some(localhost), port).is_ok());
+            let socket = UdpSocket::bind((localhost, 0)).unwrap();
+            let port = socket.local_addr().unwrap().port();
+            assert!(host_port_in_use(Protocol::Udp, Some(localhost), port).unwrap());
+            assert!(host_port_in_use(Protocol::Sctp, Some(localhost), port).is_ok());
+        });
     }
 
     #[test]
     fn an_address_that_the_host_does_not_have_is_an_error() {
-        let error = host_port_in_use(Protocol::Tcp, Some("192.0.2.1".parse().unwrap()), 80).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL));
+        alone(|| {
+            let error = host_port_in_use(Protocol::Tcp, Some("192.0.2.1".parse().unwrap()), 80).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL));
+        });
     }
 }

@@ -26,9 +26,6 @@ use crate::{
     uplinks::{self, Side, Uplink},
 };
 
-/// As often the verifier is asked about a program that it was disturbed with.
-const LOADS: u32 = 50;
-
 /// What a link of our own is to published ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
@@ -103,25 +100,17 @@ pub(crate) fn load(
 fn verify(name: &str, program: &mut Program) -> Result<(), ProgramError> {
     match program {
         Program::SchedClassifier(_) if uplinks::is_bare(name) => Ok(()),
-        Program::SchedClassifier(program) => undisturbed(|| program.load()),
+        Program::SchedClassifier(program) => unless_interrupted(|| program.load()),
         // `judge`, which is none.
         Program::SocketFilter(_) => Ok(()),
-        Program::CgroupSockAddr(program) => undisturbed(|| program.load()),
+        Program::CgroupSockAddr(program) => unless_interrupted(|| program.load()),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }
 
-/// Loads again what was cut off: the verifier gives up with EAGAIN when a signal is pending, as where the process is stopped
-/// or frozen and goes on.
-fn undisturbed(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
-    for _ in 1..LOADS {
-        match load() {
-            Err(ProgramError::LoadError { io_error, .. })
-                if io_error.raw_os_error() == Some(libc::EAGAIN) => {}
-            done => return done,
-        }
-    }
-    load()
+fn unless_interrupted(load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    let is_interruption = |error: &ProgramError| matches!(error, ProgramError::LoadError { io_error, .. } if sys::is_interruption(io_error));
+    sys::unless_interrupted(load, is_interruption)
 }
 
 impl Links {
@@ -279,7 +268,7 @@ impl Links {
             if let Some(Program::SchedClassifier(program)) = self.ebpf.program_mut(name)
                 && program.fd().is_err()
             {
-                undisturbed(|| program.load()).on("load BPF program", name)?;
+                unless_interrupted(|| program.load()).on("load BPF program", name)?;
             }
         }
         Ok(())

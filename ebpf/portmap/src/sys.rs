@@ -60,7 +60,7 @@ pub(crate) fn load_program(
         if !log.is_empty() {
             (load.log_level, load.log_size, load.log_buf) = (1, log.len() as u32, log.as_mut_ptr() as u64);
         }
-        open(bpf_cmd::BPF_PROG_LOAD, &mut attr)
+        unless_interrupted(|| open(bpf_cmd::BPF_PROG_LOAD, &mut attr), is_interruption)
     };
     load(&mut []).map_err(|error| {
         let mut log = vec![0; 1 << 16];
@@ -72,6 +72,26 @@ pub(crate) fn load_program(
         let last = lines[lines.len().saturating_sub(12)..].join("; ");
         io::Error::new(error.kind(), format!("{error}: {last}"))
     })
+}
+
+/// The verifier leaves its work with EAGAIN when a signal comes, whatever that does, or the process is stopped or frozen: then
+/// it begins anew, more often than by libbpf (5), for who freezes processes may do so again and again.
+pub(crate) fn unless_interrupted<T, E>(
+    mut load: impl FnMut() -> Result<T, E>,
+    is_interruption: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    const ATTEMPTS: u32 = 50;
+    for _ in 1..ATTEMPTS {
+        match load() {
+            Err(error) if is_interruption(&error) => {}
+            other => return other,
+        }
+    }
+    load()
+}
+
+pub(crate) fn is_interruption(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EAGAIN)
 }
 
 /// Attaches the program for as long as the link is open or pinned, behind those that are there.

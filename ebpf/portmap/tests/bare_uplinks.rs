@@ -7,7 +7,6 @@ use std::{
     fs,
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
-    process::Command,
 };
 
 use ebpf_portmap::Watch;
@@ -148,8 +147,7 @@ fn a_tunnel_that_takes_less_than_containers_send_says_so() {
     for (to, client) in WEB.into_iter().zip(["198.51.100.2", "2001:db8:51::2"]) {
         let back = world.inside("c", || Connection::open(to).unwrap().echo(&sent));
         assert!(back.unwrap_or_else(|e| panic!("{to}: {e}")) == sent, "{to}");
-        let route = world.inside("a", || Command::new("ip").args(["route", "get", client]).output().unwrap());
-        let route = String::from_utf8_lossy(&route.stdout).into_owned();
+        let route = world.program("a", "ip", &["route", "get", client]);
         assert!(route.contains("mtu 1300"), "the container was not told: {route}");
     }
 }

@@ -8,7 +8,7 @@ use std::{net::UdpSocket, os::fd::AsRawFd};
 use libnetwork_model::Protocol;
 use world::{
     World, mapping,
-    talk::{Connection, ask, datagram_socket},
+    talk::{Connection, PATIENCE, ask, datagram_socket},
     web,
 };
 
@@ -202,7 +202,7 @@ fn what_is_published_on_localhost_is_not_reached_from_the_link() {
     ]);
     let server = world.inside("a", || {
         let server = UdpSocket::bind("0.0.0.0:80").unwrap();
-        server.set_read_timeout(Some(std::time::Duration::from_secs(3))).unwrap();
+        server.set_read_timeout(Some(PATIENCE)).unwrap();
         server
     });
     let host = world.inside("host", || world::hardware_address("up0"));

@@ -3,15 +3,15 @@
 
 mod world;
 
-use std::{
-    io,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{io, time::Instant};
 
 use libnetwork_core::{DeniedPort, Families, PortFigures, PortMapper};
 use libnetwork_model::Protocol;
-use world::{World, mapping, publication, sandbox, talk::Connection, web};
+use world::{
+    World, mapping, publication, sandbox,
+    talk::{Connection, PATIENCE},
+    web,
+};
 
 const OUTSIDE: [&str; 2] = ["192.0.2.1:8080", "[2001:db8::1]:8080"];
 
@@ -144,7 +144,7 @@ fn what_goes_through_a_port_is_counted_and_who_was_refused() {
     world.nft(&filter("drop", "reject with tcp reset"));
     world.tcp("outside", OUTSIDE[0]).unwrap_err();
     connection.reset();
-    let deadline = Instant::now() + Duration::from_secs(3);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let [tcp, udp] = figures(&mut world)[..] else { panic!() };
         if (tcp.open_flows, tcp.refusals, udp.refusals) == (1, 1, 0) {
@@ -217,15 +217,8 @@ fn asking_the_filter_lets_nothing_leave_the_host() {
                  ip6 daddr 2001:db8::ffff:ffff:ffff:ffff counter\n }\n }\n\
                  table inet watch {\n chain seen {\n type filter hook prerouting priority -300\n\
                  iifname tun0 ip saddr 198.51.100.1 counter\n iifname tun0 ip6 saddr 2001:db8:51::1 counter\n }\n }\n";
-    let received = |world: &World| {
-        let place = |name| {
-            world.inside(name, || {
-                let listed = Command::new("nft").args(["list", "ruleset"]).output().unwrap();
-                String::from_utf8(listed.stdout).unwrap()
-            })
-        };
-        ["outside", "c"].map(place)
-    };
+    let received =
+        |world: &World| ["outside", "c"].map(|place| world.program(place, "nft", &["list", "ruleset"]));
     world.nft_in("outside", watch);
     world.nft_in("c", watch);
     let before = received(&world);

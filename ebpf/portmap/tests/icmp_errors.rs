@@ -3,7 +3,7 @@
 
 mod world;
 
-use std::{io, process::Command};
+use std::io;
 
 use libnetwork_model::Protocol;
 use world::{
@@ -60,8 +60,7 @@ fn a_narrow_path_behind_another_router_is_found_out() {
             connection.echo(&sent)
         });
         assert!(back.unwrap_or_else(|e| panic!("{to}: {e}")) == sent);
-        let route = world.inside("a", || Command::new("ip").args(["route", "get", client]).output().unwrap());
-        let route = String::from_utf8_lossy(&route.stdout).into_owned();
+        let route = world.program("a", "ip", &["route", "get", client]);
         assert!(route.contains("mtu 1300"), "the container was not told: {route}");
     }
 }

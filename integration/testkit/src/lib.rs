@@ -5,6 +5,7 @@
 //! said is the report they want. Its tools (`ip`, `nsenter`, `busybox`) are Debian's, installed by `make deps`.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::missing_panics_doc)]
 
+mod apart;
 mod api;
 mod dockerd;
 mod engine;
@@ -18,6 +19,7 @@ mod syscalls;
 mod talk;
 mod tools;
 
+pub use apart::{Apart, apart};
 pub use api::{Api, Response};
 pub use engine::{Daemon, Host};
 pub use image::{probe, rootfs_tar, rootfs_tar_with};

@@ -89,20 +89,20 @@ fn an_answer_ages_and_ends_with_its_shortest_lifetime() {
 
 #[test]
 fn absence_lasts_as_long_as_its_authority_says() {
-    let cache = Cache::default();
+    let (cache, now) = (Cache::default(), Instant::now());
     for (name, code) in [("a.com.", ResponseCode::NXDomain), ("b.com.", ResponseCode::NoError)] {
         let ask = forward(&asked(name), None);
         let absent = |m: &mut Message| m.metadata.response_code = code;
-        cache.keep(&ask, &reply(&ask, absent), SERVER, Instant::now());
-        assert!(read(&cache, &ask).is_none(), "without an authority");
+        cache.keep(&ask, &reply(&ask, absent), SERVER, now);
+        assert!(read_at(&cache, &ask, now).is_none(), "without an authority");
         let said = reply(&ask, |m| {
             absent(m);
             m.add_authority(authority(900, 30));
         });
-        cache.keep(&ask, &said, SERVER, Instant::now());
-        assert_eq!(read(&cache, &ask).unwrap().metadata.response_code, code);
+        cache.keep(&ask, &said, SERVER, now);
+        assert_eq!(read_at(&cache, &ask, now).unwrap().metadata.response_code, code);
     }
-    let over = Instant::now() + Duration::from_secs(30);
+    let over = now + Duration::from_secs(30);
     assert!(read_at(&cache, &forward(&asked("a.com."), None), over).is_none());
 }
 
@@ -165,7 +165,7 @@ fn other_servers_sandboxes_and_flags_are_other_answers() {
 
 #[test]
 fn a_flood_of_names_takes_bounded_memory_and_leaves_what_is_in_use() {
-    let cache = Cache::default();
+    let (cache, now) = (Cache::default(), Instant::now());
     let used = forward(&asked("used.example."), None);
     let many = |m: &mut Message| {
         let name = m.queries[0].name.to_ascii();
@@ -173,15 +173,15 @@ fn a_flood_of_names_takes_bounded_memory_and_leaves_what_is_in_use() {
             m.add_answer(address(&name, 300));
         }
     };
-    cache.keep(&used, &reply(&used, many), SERVER, Instant::now());
+    cache.keep(&used, &reply(&used, many), SERVER, now);
     for n in 0..20_000 {
         let ask = forward(&asked(&format!("n{n}.example.")), None);
-        cache.keep(&ask, &reply(&ask, many), SERVER, Instant::now());
+        cache.keep(&ask, &reply(&ask, many), SERVER, now);
         if n % 500 == 0 {
-            assert!(read(&cache, &used).is_some(), "{n}");
+            assert!(read_at(&cache, &used, now).is_some(), "{n}");
             assert!(bytes(&cache) <= 2 * GENERATION);
         }
     }
-    assert!(read(&cache, &forward(&asked("n0.example."), None)).is_none());
+    assert!(read_at(&cache, &forward(&asked("n0.example."), None), now).is_none());
     assert!(bytes(&cache) > GENERATION / 2);
 }

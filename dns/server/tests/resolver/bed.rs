@@ -1,16 +1,16 @@
 //! Private namespaces: one that stands for the host, and sandboxes.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     future::Future,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     os::fd::AsRawFd,
     path::PathBuf,
     process::{Command, Output, Stdio},
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use dns_server::{DnsServer, Settings};
@@ -18,6 +18,7 @@ use hickory_proto::{
     op::{Edns, Message, Query},
     rr::{Name, RecordType},
 };
+use integration_testkit::apart;
 use libnetwork_plan::DNS_PORT;
 use nix::sched::{CloneFlags, setns, unshare};
 use tokio::sync::oneshot;
@@ -25,17 +26,55 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const RESOLVER: (Ipv4Addr, u16) = (Ipv4Addr::new(127, 0, 0, 11), DNS_PORT);
 /// Longer than anything a test waits for that does happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a test on a thread whose network namespace stands for the host's.
 pub(crate) fn on_host<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     let work = move || {
-        enter_new_namespace();
+        drop(enter_new_namespace());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), test()).await.unwrap() });
+        runtime.block_on(async { tokio::time::timeout(10 * PATIENCE, test()).await.unwrap() });
     };
     if let Err(panic) = thread::spawn(work).join() {
         std::panic::resume_unwind(panic);
+    }
+}
+
+/// Measures time, but for that in which the machine had other things to do than what this process wanted done: what the
+/// resolver does for connections waits for everything else.
+pub(crate) struct Watch {
+    start: Instant,
+    starved: Duration,
+}
+
+impl Watch {
+    /// What a thread is called whose waiting is nobody's loss.
+    const PASSED_OVER: &str = "passed over";
+
+    pub(crate) fn start() -> Self {
+        Self { start: Instant::now(), starved: Self::starved() }
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.start.elapsed().saturating_sub(Self::starved().saturating_sub(self.starved))
+    }
+
+    /// It takes the CPU from those that are measured.
+    pub(crate) fn pass_over_this_thread() {
+        fs::write("/proc/thread-self/comm", Self::PASSED_OVER).unwrap();
+    }
+
+    /// For how long threads of this process could have run and did not (proc(5), schedstat).
+    fn starved() -> Duration {
+        let threads = fs::read_dir("/proc/self/task").unwrap();
+        let waited = threads.filter_map(|thread| {
+            let read = |file| fs::read_to_string(thread.as_ref().ok()?.path().join(file)).ok();
+            if read("comm")?.trim_end() == Self::PASSED_OVER {
+                return None;
+            }
+            read("schedstat")?.split(' ').nth(1)?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(waited.sum())
     }
 }
 
@@ -43,9 +82,12 @@ pub(crate) fn server() -> DnsServer {
     DnsServer::new(Settings { port: DNS_PORT, shutdown: CancellationToken::new(), keeper: None })
 }
 
-fn enter_new_namespace() {
+fn enter_new_namespace() -> Namespace {
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
-    assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+    let namespace = Namespace::current();
+    let up = || Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+    assert!(apart(Some(namespace.path()), up).join().success());
+    namespace
 }
 
 /// A network namespace with loopback up.
@@ -54,11 +96,12 @@ pub(crate) struct Namespace(Arc<File>);
 
 impl Namespace {
     pub(crate) fn new() -> Self {
-        let make = || {
-            enter_new_namespace();
-            File::open("/proc/thread-self/ns/net").unwrap()
-        };
-        Self(Arc::new(thread::spawn(make).join().unwrap()))
+        thread::spawn(enter_new_namespace).join().unwrap()
+    }
+
+    /// That of the calling thread.
+    pub(crate) fn current() -> Self {
+        Self(Arc::new(File::open("/proc/thread-self/ns/net").unwrap()))
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -80,14 +123,15 @@ impl Namespace {
     pub(crate) async fn program(&self, program: &str, arguments: &[&str], stdin: &str) -> Output {
         let (program, stdin) = (program.to_owned(), stdin.to_owned());
         let arguments: Vec<String> = arguments.iter().map(|a| (*a).into()).collect();
-        self.run(move || {
+        let run = move || {
             let mut command = Command::new(program);
             command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
             let mut child = command.spawn().unwrap();
             child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
             child.wait_with_output().unwrap()
-        })
-        .await
+        };
+        let ran = apart(Some(self.path()), run);
+        self.run(|| ran.join()).await
     }
 
     /// Asks over UDP.
@@ -140,9 +184,16 @@ pub(crate) fn udp_client() -> UdpSocket {
 
 pub(crate) fn receive(socket: &UdpSocket) -> Option<Vec<u8>> {
     let mut reply = vec![0; 65535];
-    let length = socket.recv(&mut reply).ok()?;
-    reply.truncate(length);
-    Some(reply)
+    loop {
+        match socket.recv(&mut reply) {
+            // By a process that was stopped for a while, where there is a timeout (signal(7)).
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            received => {
+                reply.truncate(received.ok()?);
+                return Some(reply);
+            }
+        }
+    }
 }
 
 pub(crate) fn tcp_client() -> TcpStream {

@@ -1,4 +1,7 @@
-use std::time::{Duration, Instant};
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
 
 use hickory_proto::{
     op::{Edns, Message, ResponseCode},
@@ -8,12 +11,14 @@ use libnetwork_core::NameServer;
 use libnetwork_model::{HostFacts, Network, Resolver, Sandbox};
 
 use crate::{
-    bed::{self, Namespace, on_host, server},
+    bed::{self, Namespace, Watch, on_host, server},
     town::*,
     upstream::{self, addresses, encode, ip},
 };
 
 const EXAMPLE: [u8; 4] = [192, 0, 2, 7];
+/// What is to be quick may be slow for once, on a machine with other things to do.
+const ATTEMPTS: usize = 10;
 
 /// A sandbox of [`town`] that is open, and its resolver, which forwards to these of the host's addresses.
 async fn open(resolvers: &[&str]) -> (dns_server::DnsServer, Namespace) {
@@ -47,8 +52,11 @@ fn what_is_not_ours_is_asked_of_the_host_s_resolver_and_what_is_ours_never() {
         let edns = inside.ask_edns("example.com.", RecordType::A, 1400).await;
         assert_eq!(data(&edns), ["192.0.2.7"]);
         let asked = asked.lock().unwrap();
-        assert_eq!(asked.iter().map(|(tcp, _)| *tcp).collect::<Vec<_>>(), [false, true, false]);
-        let passed_on = asked[2].1.edns.as_ref().unwrap();
+        let mut over_tcp: Vec<bool> = asked.iter().map(|(tcp, _)| *tcp).collect();
+        // What is not answered in time is asked again.
+        over_tcp.dedup();
+        assert_eq!(over_tcp, [false, true, false]);
+        let passed_on = asked.last().unwrap().1.edns.as_ref().unwrap();
         assert!(passed_on.max_payload() == 1400 && passed_on.flags().dnssec_ok);
     });
 }
@@ -109,14 +117,23 @@ fn a_silent_server_gives_way_to_the_next_and_is_asked_last_from_there_on() {
     on_host(|| async {
         let silent = upstream::start("127.0.1.1", None, |_, _| None).await;
         upstream::start("127.0.1.2", None, helpful).await;
-        let (_server, inside) = open(&["127.0.1.1", "127.0.1.2"]).await;
-        let start = Instant::now();
-        assert_eq!(data(&inside.ask("example.com.", RecordType::A).await), ["192.0.2.7"]);
-        assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
-        let start = Instant::now();
-        assert_eq!(data(&inside.ask("example.com.", RecordType::A).await), ["192.0.2.7"]);
-        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-        assert_eq!(silent.lock().unwrap().len(), 1);
+        let (mut quickest, mut was_avoided) = (Duration::MAX, false);
+        for _ in 0..ATTEMPTS {
+            // To this resolver none has been silent yet.
+            let (_server, inside) = open(&["127.0.1.1", "127.0.1.2"]).await;
+            silent.lock().unwrap().clear();
+            let watch = Watch::start();
+            assert_eq!(data(&inside.ask("example.com.", RecordType::A).await), ["192.0.2.7"]);
+            quickest = quickest.min(watch.elapsed());
+            assert_eq!(data(&inside.ask("example.org.", RecordType::A).await), ["192.0.2.7"]);
+            was_avoided = silent.lock().unwrap().len() == 1;
+            // Not where the machine stood still for so long that it is asked first again.
+            if quickest < Duration::from_secs(4) && was_avoided {
+                break;
+            }
+        }
+        assert!(quickest < Duration::from_secs(4), "{quickest:?}");
+        assert!(was_avoided, "{:?}", silent.lock().unwrap());
     });
 }
 
@@ -130,20 +147,28 @@ fn a_server_that_refuses_or_is_not_there_gives_way_at_once() {
         }
         upstream::start("127.0.1.2", None, refuse).await;
         upstream::start("127.0.1.3", None, helpful).await;
-        // Nothing listens on the first.
-        let (server, inside) = open(&["127.0.1.1", "127.0.1.2", "127.0.1.3"]).await;
-        let start = Instant::now();
-        assert_eq!(data(&inside.ask("example.com.", RecordType::A).await), ["192.0.2.7"]);
-        server.upstreams(&HostFacts { resolvers: vec![ip("127.0.1.2")], ..HostFacts::default() });
-        let refused = inside.ask("example.com.", RecordType::A).await;
-        assert_eq!(refused.metadata.response_code, ResponseCode::Refused, "the last word is passed on");
-        server.upstreams(&HostFacts { resolvers: vec![ip("127.0.1.1")], ..HostFacts::default() });
-        for reply in
-            [inside.ask("example.com.", RecordType::A).await, inside.ask_tcp("a.b.", RecordType::A).await]
-        {
-            assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+        let mut quickest = Duration::MAX;
+        for _ in 0..ATTEMPTS {
+            // Nothing listens on the first.
+            let (server, inside) = open(&["127.0.1.1", "127.0.1.2", "127.0.1.3"]).await;
+            let watch = Watch::start();
+            assert_eq!(data(&inside.ask("example.com.", RecordType::A).await), ["192.0.2.7"]);
+            server.upstreams(&HostFacts { resolvers: vec![ip("127.0.1.2")], ..HostFacts::default() });
+            let refused = inside.ask("example.com.", RecordType::A).await;
+            assert_eq!(refused.metadata.response_code, ResponseCode::Refused, "the last word is passed on");
+            server.upstreams(&HostFacts { resolvers: vec![ip("127.0.1.1")], ..HostFacts::default() });
+            for reply in
+                [inside.ask("example.com.", RecordType::A).await, inside.ask_tcp("a.b.", RecordType::A).await]
+            {
+                assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+            }
+            quickest = quickest.min(watch.elapsed());
+            // A server that is waited for takes two seconds, each time.
+            if quickest < Duration::from_secs(1) {
+                return;
+            }
         }
-        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        panic!("{quickest:?}");
     });
 }
 
@@ -173,13 +198,17 @@ fn signatures_and_the_bits_of_dnssec_are_passed_on_byte_for_byte() {
     on_host(|| async {
         /// With the answer's signature (RFC 4034 3.1), which nobody here reads, validated by the server.
         fn signed(query: &Message, _tcp: bool) -> Option<Vec<u8>> {
+            encode(aged(query, 0))
+        }
+        fn aged(query: &Message, age: u32) -> Message {
             let mut reply = addresses(query, EXAMPLE, 1);
             reply.metadata.authentic_data = true;
             let rrsig = RecordType::RRSIG;
             let data = NULL::with([&[0, 1, 13, 2, 0, 0, 0, 60][..], &[7; 80]].concat());
             let name = query.queries[0].name.clone();
-            reply.add_answer(Record::from_rdata(name, 60, RData::Unknown { code: rrsig, rdata: data }));
-            encode(reply)
+            reply.add_answer(Record::from_rdata(name, 3600, RData::Unknown { code: rrsig, rdata: data }));
+            reply.answers.iter_mut().for_each(|record| record.ttl -= age);
+            reply
         }
         let asked = upstream::start("127.0.0.53", None, signed).await;
         let (_server, inside) = open(&["127.0.0.53"]).await;
@@ -189,15 +218,19 @@ fn signatures_and_the_bits_of_dnssec_are_passed_on_byte_for_byte() {
         let mut edns = Edns::new();
         edns.set_max_payload(1232).set_dnssec_ok(true);
         query.set_edns(edns);
-        // The second time it is one that was kept.
-        for _ in 0..2 {
+        let (start, mut times_asked) = (Instant::now(), 0);
+        // The second time it is one that was kept, perhaps for some seconds.
+        for round in 0..2 {
             let reply = inside.ask_raw(query.to_vec().unwrap()).await.unwrap();
             let mut sent = asked.lock().unwrap()[0].1.clone();
             assert!(sent.metadata.checking_disabled && sent.edns.as_ref().unwrap().flags().dnssec_ok);
             sent.metadata.id = 7;
-            assert_eq!(reply, signed(&sent, false).unwrap());
+            let oldest = if round == 0 { 0 } else { start.elapsed().as_secs() as u32 };
+            let mut fitting = (0..=oldest).map(|age| encode(aged(&sent, age)).unwrap());
+            assert!(fitting.any(|expected| expected == reply), "{reply:?} to {sent:?}");
+            let before = std::mem::replace(&mut times_asked, asked.lock().unwrap().len());
+            assert_eq!(before == times_asked, round == 1);
         }
-        assert_eq!(asked.lock().unwrap().len(), 1);
     });
 }
 
@@ -237,27 +270,40 @@ fn a_forged_reply_is_passed_over() {
 fn slow_queries_hold_up_neither_each_other_nor_a_known_name() {
     on_host(|| async {
         upstream::start("127.0.0.53", None, |_, _| None).await;
+        let known = || bed::query("web.", RecordType::A).to_vec().unwrap();
+        let comes_first = move || {
+            let slow = bed::udp_client();
+            for n in 0..1000 {
+                let query = bed::query(&format!("slow{n}.example."), RecordType::A);
+                slow.send(&query.to_vec().unwrap()).unwrap();
+            }
+            let quick = bed::udp_client();
+            quick.send(&known()).unwrap();
+            assert!(bed::receive(&quick).is_some());
+            slow.set_nonblocking(true).unwrap();
+            bed::receive(&slow).is_none()
+        };
+        // The slow ones are answered after some seconds: not before, but where the machine stood still for so long.
+        let mut is_first = false;
+        for _ in 0..ATTEMPTS {
+            let (_server, inside) = open(&["127.0.0.53"]).await;
+            is_first = inside.run(comes_first).await;
+            if is_first {
+                break;
+            }
+        }
+        assert!(is_first, "{ATTEMPTS} times behind the slow ones");
+
+        // Over one connection too: the known name behind the slow one comes first.
         let (_server, inside) = open(&["127.0.0.53"]).await;
-        let elapsed = inside
-            .run(|| {
-                let slow = bed::udp_client();
-                for n in 0..1000 {
-                    let query = bed::query(&format!("slow{n}.example."), RecordType::A);
-                    slow.send(&query.to_vec().unwrap()).unwrap();
-                }
-                // Over one connection too: the known name behind the slow one comes first.
-                let mut stream = bed::tcp_client();
-                let start = Instant::now();
-                bed::send_framed(&mut stream, &bed::query("slow.", RecordType::A).to_vec().unwrap()).unwrap();
-                let reply =
-                    bed::exchange(&mut stream, &bed::query("web.", RecordType::A).to_vec().unwrap()).unwrap();
-                assert_eq!(data(&Message::from_vec(&reply).unwrap()), ["10.1.0.2"]);
-                let known = bed::udp_client();
-                known.send(&bed::query("web.", RecordType::A).to_vec().unwrap()).unwrap();
-                assert!(bed::receive(&known).is_some());
-                start.elapsed()
-            })
-            .await;
-        assert!(elapsed < Duration::from_secs(1), "{elapsed:?}");
+        let over_tcp = move || {
+            let mut stream = bed::tcp_client();
+            let queries = [bed::query("slow.", RecordType::A).to_vec().unwrap(), known()];
+            let framed = queries.map(|query| [&(query.len() as u16).to_be_bytes(), &query[..]].concat());
+            stream.write_all(&framed.concat()).unwrap();
+            bed::receive_framed(&mut stream).unwrap()
+        };
+        let first = inside.run(over_tcp).await;
+        assert_eq!(data(&Message::from_vec(&first).unwrap()), ["10.1.0.2"]);
     });
 }

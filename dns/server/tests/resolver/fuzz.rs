@@ -41,6 +41,8 @@ fn random_input_costs_the_next_query_nothing() {
                 TestRunner::new(Config { cases: 400, failure_persistence: None, ..Config::default() });
             let known = bed::query("web.", RecordType::A).to_vec().unwrap();
             let checked = runner.run(&(vec(mangled(), 1..10), any::<bool>()), |(packets, tcp)| {
+                // First, so that it has another port than those to which answers may come late.
+                let socket = bed::udp_client();
                 if tcp {
                     let mut stream = bed::tcp_client();
                     for packet in &packets {
@@ -53,7 +55,6 @@ fn random_input_costs_the_next_query_nothing() {
                         hostile.send(packet).unwrap();
                     }
                 }
-                let socket = bed::udp_client();
                 socket.send(&known).unwrap();
                 let reply = Message::from_vec(&bed::receive(&socket).unwrap()).unwrap();
                 prop_assert_eq!(data(&reply), ["10.1.0.2"]);

@@ -1,6 +1,6 @@
 use std::{
     io::{Read, Write},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use hickory_proto::{
@@ -11,7 +11,7 @@ use libnetwork_core::NameServer;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{
-    bed::{self, Namespace, on_host, server},
+    bed::{self, Namespace, Watch, on_host, server},
     town::*,
 };
 
@@ -112,6 +112,7 @@ fn ten_thousand_connections_that_say_nothing_or_garbage_hold_up_no_one() {
         server.open(&sandbox(2, "web"), neighbour.path()).await.unwrap();
         let (done, is_done) = std::sync::mpsc::channel::<()>();
         let flood = inside.run(move || {
+            Watch::pass_over_this_thread();
             let mut open = Vec::new();
             for n in 0..count {
                 let mut stream = bed::tcp_client();
@@ -134,12 +135,12 @@ fn ten_thousand_connections_that_say_nothing_or_garbage_hold_up_no_one() {
         let asking = neighbour.run(move || {
             let (mut slowest, mut lookups) = (Duration::ZERO, 0);
             while is_done.try_recv() != Err(std::sync::mpsc::TryRecvError::Disconnected) {
-                let start = Instant::now();
+                let watch = Watch::start();
                 let udp = bed::udp_client();
                 udp.send(&known()).unwrap();
                 assert!(bed::receive(&udp).is_some());
                 assert!(bed::exchange(&mut bed::tcp_client(), &known()).is_some());
-                slowest = slowest.max(start.elapsed());
+                slowest = slowest.max(watch.elapsed());
                 lookups += 1;
             }
             (slowest, lookups)

@@ -91,8 +91,8 @@ fn musl_finds_names_and_passes_over_families_that_they_lack() {
         let folder = tempfile::tempdir().unwrap();
         let (source, program) = (folder.path().join("lookup.c"), folder.path().join("lookup"));
         fs::write(&source, LOOKUP).unwrap();
-        let mut compiler = std::process::Command::new("musl-gcc");
-        assert!(compiler.arg("-static").arg("-o").arg(&program).arg(&source).status().unwrap().success());
+        let arguments = ["-static", "-o", program.to_str().unwrap(), source.to_str().unwrap()];
+        assert!(inside.program("musl-gcc", &arguments, "").await.status.success());
         let script = format!("{} web db example.com", program.display());
         let text = resolving(&inside, "options ndots:0", &script).await;
         // `db` has IPv4 alone: its AAAA question is answered, with nothing, and musl waits for both.

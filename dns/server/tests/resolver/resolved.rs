@@ -4,13 +4,15 @@ use std::{
     env,
     io::{BufRead, BufReader},
     path::PathBuf,
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Command, Stdio},
+    sync::mpsc,
 };
 
 use hickory_proto::{
     op::{Message, ResponseCode},
     rr::RecordType,
 };
+use integration_testkit::{Apart, apart};
 use libnetwork_core::NameServer;
 use libnetwork_model::HostFacts;
 
@@ -70,27 +72,40 @@ fn beside(settings: &str, script: &str) -> (&'static str, Vec<String>) {
 }
 
 /// The host's, until dropped.
-struct Hosts(Child, Option<ChildStdin>);
+struct Hosts {
+    stop: Option<mpsc::Sender<()>>,
+    ended: Option<Apart<()>>,
+}
 
 impl Hosts {
     /// On the thread that stands for the host.
     fn start(settings: &str) -> Self {
         let (program, arguments) = beside(settings, "echo ready; cat");
-        let mut command = Command::new(program);
-        let mut child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n", "systemd-resolved starts");
-        let stdin = child.stdin.take();
-        Self(child, stdin)
+        let (stop, stopped) = mpsc::channel();
+        let (said, is_said) = mpsc::channel();
+        let host = Namespace::current();
+        let run = move || {
+            let mut command = Command::new(program);
+            command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            let mut line = String::new();
+            BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            said.send(line).unwrap();
+            let _ = stopped.recv();
+            // The script ends with its input, and systemd-resolved with the script.
+            drop(child.stdin.take());
+            child.wait().unwrap();
+        };
+        let hosts = Self { stop: Some(stop), ended: Some(apart(Some(host.path()), run)) };
+        assert_eq!(is_said.recv().unwrap(), "ready\n", "systemd-resolved starts");
+        hosts
     }
 }
 
 impl Drop for Hosts {
     fn drop(&mut self) {
-        // The script ends with its input, and systemd-resolved with the script.
-        drop(self.1.take());
-        let _ = self.0.wait();
+        drop(self.stop.take());
+        self.ended.take().map(Apart::join);
     }
 }
 

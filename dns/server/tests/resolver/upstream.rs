@@ -19,6 +19,9 @@ use crate::bed::Namespace;
 /// What it was asked: over TCP or not, and the packet.
 pub(crate) type Asked = Arc<Mutex<Vec<(bool, Message)>>>;
 
+/// Seconds, longer than any test takes.
+const TTL: u32 = 3600;
+
 /// Makes a reply, or none, of a query and whether it came over TCP.
 pub(crate) type Script = fn(&Message, bool) -> Option<Vec<u8>>;
 
@@ -87,7 +90,7 @@ pub(crate) fn addresses(query: &Message, first: [u8; 4], count: u32) -> Message 
     let name: Name = query.queries[0].name.clone();
     for n in 0..count {
         let address = Ipv4Addr::from(u32::from(Ipv4Addr::from(first)) + n);
-        reply.add_answer(Record::from_rdata(name.clone(), 60, RData::A(A(address))));
+        reply.add_answer(Record::from_rdata(name.clone(), TTL, RData::A(A(address))));
     }
     reply
 }

@@ -12,13 +12,15 @@ use std::{
     fs::{self, File},
     net::IpAddr,
     os::fd::AsRawFd,
-    process::Command,
+    path::PathBuf,
+    process::{Command, Output},
     sync::atomic::{AtomicU32, Ordering},
     thread,
 };
 
 use ebpf_layouts::VERSION;
 use ebpf_portmap::{BpfPortMapper, Options, purge};
+use integration_testkit::apart;
 use libnetwork_core::{Bridges, PortMapper, PortMapping, PortTarget, Publication};
 use libnetwork_model::{HostFacts, PortRange, Protocol, PublishedPort, SandboxId, Uplink};
 use nix::sched::{CloneFlags, setns};
@@ -107,7 +109,7 @@ impl World {
         self.mapper = None;
     }
 
-    pub fn pins(&self) -> std::path::PathBuf {
+    pub fn pins(&self) -> PathBuf {
         self.dir.path().join("bpf")
     }
 
@@ -178,7 +180,11 @@ impl World {
     }
 
     fn file(&self, place: &str) -> File {
-        File::open(format!("/run/netns/{}", self.namespace(place))).unwrap()
+        File::open(self.namespace_path(place)).unwrap()
+    }
+
+    fn namespace_path(&self, place: &str) -> String {
+        format!("/run/netns/{}", self.namespace(place))
     }
 
     fn namespace(&self, place: &str) -> String {
@@ -263,11 +269,17 @@ impl World {
     }
 
     pub fn nft_in(&self, place: &str, rules: &str) {
-        self.inside(place, || {
-            let path = self.dir.path().join("rules");
-            fs::write(&path, rules).unwrap();
-            assert!(Command::new("nft").arg("-f").arg(&path).status().unwrap().success());
-        });
+        let path = self.dir.path().join("rules");
+        fs::write(&path, rules).unwrap();
+        self.program(place, "nft", &["-f", path.to_str().unwrap()]);
+    }
+
+    /// What a program says that has to succeed.
+    pub fn program(&self, place: &str, program: &str, arguments: &[&str]) -> String {
+        let output = run(Some(self.namespace_path(place).into()), program, arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program} {arguments:?} in {place}: {said}");
+        String::from_utf8(output.stdout).unwrap()
     }
 }
 
@@ -276,7 +288,7 @@ impl Drop for World {
         self.mapper = None;
         let purged = purge(&self.pins());
         for place in ["host", "outside", "a", "b", "c"] {
-            let _ = Command::new("ip").args(["netns", "delete", &self.namespace(place)]).status();
+            run(None, "ip", &["netns", "delete", &self.namespace(place)]);
         }
         if !thread::panicking() {
             purged.unwrap();
@@ -284,8 +296,14 @@ impl Drop for World {
     }
 }
 
+fn run(namespace: Option<PathBuf>, program: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    apart(namespace, move || command.output().unwrap()).join()
+}
+
 fn ip(arguments: &[&str]) {
-    let output = Command::new("ip").args(arguments).output().unwrap();
+    let output = run(None, "ip", arguments);
     assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 

@@ -13,7 +13,8 @@ use std::{
 
 use super::World;
 
-pub const PATIENCE: Duration = Duration::from_secs(3);
+/// Longer than anything takes that does happen, on a machine with other things to do.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 impl World {
     /// Answers TCP and UDP of both families on the port: first with the client's address, then with what it sends.
@@ -80,7 +81,7 @@ impl World {
             connected.connect(to)?;
             assert_eq!(connected.peer_addr()?, to, "getpeername");
             connected.send(b"who?")?;
-            let (length, from) = connected.recv_from(&mut buffer)?;
+            let (length, from) = receive(&connected, &mut buffer)?;
             assert_eq!(from, to, "a connected socket's recvfrom");
             let first = parse(&buffer[..length]);
 
@@ -166,11 +167,21 @@ impl Connection {
     }
 }
 
+/// A datagram. A socket with a timeout says that it was interrupted where the process was stopped for a while (signal(7)).
+pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    loop {
+        match socket.recv_from(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            received => return received,
+        }
+    }
+}
+
 /// Asks the server who it sees; also says who answers.
 pub fn ask(socket: &UdpSocket, to: SocketAddr) -> io::Result<(SocketAddr, SocketAddr)> {
     let mut buffer = [0; 64];
     socket.send_to(b"who?", to)?;
-    let (length, from) = socket.recv_from(&mut buffer)?;
+    let (length, from) = receive(socket, &mut buffer)?;
     Ok((parse(&buffer[..length]), from))
 }
 
