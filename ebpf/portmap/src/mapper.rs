@@ -102,19 +102,14 @@ impl BpfPortMapper {
         };
         let cookie = host::namespace_cookie().on("identify", "the network namespace")?;
         let object = given.as_deref().unwrap_or(OBJECT);
+        let predecessor = Predecessor::find(bpffs, layout, &map_pins);
+        let predecessor = predecessor.filter(|found| found.is_taken_over(found.share()));
         let mut ebpf = links::load(object, &map_pins, options.flows, cookie, layout)?;
         let judge = match options.obey_host_filter {
             true => Some(judge::load(object, &ebpf)?),
             false => None,
         };
-        let predecessor = Predecessor::find(bpffs, layout, &map_pins).filter(|found| {
-            let copied = found.copy();
-            if let Err(error) = &copied {
-                let error = chain(error);
-                tracing::warn!(layout = found.layout, error, "published ports begin anew: cannot take over");
-            }
-            copied.is_ok()
-        });
+        let predecessor = predecessor.filter(|found| found.is_taken_over(found.copy()));
         let tables = Tables::open(&mut ebpf, &map_pins)?;
         let share = (options.flows / SOURCES).max(1);
         let links =

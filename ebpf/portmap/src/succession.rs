@@ -10,9 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::maps::{Array, Map, MapData, MapInfo, MapType};
+use aya::maps::{MapInfo, MapType};
 use ebpf_layouts::EXTENDED_SINCE;
-use libnetwork_core::PortError;
+use libnetwork_core::{PortError, chain};
 
 use crate::{bpffs, error::OnError, links, object, sys, tables};
 
@@ -23,9 +23,9 @@ const FLOWS: [&str; 6] =
     [object::PROBATION, object::FLOWS, object::CLOSED, object::SOURCES, object::FRAGMENTS, object::SENT_MAP];
 /// The hooks by which entries come into `SOCKETS`.
 const LEADING: [&str; 4] = ["connect4", "connect6", "sendmsg4", "sendmsg6"];
-
-/// So many ports the predecessor may give while this build gives others.
-const SPARES_OF_BOTH: u32 = 256;
+/// Numbers by which both layouts count on together: no id of a target is given out again, since flows are told apart by it, and
+/// no port while containers remember it, whichever layout's programs gave it.
+const COUNTERS: [&str; 2] = [tables::NEXT_ID, object::LAST_SPARE];
 
 /// What another layout's programs have, and go on with until this build's are in front of them.
 pub(crate) struct Predecessor {
@@ -48,10 +48,30 @@ impl Predecessor {
         bpffs::version_dir(&self.bpffs, self.layout).join(bpffs::LINKS)
     }
 
+    /// Whether that was done; says why, where it was not.
+    pub(crate) fn is_taken_over(&self, done: Result<(), PortError>) -> bool {
+        if let Err(error) = &done {
+            let error = chain(error);
+            tracing::warn!(layout = self.layout, error, "published ports begin anew: cannot take over");
+        }
+        done.is_ok()
+    }
+
+    /// Pins the counters where this build looks for its own: before it does.
+    pub(crate) fn share(&self) -> Result<(), PortError> {
+        for name in COUNTERS {
+            let (earlier, ours) = (self.earlier(name), self.maps.join(name));
+            if !earlier.exists() || ours.exists() {
+                continue;
+            }
+            let map = sys::open_pin(&earlier).on("open map", name)?;
+            sys::pin(map.as_fd(), &ours).on("pin map", name)?;
+        }
+        Ok(())
+    }
+
     /// Copies all that this build's maps do not have.
     pub(crate) fn copy(&self) -> Result<(), PortError> {
-        self.copy_next_id().on("read map", "NEXT_ID")?;
-        self.copy_last_spare().on("read map", object::LAST_SPARE)?;
         self.copy_each(&RANGES)?;
         self.copy_each(&[object::FIGURES])?;
         self.copy_flows()
@@ -70,29 +90,6 @@ impl Predecessor {
         bpffs::remove_version(&self.bpffs, self.layout)
     }
 
-    /// No id is given out again: flows are told apart by it.
-    fn copy_next_id(&self) -> io::Result<()> {
-        let pin = self.earlier(tables::NEXT_ID);
-        if !pin.exists() {
-            return Ok(());
-        }
-        let earlier = number(&pin)?.get(&0, 0).map_err(io::Error::other)?;
-        let mut ours = tables::open_next_id(&self.maps.join(tables::NEXT_ID)).map_err(io::Error::other)?;
-        let next = ours.get(&0, 0).map_err(io::Error::other)?.max(earlier);
-        ours.set(0, next, 0).map_err(io::Error::other)
-    }
-
-    /// No port is given again while containers remember it.
-    fn copy_last_spare(&self) -> io::Result<()> {
-        let pin = self.earlier(object::LAST_SPARE);
-        if !pin.exists() {
-            return Ok(());
-        }
-        let last = number(&pin)?.get(&0, 0).map_err(io::Error::other)?;
-        let mut ours = number(&self.maps.join(object::LAST_SPARE))?;
-        ours.set(0, last.wrapping_add(SPARES_OF_BOTH), 0).map_err(io::Error::other)
-    }
-
     fn copy_each(&self, names: &[&'static str]) -> Result<(), PortError> {
         for name in names.iter().copied() {
             let (from, to) = (self.earlier(name), self.maps.join(name));
@@ -106,11 +103,6 @@ impl Predecessor {
     fn earlier(&self, map: &str) -> PathBuf {
         bpffs::version_dir(&self.bpffs, self.layout).join(bpffs::MAPS).join(map)
     }
-}
-
-fn number(pin: &Path) -> io::Result<Array<MapData, u32>> {
-    let map = MapData::from_pin(pin).map(Map::Array).map_err(io::Error::other)?;
-    Array::try_from(map).map_err(io::Error::other)
 }
 
 /// Adds the entries of one map to another, whose values may be longer. Entries may come and go meanwhile.
@@ -165,7 +157,7 @@ fn extended(values: &[u8], from: usize, to: usize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use aya::maps::{HashMap, PerCpuHashMap, PerCpuValues};
+    use aya::maps::{Array, HashMap, Map, MapData, PerCpuHashMap, PerCpuValues};
 
     use super::*;
 
@@ -228,6 +220,28 @@ mod tests {
         copy(&pins.at("old"), &pins.at("new")).unwrap();
         let copied: Vec<[u64; 2]> = new.get(&7, 0).unwrap().iter().copied().collect();
         assert_eq!(copied, figures.iter().map(|n| [u64::from(*n), 0]).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn both_layouts_count_on_by_one_counter() {
+        let pins = Pins::new();
+        let bpffs = pins.0.path().join("bpf");
+        let [earlier, ours] = [1, 2].map(|layout| bpffs::version_dir(&bpffs, layout).join(bpffs::MAPS));
+        for maps in [&earlier, &ours] {
+            std::fs::create_dir_all(maps).unwrap();
+        }
+        let counter = |maps: &Path| {
+            let map = Map::Array(MapData::from_pin(maps.join(object::LAST_SPARE)).unwrap());
+            Array::<_, u32>::try_from(map).unwrap()
+        };
+        Array::<MapData, u32>::create(1, 0).unwrap().pin(earlier.join(object::LAST_SPARE)).unwrap();
+        let predecessor = Predecessor { layout: 1, bpffs, maps: ours.clone() };
+        predecessor.share().unwrap();
+        // What the predecessor's programs give afterwards is told, too; and a start that was cut off shares once more.
+        counter(&earlier).set(0, 8, 0).unwrap();
+        predecessor.share().unwrap();
+        assert_eq!(counter(&ours).get(&0, 0).unwrap(), 8);
+        assert!(!ours.join(tables::NEXT_ID).exists(), "there was none");
     }
 
     #[test]

@@ -161,7 +161,7 @@ pub(crate) fn test_run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<()> 
     call(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr).map(drop)
 }
 
-/// Keeps a link for as long as the file at `path`, on a bpffs, is there.
+/// Keeps a link or a map for as long as the file at `path`, on a bpffs, is there.
 pub(crate) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut attr = zeroed();
