@@ -70,7 +70,9 @@ pub(crate) fn mark() -> u32 {
 #[cfg(test)]
 mod tests {
     use std::{
+        fs::File,
         net::{TcpListener, UdpSocket},
+        os::fd::AsRawFd,
         process::Command,
     };
 
@@ -83,10 +85,15 @@ mod tests {
     fn alone(test: fn()) {
         let run = move || {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+            let here = File::open("/proc/thread-self/ns/net").unwrap();
+            let path = format!("/proc/self/fd/{}", here.as_raw_fd()).into();
+            let up = || Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+            assert!(apart(Some(path), up).join().success());
             test();
         };
-        apart(None, run).join();
+        if let Err(panic) = std::thread::spawn(run).join() {
+            std::panic::resume_unwind(panic);
+        }
     }
 
     #[test]

@@ -213,12 +213,15 @@ fn is_denied(
 fn ask(tables: &Tables, asker: &Asker, way: &Way, frame: &[u8], id: u32) -> Result<Option<bool>, PortError> {
     let Asker { uplink, link, pass, inject, .. } = asker;
     sys::link_update(link.as_fd(), way.silence.as_fd()).on("silence", &uplink.name)?;
+    // Somebody else may need to know him at this moment.
+    let is_asked_for = neighbour::is_asked_for(uplink.index, way.client).unwrap_or(true);
     let put = sys::test_run(inject.as_fd(), frame).on("put a packet into", &uplink.name);
     let answer = put.and_then(|()| answer(tables, id));
     // Before the silence ends: it drops the first question for the neighbour's address, and there would be more.
-    let forgotten = neighbour::forget_unfound(uplink.index, way.client);
+    if !is_asked_for && let Err(error) = neighbour::forget_unfound(uplink.index, way.client) {
+        tracing::debug!(uplink = %uplink.name, %error, "cannot forget who seemed to ask");
+    }
     sys::link_update(link.as_fd(), pass.as_fd()).on("end the silence of", &uplink.name)?;
-    forgotten.on("forget who seemed to ask at", &uplink.name)?;
     answer
 }
 

@@ -64,6 +64,12 @@ impl Predecessor {
             if !earlier.exists() || ours.exists() {
                 continue;
             }
+            let shape = MapInfo::from_pin(&earlier).on("look at map", name)?;
+            let is_number = shape.map_type().is_ok_and(|kind| kind == MapType::Array)
+                && (shape.key_size(), shape.value_size()) == (4, 4);
+            if !is_number {
+                return Err(io::Error::other("it is no counter")).on("take over map", name);
+            }
             let map = sys::open_pin(&earlier).on("open map", name)?;
             sys::pin(map.as_fd(), &ours).on("pin map", name)?;
         }

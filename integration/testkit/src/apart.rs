@@ -35,12 +35,17 @@ pub struct Apart<T>(mpsc::Receiver<thread::Result<T>>);
 impl<T> Apart<T> {
     /// Waits for it, and panics as it did.
     pub fn join(self) -> T {
-        self.0.recv().unwrap().unwrap_or_else(|panic| resume_unwind(panic))
+        self.wait().unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// Waits for it.
+    pub fn wait(self) -> thread::Result<T> {
+        self.0.recv().unwrap()
     }
 }
 
 /// Begins work on a thread without descriptors, in the network namespace of that path, `/proc/self` being this process, or
-/// in that of its first thread. Nothing that has a descriptor may go in or come out.
+/// in that of its first thread. Nothing that has a descriptor may go in or come out; what such work opens is open for all of it.
 pub fn apart<T: Send + 'static>(
     namespace: Option<PathBuf>,
     work: impl FnOnce() -> T + Send + 'static,

@@ -369,7 +369,7 @@ fn parent(pid: i32) -> Option<i32> {
 impl Host {
     /// The mount points below this host's directories, in the order they were mounted.
     pub fn mounts(&self) -> Vec<PathBuf> {
-        let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let text = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
         let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
         points.filter(|point| point.starts_with(self.directory.path())).collect()
     }

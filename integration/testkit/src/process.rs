@@ -164,8 +164,15 @@ impl Output {
         let theirs = bytes.clone();
         let reader = std::thread::spawn(move || {
             let mut piece = [0; 8192];
-            while let Ok(count @ 1..) = from.read(&mut piece) {
-                theirs.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&piece[..count]);
+            loop {
+                match from.read(&mut piece) {
+                    Ok(count @ 1..) => theirs
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .extend_from_slice(&piece[..count]),
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                    _ => break,
+                }
             }
         });
         Self { bytes, reader }

@@ -220,16 +220,19 @@ async fn what_others_break_is_heard_of_repaired_and_told() {
         let mut is_heard_of = async || {
             let before = host.log_text().len();
             host.sh(&harm);
-            loop {
-                let event = tokio::time::timeout(Duration::from_secs(120), events.message()).await;
-                let event = event.unwrap_or_else(|_| panic!("no repair of: {harm}")).unwrap().unwrap();
-                assert_eq!((event.kind.as_str(), event.action.as_str()), ("repair", "repaired"));
-                // Much harm may be repaired piece by piece.
-                let pieces = event.attributes.get("missing").map_or("", String::as_str).split(", ");
-                if pieces.into_iter().any(|piece| piece == missing) {
-                    break;
+            let repaired = async {
+                loop {
+                    let event = events.message().await.unwrap().unwrap();
+                    assert_eq!((event.kind.as_str(), event.action.as_str()), ("repair", "repaired"));
+                    // Much harm may be repaired piece by piece.
+                    let pieces = event.attributes.get("missing").map_or("", String::as_str).split(", ");
+                    if pieces.into_iter().any(|piece| piece == missing) {
+                        break;
+                    }
                 }
-            }
+            };
+            let repaired = tokio::time::timeout(Duration::from_secs(120), repaired).await;
+            repaired.unwrap_or_else(|_| panic!("no repair of: {harm}"));
             let log = host.log_text().split_off(before);
             let is_repair = |line: &&str| line.contains("repaired") && line.contains(&missing);
             log.lines().find(is_repair).unwrap().contains("reason=Drift")

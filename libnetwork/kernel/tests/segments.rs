@@ -193,8 +193,18 @@ fn heard_of(from: u8, listeners: &[u8], targets: &[&str]) -> Vec<Vec<u8>> {
     let sockets: Vec<(u8, UdpSocket)> = listeners.iter().map(|s| (*s, within(*s, 4000))).collect();
     let sender = within(from, 0);
     let hearing = |target: &&str| {
-        sender.send_to(b"all", (*target, 4000)).unwrap();
-        let hears = |socket: &UdpSocket| socket.recv(&mut [0; 8]).is_ok();
+        sender.send_to(target.as_bytes(), (*target, 4000)).unwrap();
+        // What came twice of the target before is not this one's.
+        let hears = |socket: &UdpSocket| {
+            let mut word = [0; 32];
+            loop {
+                match socket.recv(&mut word) {
+                    Ok(length) if word[..length] == *target.as_bytes() => return true,
+                    Ok(_) => {}
+                    Err(_) => return false,
+                }
+            }
+        };
         sockets.iter().filter(|(_, socket)| hears(socket)).map(|(sandbox, _)| *sandbox).collect()
     };
     targets.iter().map(hearing).collect()

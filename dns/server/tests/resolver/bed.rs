@@ -1,6 +1,8 @@
 //! Private namespaces: one that stands for the host, and sandboxes.
 
 use std::{
+    collections::BTreeMap,
+    ffi::OsString,
     fs::{self, File},
     future::Future,
     io::{ErrorKind, Read, Write},
@@ -40,11 +42,11 @@ pub(crate) fn on_host<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 
     }
 }
 
-/// Measures time, but for that in which the machine had other things to do than what this process wanted done: what the
-/// resolver does for connections waits for everything else.
+/// Measures time, but for that in which the machine had other things to do than what a thread of this process wanted done:
+/// what the resolver does for connections waits for everything else.
 pub(crate) struct Watch {
     start: Instant,
-    starved: Duration,
+    starved: BTreeMap<OsString, Duration>,
 }
 
 impl Watch {
@@ -56,7 +58,12 @@ impl Watch {
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
-        self.start.elapsed().saturating_sub(Self::starved().saturating_sub(self.starved))
+        // Of several threads that wait, each may wait for the same.
+        let since = Self::starved().into_iter().map(|(thread, waited)| match self.starved.get(&thread) {
+            Some(before) => waited.saturating_sub(*before),
+            None => waited,
+        });
+        self.start.elapsed().saturating_sub(since.max().unwrap_or_default())
     }
 
     /// It takes the CPU from those that are measured.
@@ -64,17 +71,18 @@ impl Watch {
         fs::write("/proc/thread-self/comm", Self::PASSED_OVER).unwrap();
     }
 
-    /// For how long threads of this process could have run and did not (proc(5), schedstat).
-    fn starved() -> Duration {
-        let threads = fs::read_dir("/proc/self/task").unwrap();
+    /// For how long each thread of this process could have run and did not (proc(5), schedstat).
+    fn starved() -> BTreeMap<OsString, Duration> {
+        let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
         let waited = threads.filter_map(|thread| {
-            let read = |file| fs::read_to_string(thread.as_ref().ok()?.path().join(file)).ok();
+            let read = |file| fs::read_to_string(thread.path().join(file)).ok();
             if read("comm")?.trim_end() == Self::PASSED_OVER {
                 return None;
             }
-            read("schedstat")?.split(' ').nth(1)?.parse::<u64>().ok()
+            let nanoseconds = read("schedstat")?.split(' ').nth(1)?.parse().ok()?;
+            Some((thread.file_name(), Duration::from_nanos(nanoseconds)))
         });
-        Duration::from_nanos(waited.sum())
+        waited.collect()
     }
 }
 

@@ -117,23 +117,23 @@ fn a_silent_server_gives_way_to_the_next_and_is_asked_last_from_there_on() {
     on_host(|| async {
         let silent = upstream::start("127.0.1.1", None, |_, _| None).await;
         upstream::start("127.0.1.2", None, helpful).await;
-        let (mut quickest, mut was_avoided) = (Duration::MAX, false);
+        let mut attempts = Vec::new();
         for _ in 0..ATTEMPTS {
             // To this resolver none has been silent yet.
             let (_server, inside) = open(&["127.0.1.1", "127.0.1.2"]).await;
             silent.lock().unwrap().clear();
             let watch = Watch::start();
             assert_eq!(data(&inside.ask("example.com.", RecordType::A).await), ["192.0.2.7"]);
-            quickest = quickest.min(watch.elapsed());
+            let took = watch.elapsed();
             assert_eq!(data(&inside.ask("example.org.", RecordType::A).await), ["192.0.2.7"]);
-            was_avoided = silent.lock().unwrap().len() == 1;
+            let asked = silent.lock().unwrap().len();
             // Not where the machine stood still for so long that it is asked first again.
-            if quickest < Duration::from_secs(4) && was_avoided {
-                break;
+            if took < Duration::from_secs(4) && asked == 1 {
+                return;
             }
+            attempts.push((took, asked));
         }
-        assert!(quickest < Duration::from_secs(4), "{quickest:?}");
-        assert!(was_avoided, "{:?}", silent.lock().unwrap());
+        panic!("how long it took, and how often the silent one was asked: {attempts:?}");
     });
 }
 

@@ -10,30 +10,39 @@ use crate::qdisc::acknowledged;
 /// linux/neighbour.h
 const NDA_DST: u16 = 1;
 const NUD_INCOMPLETE: u16 = 0x01;
+/// Where `struct nlmsghdr` has its type.
+const KIND: usize = 4;
 /// Where `struct ndmsg` has its `ndm_state`, behind a header.
 const STATE: usize = size_of::<libc::nlmsghdr>() + 8;
 
 /// Forgets a neighbour of the calling thread's namespace whose address is still asked for. One who is known stays.
 pub(super) fn forget_unfound(index: u32, neighbour: IpAddr) -> io::Result<()> {
-    let (kind, flags) = (SockType::Raw, SockFlag::SOCK_CLOEXEC);
-    let socket = socket(AddressFamily::Netlink, kind, flags, SockProtocol::NetlinkRoute)?;
-    let ask = |kind: u16, flags: i32| {
-        send(socket.as_raw_fd(), &request(kind, flags, index, neighbour), MsgFlags::empty())?;
-        let mut answer = vec![0; 1024];
-        let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-        answer.truncate(length);
-        io::Result::Ok(answer)
-    };
-    let found = ask(libc::RTM_GETNEIGH, libc::NLM_F_REQUEST)?;
-    let word = |at: usize| found.get(at..)?.first_chunk().copied().map(u16::from_ne_bytes);
-    // Else it is an error: nobody was asked for.
-    if word(4) != Some(libc::RTM_NEWNEIGH) || word(STATE) != Some(NUD_INCOMPLETE) {
+    if !is_asked_for(index, neighbour)? {
         return Ok(());
     }
-    match acknowledged(&ask(libc::RTM_DELNEIGH, libc::NLM_F_REQUEST | libc::NLM_F_ACK)?) {
+    let answer = ask(libc::RTM_DELNEIGH, libc::NLM_F_REQUEST | libc::NLM_F_ACK, index, neighbour)?;
+    match acknowledged(&answer) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
+}
+
+/// Whether the kernel waits for the neighbour to say his address.
+pub(super) fn is_asked_for(index: u32, neighbour: IpAddr) -> io::Result<bool> {
+    let found = ask(libc::RTM_GETNEIGH, libc::NLM_F_REQUEST, index, neighbour)?;
+    let word = |at: usize| found.get(at..)?.first_chunk().copied().map(u16::from_ne_bytes);
+    // Else it is an error: nobody was asked for.
+    Ok(word(KIND) == Some(libc::RTM_NEWNEIGH) && word(STATE) == Some(NUD_INCOMPLETE))
+}
+
+fn ask(kind: u16, flags: i32, index: u32, neighbour: IpAddr) -> io::Result<Vec<u8>> {
+    let (raw, cloexec) = (SockType::Raw, SockFlag::SOCK_CLOEXEC);
+    let socket = socket(AddressFamily::Netlink, raw, cloexec, SockProtocol::NetlinkRoute)?;
+    send(socket.as_raw_fd(), &request(kind, flags, index, neighbour), MsgFlags::empty())?;
+    let mut answer = vec![0; 1024];
+    let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+    answer.truncate(length);
+    Ok(answer)
 }
 
 /// `struct nlmsghdr`, `struct ndmsg` and one attribute (netlink(7), rtnetlink(7)).

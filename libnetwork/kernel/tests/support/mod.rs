@@ -263,7 +263,8 @@ pub async fn scoped_pass(kernel: &mut LinuxKernel, desired: &Desired, scope: &Sc
 pub async fn told(kernel: &mut LinuxKernel, sandbox: u8) -> Vec<Drift> {
     let (mut told, mut last) = (Vec::new(), last_word(sandbox));
     loop {
-        let mut drift = kernel.changed().await;
+        let next = tokio::time::timeout(PATIENCE, kernel.changed()).await;
+        let mut drift = next.unwrap_or_else(|_| panic!("{last} was not told of, only {told:?}"));
         let mut is_last = false;
         match &mut drift.what {
             Drifted::Keys(keys) if keys.contains(&last) => {
