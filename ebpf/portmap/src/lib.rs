@@ -15,6 +15,7 @@ mod judge;
 mod kernel_types;
 mod links;
 mod mapper;
+mod netlink;
 mod object;
 mod prefixes;
 mod pressure;
