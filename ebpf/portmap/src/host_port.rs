@@ -69,32 +69,11 @@ pub(crate) fn mark() -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs::File,
-        net::{TcpListener, UdpSocket},
-        os::fd::AsRawFd,
-        process::Command,
-    };
+    use std::net::{TcpListener, UdpSocket};
 
-    use integration_testkit::apart;
-    use nix::sched::{CloneFlags, unshare};
+    use integration_testkit::alone;
 
     use super::*;
-
-    /// In a network namespace of its own: of the machine's, others take ports at any moment.
-    fn alone(test: fn()) {
-        let run = move || {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            let here = File::open("/proc/thread-self/ns/net").unwrap();
-            let path = format!("/proc/self/fd/{}", here.as_raw_fd()).into();
-            let up = || Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
-            assert!(apart(Some(path), up).join().success());
-            test();
-        };
-        if let Err(panic) = std::thread::spawn(run).join() {
-            std::panic::resume_unwind(panic);
-        }
-    }
 
     #[test]
     fn a_port_that_a_process_has_is_in_use_and_free_when_it_is_closed() {

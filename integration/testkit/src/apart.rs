@@ -6,13 +6,15 @@
 
 use std::{
     fs::File,
+    os::fd::AsRawFd,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::PathBuf,
+    process::Command,
     sync::{LazyLock, Mutex, mpsc},
     thread,
 };
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -63,12 +65,33 @@ pub fn apart<T: Send + 'static>(
     Apart(result)
 }
 
+/// Takes the calling thread to a new network namespace, with loopback up.
+pub fn enter_new_namespace() -> File {
+    unshare(CloneFlags::CLONE_NEWNET).unwrap();
+    let namespace = File::open("/proc/thread-self/ns/net").unwrap();
+    let path = format!("/proc/self/fd/{}", namespace.as_raw_fd()).into();
+    let up = || Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+    assert!(apart(Some(path), up).join().success());
+    namespace
+}
+
+/// Runs a test in a network namespace of its own: of the machine's, anybody's programs take ports at any moment.
+pub fn alone(test: impl FnOnce() + Send) {
+    let run = || {
+        enter_new_namespace();
+        test();
+    };
+    if let Err(panic) = thread::scope(|scope| scope.spawn(run).join()) {
+        resume_unwind(panic);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
         io::Read,
         net::{TcpListener, TcpStream},
-        process::{Command, Stdio},
+        process::Stdio,
     };
 
     use super::*;

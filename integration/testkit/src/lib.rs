@@ -19,7 +19,7 @@ mod syscalls;
 mod talk;
 mod tools;
 
-pub use apart::{Apart, apart};
+pub use apart::{Apart, alone, apart, enter_new_namespace};
 pub use api::{Api, Response};
 pub use engine::{Daemon, Host};
 pub use image::{probe, rootfs_tar, rootfs_tar_with};

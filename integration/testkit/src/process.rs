@@ -179,12 +179,15 @@ impl Output {
     }
 
     fn so_far(&self) -> String {
-        String::from_utf8_lossy(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+        written(&self.bytes)
     }
 
     fn whole(self) -> String {
-        let Self { bytes, reader } = self;
-        let _ = reader.join();
-        String::from_utf8_lossy(&bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+        let _ = self.reader.join();
+        written(&self.bytes)
     }
+}
+
+fn written(bytes: &Mutex<Vec<u8>>) -> String {
+    String::from_utf8_lossy(&bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
 }

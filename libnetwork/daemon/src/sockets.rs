@@ -113,15 +113,13 @@ fn covers(bound: IpAddr, asked: Option<IpAddr>) -> bool {
 mod tests {
     use std::net::{TcpListener, UdpSocket};
 
+    use integration_testkit::alone;
+
     use super::*;
 
-    /// In a namespace of its own: anybody's programs take ports in the machine's.
     #[test]
     fn the_process_that_listens_is_named() {
-        let test = || {
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-            let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
-            assert!(up.unwrap().success());
+        alone(|| {
             let own = std::process::id();
             let pid = |protocol, address, port| holder(protocol, address, port).map(|p| p.pid);
             let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -141,7 +139,6 @@ mod tests {
             }
             drop(udp);
             assert_eq!(pid(Protocol::Udp, None, port), None);
-        };
-        std::thread::spawn(test).join().unwrap();
+        });
     }
 }

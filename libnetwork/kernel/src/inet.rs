@@ -171,7 +171,7 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
 /// The main table's routes, of both families.
 pub(crate) fn list_routes(socket: &mut Socket) -> Result<Vec<FoundRoute>, Cause> {
     let routes = routes_of(socket, MAIN)?;
-    Ok(routes.into_iter().filter(|route| route.table == MAIN.into()).collect())
+    Ok(routes.into_iter().filter(|route| route.table == u32::from(MAIN)).collect())
 }
 
 /// Those of every table: who routes by policy (WireGuard, Tailscale) keeps routes in tables of his own.

@@ -86,25 +86,12 @@ fn read(message: &Message<'_>) -> Option<BoundSocket> {
 mod tests {
     use std::{
         net::{TcpListener, TcpStream, UdpSocket},
-        process::Command,
         time::{Duration, Instant},
     };
 
-    use nix::sched::{CloneFlags, unshare};
+    use integration_testkit::alone;
 
     use super::*;
-
-    /// In a namespace of its own: anybody's programs take ports in the machine's.
-    fn alone(test: impl FnOnce() + Send) {
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                unshare(CloneFlags::CLONE_NEWNET).unwrap();
-                assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
-                test();
-            });
-            thread.join().unwrap();
-        });
-    }
 
     fn here(protocol: Transport, address: &str, port: u16) -> usize {
         let address: IpAddr = address.parse().unwrap();

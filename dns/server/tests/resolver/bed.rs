@@ -20,9 +20,9 @@ use hickory_proto::{
     op::{Edns, Message, Query},
     rr::{Name, RecordType},
 };
-use integration_testkit::apart;
+use integration_testkit::{alone, apart, enter_new_namespace};
 use libnetwork_plan::DNS_PORT;
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, setns};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -32,14 +32,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a test on a thread whose network namespace stands for the host's.
 pub(crate) fn on_host<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
-    let work = move || {
-        drop(enter_new_namespace());
+    alone(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async { tokio::time::timeout(10 * PATIENCE, test()).await.unwrap() });
-    };
-    if let Err(panic) = thread::spawn(work).join() {
-        std::panic::resume_unwind(panic);
-    }
+    });
 }
 
 /// Measures time, but for that in which the machine had other things to do than what a thread of this process wanted done:
@@ -90,21 +86,13 @@ pub(crate) fn server() -> DnsServer {
     DnsServer::new(Settings { port: DNS_PORT, shutdown: CancellationToken::new(), keeper: None })
 }
 
-fn enter_new_namespace() -> Namespace {
-    unshare(CloneFlags::CLONE_NEWNET).unwrap();
-    let namespace = Namespace::current();
-    let up = || Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
-    assert!(apart(Some(namespace.path()), up).join().success());
-    namespace
-}
-
 /// A network namespace with loopback up.
 #[derive(Clone)]
 pub(crate) struct Namespace(Arc<File>);
 
 impl Namespace {
     pub(crate) fn new() -> Self {
-        thread::spawn(enter_new_namespace).join().unwrap()
+        Self(Arc::new(thread::spawn(enter_new_namespace).join().unwrap()))
     }
 
     /// That of the calling thread.

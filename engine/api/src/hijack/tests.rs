@@ -17,6 +17,9 @@ use crate::{
     stream::json_lines,
 };
 
+/// Longer than anything here takes, also where the machine stands still for a minute.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// A process like cat: what goes in comes out, until the input ends.
 struct Cat(Option<mpsc::Sender<io::Result<Output>>>);
 
@@ -220,7 +223,7 @@ async fn a_body_without_an_end_ends_with_its_client() {
     // The head comes at once: the CLI waits for it before it starts the container that it waits for.
     assert!(head(&mut stream).await.starts_with("HTTP/1.1 200 OK"));
     drop(stream);
-    tokio::time::timeout(Duration::from_secs(120), gone.notified()).await.unwrap();
+    tokio::time::timeout(PATIENCE, gone.notified()).await.unwrap();
 }
 
 #[tokio::test]
@@ -240,7 +243,7 @@ async fn a_request_is_finished_also_when_its_client_is_gone() {
     begun.notified().await;
     drop(stream);
     go_on.notify_one();
-    tokio::time::timeout(Duration::from_secs(120), done.notified()).await.unwrap();
+    tokio::time::timeout(PATIENCE, done.notified()).await.unwrap();
 }
 
 #[tokio::test]
@@ -258,7 +261,7 @@ async fn a_silent_stream_ends_with_its_client() {
     let mut stream = server.ask(&format!("POST /a HTTP/1.1\r\n{UPGRADE}\r\n")).await;
     head(&mut stream).await;
     drop(stream);
-    tokio::time::timeout(Duration::from_secs(120), gone.notified()).await.unwrap();
+    tokio::time::timeout(PATIENCE, gone.notified()).await.unwrap();
 }
 
 #[tokio::test]
@@ -267,7 +270,7 @@ async fn a_shutdown_ends_streams_and_the_server() {
     let mut stream = server.ask(&format!("POST /containers/a/attach HTTP/1.1\r\n{UPGRADE}\r\n")).await;
     head(&mut stream).await;
     server.shutdown.cancel();
-    tokio::time::timeout(Duration::from_secs(120), server.task).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, server.task).await.unwrap().unwrap();
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).await.unwrap();
     assert!(rest.is_empty());
